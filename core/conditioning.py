@@ -1,0 +1,72 @@
+"""What the trainer asks of a loaded model: rows of text conditioning, a denoiser, a text encoder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from .schedule import NoiseSchedule
+
+
+@dataclass(frozen=True, eq=False)
+class Conditioning:
+    """One row of text conditioning per latent row.
+
+    Attributes:
+        context: (N, T, D), what cross-attention (or joint attention) reads.
+        pooled: (N, P), the text encoder's pooled output, or None where the model has none.
+    """
+
+    context: Tensor
+    pooled: Tensor | None = None
+
+    def detach(self) -> Conditioning:
+        return Conditioning(self.context.detach(), None if self.pooled is None else self.pooled.detach())
+
+
+def concat_rows(rows: Sequence[Conditioning]) -> Conditioning:
+    """Rows one below the other. Contexts of other lengths (prompts over 77 tokens) are repeated to the least common
+    multiple, which leaves attention over them unchanged."""
+    length = math.lcm(*(row.context.shape[1] for row in rows))
+    contexts = [row.context.repeat(1, length // row.context.shape[1], 1) for row in rows]
+    pooled = [row.pooled for row in rows if row.pooled is not None]
+    return Conditioning(torch.cat(contexts), torch.cat(pooled) if len(pooled) == len(rows) else None)
+
+
+class Denoiser(Protocol):
+    """The loaded diffusion network, in its own prediction space.
+
+    Attributes:
+        module: the network that adapters are put into.
+        schedule: its noise schedule and prediction.
+        adapter_keys: for each module path, the stem of its keys in an adapter file that other programs read.
+    """
+
+    module: nn.Module
+    schedule: NoiseSchedule
+    adapter_keys: Mapping[str, str]
+
+    def __call__(self, noisy: Tensor, index: Tensor, conditioning: Conditioning) -> Tensor:
+        """Raw prediction (N, C, h, w) for z_t (N, C, h, w) at levels `index` (N,) of the schedule."""
+        ...
+
+
+class TextEncoder(Protocol):
+    """The loaded text encoder(s).
+
+    Attributes:
+        module: what adapters are put into when the text side trains.
+        adapter_keys: as for `Denoiser`.
+    """
+
+    module: nn.Module
+    adapter_keys: Mapping[str, str]
+
+    def encode(self, prompts: Sequence[str]) -> list[Conditioning]:
+        """One single-row `Conditioning` per prompt, with a graph when gradients are enabled."""
+        ...
