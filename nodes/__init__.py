@@ -1,0 +1,24 @@
+"""The nodes, and the extension that ComfyUI loads."""
+
+from __future__ import annotations
+
+import logging
+
+from comfy_api.latest import ComfyExtension, io
+
+NODES: list[type[io.ComfyNode]] = []
+
+
+class PersonalizeExtension(ComfyExtension):
+    """Registers the pocket model before any loader looks for it, then hands over the nodes."""
+
+    async def on_load(self) -> None:
+        try:
+            from .pocket_model import register_pocket
+
+            register_pocket()
+        except Exception:  # the nodes work on any other checkpoint, so start-up must go on
+            logging.exception("The pocket checkpoint is not available; every other checkpoint works.")
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return list(NODES)

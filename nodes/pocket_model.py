@@ -1,0 +1,80 @@
+"""The pocket checkpoint in ComfyUI's own loaders: its configuration, and the folder it lies in.
+
+Stable Diffusion's structure at other widths, which no stock class matches; nothing else about it is special.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+from comfy import latent_formats, sd1_clip, supported_models, supported_models_base
+
+from ..pocket import config
+
+CHECKPOINTS = Path(__file__).resolve().parent.parent / "pocket" / "checkpoints"
+
+
+class PocketLatent(latent_formats.LatentFormat):
+    """Latents of the pocket autoencoder: 1/8 of the picture's size, one scale factor."""
+
+    latent_channels = config.LATENT_CHANNELS
+    scale_factor = config.LATENT_SCALE
+
+
+class PocketTextModel(sd1_clip.SDClipModel):
+    """CLIP's text transformer at the pocket width; the token table keeps CLIP's 49,408 rows."""
+
+    def __init__(self, device: Any = "cpu", dtype: Any = None, model_options: dict[str, Any] | None = None):
+        super().__init__(device=device, dtype=dtype, textmodel_json_config=dict(config.TEXT_CONFIG),
+                         return_projected_pooled=False, model_options=model_options or {})
+
+
+class PocketTextEncoder(sd1_clip.SD1ClipModel):
+    """What a CLIP object of the pocket model holds, under the same names as Stable Diffusion's."""
+
+    def __init__(self, device: Any = "cpu", dtype: Any = None, model_options: dict[str, Any] | None = None):
+        super().__init__(device=device, dtype=dtype, model_options=model_options or {}, clip_model=PocketTextModel)
+
+
+class PocketVocabulary(sd1_clip.SDTokenizer):
+    """CLIP's own byte-pair encoding; textual inversion vectors have the pocket width."""
+
+    def __init__(self, **settings: Any):
+        super().__init__(embedding_size=config.CONTEXT_DIM, **settings)
+
+
+class PocketTokenizer(sd1_clip.SD1Tokenizer):
+    """One tokenizer, under the same name as Stable Diffusion's."""
+
+    def __init__(self, embedding_directory: Any = None, tokenizer_data: dict[str, Any] | None = None):
+        super().__init__(embedding_directory, tokenizer_data or {}, tokenizer=PocketVocabulary)
+
+
+class PocketModel(supported_models.SD15):
+    """How ComfyUI recognises the pocket UNet (context and channel widths) and builds what belongs to it."""
+
+    unet_config = {
+        "context_dim": config.CONTEXT_DIM,
+        "model_channels": config.MODEL_CHANNELS,
+        "use_linear_in_transformer": False,
+        "adm_in_channels": None,
+        "use_temporal_attention": False,
+    }
+    unet_extra_config = {"num_heads": -1, "num_head_channels": config.HEAD_CHANNELS}
+    latent_format = PocketLatent
+
+    def inpaint_model(self) -> bool:
+        """More input channels than latent channels; stock code counts against 4 latent channels."""
+        return self.unet_config["in_channels"] > config.LATENT_CHANNELS
+
+    def clip_target(self, state_dict: dict[str, Any] | None = None) -> supported_models_base.ClipTarget:
+        return supported_models_base.ClipTarget(PocketTokenizer, PocketTextEncoder)
+
+
+def register_pocket() -> None:
+    """Let stock loaders know the pocket model and list its checkpoint; a second call changes nothing."""
+    if not any(known.__name__ == PocketModel.__name__ for known in supported_models.models):
+        supported_models.models.append(PocketModel)
+    folder_paths.add_model_folder_path("checkpoints", str(CHECKPOINTS))
