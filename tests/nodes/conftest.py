@@ -1,0 +1,63 @@
+"""The real ComfyUI in this process: on the CPU, with a base directory of its own that is gone afterwards."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDERS = ("input", "output", "temp", "user", "custom_nodes", "models/checkpoints", "models/loras", "models/embeddings")
+
+
+def comfyui_directory() -> Path | None:
+    """The ComfyUI under test: `COMFYUI_DIR`, or the one that `make setup` put into the checkout; None without one."""
+    candidates = [os.environ.get("COMFYUI_DIR", ""), str(ROOT / ".comfyui" / "ComfyUI")]
+    return next((Path(path) for path in candidates if path and (Path(path) / "main.py").exists()), None)
+
+
+def make_base_directory() -> Path:
+    """A new base directory, removed when the process ends."""
+    base = Path(tempfile.mkdtemp(prefix="personalize-nodes-"))
+    atexit.register(shutil.rmtree, base, ignore_errors=True)
+    for folder in FOLDERS:
+        (base / folder).mkdir(parents=True)
+    return base
+
+
+def start_comfyui(comfyui: Path, base: Path) -> None:
+    """Set ComfyUI's options before its first import; they are read only once."""
+    sys.path.insert(0, str(comfyui))
+    from comfy.cli_args import args
+
+    args.cpu = True
+    args.base_directory = str(base)
+    args.database_url = "sqlite:///:memory:"
+
+
+COMFYUI = comfyui_directory()
+if COMFYUI is None:
+    collect_ignore_glob = ["test_*.py"]  # said aloud by tests/test_house.py
+else:
+    BASE_DIRECTORY = make_base_directory()
+    start_comfyui(COMFYUI, BASE_DIRECTORY)
+
+
+@pytest.fixture(scope="session")
+def base_directory() -> Path:
+    """ComfyUI's base directory of this run: `input`, `output`, `models/loras` and so on are inside."""
+    return BASE_DIRECTORY
+
+
+@pytest.fixture
+def inference_mode():
+    """ComfyUI's executor runs nodes in inference mode; a test that asks for this fixture runs so too."""
+    import torch
+
+    with torch.inference_mode():
+        yield
