@@ -1,0 +1,76 @@
+"""DCI: follow the prompt better and keep the subject, without training (Jin et al., "Customized Generation Reimagined", ECCV 2024).
+
+A second picture, about an ordinary noun in the subject's place, is denoised beside the first one for a while and lends
+it the surroundings that the prompt asks for.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from comfy_api.latest import io, ui
+
+from ..core.dci.config import DCIConfig
+from .bridge.dual_branch import patch_dual_branch
+from .bridge.dual_prompt import SubjectPrompt, encode_dual_prompt
+
+logger = logging.getLogger(__name__)
+
+
+class DCIConditioning(io.ComfyNode):
+    """A prompt about a personalized subject, and a MODEL that samples it with an auxiliary branch."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DCIConditioning",
+            display_name="DCI Conditioning",
+            category="personalize",
+            description="Follow the prompt better while keeping the subject: an auxiliary picture about an ordinary "
+                        "noun lends its surroundings during the first part of sampling (DCI). Use both outputs in the "
+                        "same sampler; the negative prompt comes from CLIP Text Encode.",
+            search_aliases=["divide conquer integrate", "dual branch", "subject prompt", "personalize sampling"],
+            has_intermediate_output=True,
+            inputs=[
+                io.Model.Input("model", tooltip="The personalized model: SD 1.x, SD 2.x, SDXL or the pocket model."),
+                io.Clip.Input("clip", tooltip="The text encoder that belongs to the model."),
+                io.String.Input("prompt", multiline=True, dynamic_prompts=True, default="a sks dog in times square",
+                                tooltip="The prompt. It must hold identifier and class noun side by side, in any "
+                                        "case; weights in parentheses are fine. Text, no default to keep."),
+                io.String.Input("identifier", default="sks",
+                                tooltip="The subject's identifier, as in training: 1 or more tokens. Default sks."),
+                io.String.Input("class_noun", default="dog",
+                                tooltip="The subject's class noun, as in training: 1 or more words. Default dog."),
+                io.String.Input("auxiliary_noun", default="cat",
+                                tooltip="Takes the subject's place in the auxiliary branch: any noun but the class "
+                                        "noun and its synonyms, best one often seen in the prompt's surroundings. "
+                                        "Default cat."),
+                io.Float.Input("omega", default=1.0, min=-2.0, max=2.0, step=0.05,
+                               tooltip="Injection strength, -2 to 2. More follows the prompt, less keeps the subject; "
+                                       "too much loses it. Default 1: both branches weigh alike where they agree."),
+                io.Float.Input("window", default=0.3, min=0.0, max=1.0, step=0.01,
+                               tooltip="Fraction of the noise schedule, from pure noise on, with both branches: 0 to "
+                                       "1. 0 is plain sampling. Default 0.3 as published."),
+                io.Boolean.Input("shared_guidance", default=True,
+                                 tooltip="Use one unconditional prediction for both branches: on (published, default) "
+                                         "costs 3 rows per picture and step in the window, off costs 4."),
+            ],
+            outputs=[
+                io.Model.Output(tooltip="The model, sampling with two branches. Without this conditioning it samples "
+                                        "as before."),
+                io.Conditioning.Output(tooltip="The positive prompt, with the auxiliary prompt inside."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, clip, prompt, identifier, class_noun, auxiliary_noun, omega, window,
+                shared_guidance) -> io.NodeOutput:
+        subject = SubjectPrompt(prompt=prompt, identifier=identifier, class_noun=class_noun,
+                                auxiliary_noun=auxiliary_noun)
+        config = DCIConfig(omega=omega, window=window, shared_guidance=shared_guidance)
+        patched = patch_dual_branch(model, config)
+        conditioning = encode_dual_prompt(clip, subject)
+        for warning in subject.warnings:
+            logger.warning("DCIConditioning: %s", warning)
+        report = [*(f"Warning: {text}" for text in subject.warnings), f"Auxiliary prompt: {subject.auxiliary_prompt}"]
+        return io.NodeOutput(patched, conditioning, ui=ui.PreviewText("\n".join(report)))
