@@ -1,7 +1,7 @@
 """The checkout is importable as the package `comfyui_personalize`, whatever its directory is called.
 
-ComfyUI loads the checkout under a name made of its path, and everything inside imports relatively; tests need one
-fixed name. Nothing here needs ComfyUI: the tests of `core` run without it.
+ComfyUI loads the checkout under a name made of its path, and everything inside imports relatively; tests need
+one fixed name. Nothing here needs ComfyUI: the tests of `core` run without it.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ def register_package() -> None:
         sys.modules[PACKAGE] = types.ModuleType(PACKAGE)
         sys.modules[PACKAGE].__path__ = [str(ROOT)]
         return
-    spec = importlib.util.spec_from_file_location(PACKAGE, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
+    spec = importlib.util.spec_from_file_location(PACKAGE, ROOT / "__init__.py",
+                                                  submodule_search_locations=[str(ROOT)])
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[PACKAGE] = module
     spec.loader.exec_module(module)
 
 
-# `python -m pytest` puts the checkout itself on the path, where `nodes` would hide ComfyUI's module of that name.
+# `python -m pytest` puts the checkout itself on the path, where `nodes` would hide ComfyUI's module `nodes`.
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
 if PACKAGE not in sys.modules:
     register_package()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import os
 import shutil
 import sys
 import tempfile
@@ -11,14 +10,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("input", "output", "temp", "user", "custom_nodes", "models/checkpoints", "models/loras", "models/embeddings")
-
-
-def comfyui_directory() -> Path | None:
-    """The ComfyUI under test: `COMFYUI_DIR`, or the one that `make setup` put into the checkout; None without one."""
-    candidates = [os.environ.get("COMFYUI_DIR", ""), str(ROOT / ".comfyui" / "ComfyUI")]
-    return next((Path(path) for path in candidates if path and (Path(path) / "main.py").exists()), None)
+from comfyui_personalize.tools.comfyui_server import FOLDERS
+from comfyui_personalize.tools.install_comfyui import comfyui_directory
 
 
 def make_base_directory() -> Path:
@@ -40,12 +33,8 @@ def start_comfyui(comfyui: Path, base: Path) -> None:
     args.database_url = "sqlite:///:memory:"
 
 
-COMFYUI = comfyui_directory()
-if COMFYUI is None:
-    collect_ignore_glob = ["test_*.py"]  # said aloud by tests/test_house.py
-else:
-    BASE_DIRECTORY = make_base_directory()
-    start_comfyui(COMFYUI, BASE_DIRECTORY)
+BASE_DIRECTORY = make_base_directory()
+start_comfyui(comfyui_directory(), BASE_DIRECTORY)
 
 
 @pytest.fixture(scope="session")

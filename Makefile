@@ -1,0 +1,52 @@
+# Everything is kept inside the checkout: .venv, .comfyui (ComfyUI, its base directory, caches), .demo (pictures).
+# COMFYUI_DIR=... uses a ComfyUI that is there already; PYTHON=... names the interpreter for the environment.
+
+PYTHON ?= python3
+HERE := $(CURDIR)
+PY := .venv/bin/python
+
+export TMPDIR := $(HERE)/.comfyui/tmp
+export XDG_CACHE_HOME := $(HERE)/.comfyui/cache
+export HF_HOME := $(HERE)/.comfyui/cache/huggingface
+export TORCH_HOME := $(HERE)/.comfyui/cache/torch
+export MPLCONFIGDIR := $(HERE)/.comfyui/cache/matplotlib
+ifdef COMFYUI_DIR
+export COMFYUI_DIR
+export PYTHONPYCACHEPREFIX := $(HERE)/.comfyui/cache/python
+endif
+# Programs that write below the home directory get one of their own; pip keeps the user's settings.
+RUN = HOME="$(HERE)/.comfyui/home" $(PY)
+
+.PHONY: help setup demo test test-full lint pocket bench workflows clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
+
+setup:  ## virtual environment and ComfyUI inside the checkout; seconds when done already
+	@mkdir -p "$(TMPDIR)" "$(HERE)/.comfyui/home"
+	@$(PYTHON) tools/install_comfyui.py
+
+demo: setup  ## photos to pictures on a real server: one contact sheet in .demo/
+	@$(RUN) -m tools.demo
+
+test: setup  ## every test but the sweeps, with lint and types
+	$(RUN) -m pytest
+
+test-full: setup  ## the sweeps too; before a release
+	$(RUN) -m pytest -m ""
+
+lint: setup  ## ruff and mypy
+	$(RUN) -m pytest tests/test_lint.py
+
+pocket: setup  ## train the embedded model again; resumable, hours on a CPU
+	$(RUN) -m pocket.train
+
+bench: setup  ## step time, sampling time and memory, as ratios
+	$(RUN) -m benchmarks.training_step
+	$(RUN) -m benchmarks.dci_sampling
+
+workflows: setup  ## write workflows/ again from tools/workflow_graphs.py
+	$(RUN) -m tools.write_workflows
+
+clean:  ## remove everything that setup, demo and tests made
+	rm -rf .venv .comfyui .demo .mypy_cache .ruff_cache .pytest_cache
