@@ -25,7 +25,7 @@ def make_base_directory() -> Path:
 
 def start_comfyui(comfyui: Path, base: Path) -> None:
     """Set ComfyUI's options before its first import; they are read only once."""
-    sys.path.insert(0, str(comfyui))
+    sys.path[:0] = [str(comfyui), str(Path(__file__).parent)]  # the second for tiny_model and other rigs
     from comfy.cli_args import args
 
     args.cpu = True
