@@ -28,6 +28,11 @@ class Conditioning:
     def detach(self) -> Conditioning:
         return Conditioning(self.context.detach(), None if self.pooled is None else self.pooled.detach())
 
+    def clone(self, device: torch.device) -> Conditioning:
+        """A copy without a graph, on another device."""
+        copies = [None if part is None else part.detach().clone().to(device) for part in (self.context, self.pooled)]
+        return Conditioning(*copies)  # type: ignore[arg-type]
+
 
 def concat_rows(rows: Sequence[Conditioning]) -> Conditioning:
     """Rows one below the other. Contexts of other lengths (prompts over 77 tokens) are repeated to the least common
@@ -45,9 +50,11 @@ class Denoiser(Protocol):
         module: the network that adapters are put into.
         schedule: its noise schedule and prediction.
         adapter_keys: for each module path, the stem of its keys in an adapter file that other programs read.
+        device: where it computes.
     """
 
     module: nn.Module
+    device: torch.device
     schedule: NoiseSchedule
     adapter_keys: Mapping[str, str]
 

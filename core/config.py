@@ -1,0 +1,111 @@
+"""Everything the user chooses about a training run, as frozen configs that metadata and run keys are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+from .adapter import AdapterConfig
+from .errors import require
+from .objectives import objectives_from_dicts
+from .objectives.base import Objective, combine
+
+Optimizer = Literal["adamw", "adam", "sgd"]
+LRSchedule = Literal["constant", "constant_with_warmup", "linear", "cosine"]
+Precision = Literal["auto", "fp32", "bf16"]
+Switch = Literal["auto", "on", "off"]
+SCHEDULES_WITHOUT_END = ("constant", "constant_with_warmup")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """The TrainingOptions node.
+
+    Attributes:
+        text_encoder_rate: learning rate of the text encoder's adapter; 0 = frozen.
+        accumulation: micro-steps per optimiser step.
+        max_grad_norm: gradients are clipped to this norm; 0 = no clipping.
+        save_every: the whole state is written every so many steps; 0 = only at the end.
+    """
+
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    text_encoder_rate: float = 0.0
+    accumulation: int = 1
+    optimizer: Optimizer = "adamw"
+    lr_schedule: LRSchedule = "constant"
+    warmup_steps: int = 0
+    max_grad_norm: float = 1.0
+    precision: Precision = "auto"
+    gradient_checkpointing: Switch = "auto"
+    save_every: int = 50
+
+    def __post_init__(self) -> None:
+        _one_of("optimizer", self.optimizer, Optimizer)
+        _one_of("lr_schedule", self.lr_schedule, LRSchedule)
+        _one_of("precision", self.precision, Precision)
+        _one_of("gradient_checkpointing", self.gradient_checkpointing, Switch)
+        _at_least("text_encoder_rate", self.text_encoder_rate, 0)
+        _at_least("accumulation", self.accumulation, 1)
+        _at_least("warmup_steps", self.warmup_steps, 0)
+        _at_least("max_grad_norm", self.max_grad_norm, 0)
+        _at_least("save_every", self.save_every, 0)
+        require(self.lr_schedule != "constant" or self.warmup_steps == 0, "warmup_steps", self.warmup_steps,
+                "0 with the constant schedule", "Choose constant_with_warmup.")
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> TrainingOptions:
+        """The options whose plain values metadata holds."""
+        return cls(**{**fields, "adapter": AdapterConfig(**fields["adapter"])})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """A whole run: what PersonalizeTrainer's widgets, OPTIONS and OBJECTIVE say."""
+
+    steps: int
+    learning_rate: float = 1e-4
+    batch: int = 1
+    resolution: int = 512
+    seed: int = 0
+    options: TrainingOptions = field(default_factory=TrainingOptions)
+    objectives: tuple[Objective, ...] = ()
+
+    def __post_init__(self) -> None:
+        _at_least("steps", self.steps, 1)
+        _at_least("batch", self.batch, 1)
+        _at_least("resolution", self.resolution, 64)
+        require(self.resolution % 8 == 0, "resolution", self.resolution, "a multiple of 8 pixels",
+                f"Use {self.resolution // 8 * 8}.")
+        require(0 < self.learning_rate < 1, "learning_rate", self.learning_rate, "a number above 0 and below 1",
+                "Start from 1e-4 for LoRA.")
+        object.__setattr__(self, "objectives", combine(self.objectives))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as metadata holds them."""
+        return {**asdict(self), "objectives": [objective.to_dict() for objective in self.objectives]}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> TrainingConfig:
+        """The config whose `to_dict` metadata holds."""
+        return cls(**{**fields, "options": TrainingOptions.from_dict(fields["options"]),
+                      "objectives": objectives_from_dicts(fields["objectives"])})
+
+    def key_fields(self) -> dict[str, Any]:
+        """What changes the weights of step n: all but the number of steps (unless the LR schedule looks at the end),
+        how often is saved, and where memory is traded for time."""
+        fields = self.to_dict()
+        if self.options.lr_schedule in SCHEDULES_WITHOUT_END:
+            del fields["steps"]
+        for name in ("save_every", "gradient_checkpointing"):
+            del fields["options"][name]
+        return fields
+
+
+def _one_of(name: str, value: object, choices: Any) -> None:
+    require(value in get_args(choices), name, repr(value), "one of " + ", ".join(get_args(choices)),
+            "Choose one of them.")
+
+
+def _at_least(name: str, value: float, low: float) -> None:
+    require(value >= low, name, value, f"{low} or more", f"Use {low} or a larger number.")

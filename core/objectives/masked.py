@@ -1,0 +1,71 @@
+"""Masks in the loss: a pixel mask brought to latent size, and the plain masked loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from torch import Tensor
+from torch.nn import functional
+
+from ..errors import require
+from .base import Objective, Rows
+
+if TYPE_CHECKING:
+    from ..data import TrainingData
+
+
+def mask_to_latent(mask: Tensor, height: int, width: int, dilation: int = 0) -> Tensor:
+    """Mask (H, W) in 0..1, grown by `dilation` pixels, as area averages (1, height, width)."""
+    pixels = mask.float()[None, None]
+    if dilation:
+        pixels = functional.max_pool2d(pixels, 2 * dilation + 1, stride=1, padding=dilation)
+    return functional.interpolate(pixels, size=(height, width), mode="area")[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedLoss(Objective):
+    """Eq. 1 weighed by w = (m + w_b (1 - m)) / max(mean, floor); with m = 1 it is eq. 1.
+
+    Without the division a small subject would get a small loss; without the floor a tiny one would get a huge one.
+
+    Attributes:
+        background_weight: w_b, 0..1; 1 turns the mask off.
+        normalise_floor: smallest mean that is divided by, 0..1; 1 = no normalisation.
+        dilation: pixels by which the mask is grown before it is brought to latent size.
+    """
+
+    kind: ClassVar[str] = "masked_loss"
+    background_weight: float = 0.0
+    normalise_floor: float = 0.1
+    dilation: int = 0
+
+    def __post_init__(self) -> None:
+        require(0 <= self.background_weight <= 1, "background_weight", self.background_weight, "0 to 1",
+                "Use 0 to ignore the background.")
+        require(0 < self.normalise_floor <= 1, "normalise_floor", self.normalise_floor, "above 0, up to 1",
+                "Use 0.1, or 1 for no normalisation.")
+        require(self.dilation >= 0, "dilation", self.dilation, "0 pixels or more", "Use 0.")
+
+    def check(self, data: TrainingData) -> None:
+        require_masks(data)
+
+    def pixel_weight(self, subject_rows: Rows) -> Tensor:
+        assert subject_rows.masks is not None  # check() saw to it
+        weight = subject_rows.masks + self.background_weight * (1 - subject_rows.masks)
+        return weight / weight.mean(dim=(1, 2, 3), keepdim=True).clamp(min=self.normalise_floor)
+
+
+def require_masks(data: TrainingData) -> None:
+    """Raise `InputError` unless every photo has a mask of its latents' size, within 0..1 and not empty."""
+    for number, example in enumerate(data.examples, start=1):
+        mask = example.mask
+        require(mask is not None, "masks", f"no mask for photo {number}", "a mask for every photo",
+                "Connect MASK to SubjectPhotos, or remove the masked loss.")
+        assert mask is not None
+        require(mask.shape[-2:] == example.latents.shape[-2:], "masks", f"a mask of {tuple(mask.shape[-2:])}",
+                f"the latents' size {tuple(example.latents.shape[-2:])}", "Resize the mask with the photo.")
+        require(0 <= float(mask.min()) and float(mask.max()) <= 1, "masks", f"values {mask.min():g} to {mask.max():g}",
+                "values 0 to 1", "Divide a 0..255 mask by 255.")
+        require(bool(mask.any()), "masks", f"an empty mask for photo {number}", "some white pixels on the subject",
+                "Paint the subject white.")
