@@ -6,15 +6,12 @@ it the surroundings that the prompt asks for.
 
 from __future__ import annotations
 
-import logging
-
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..core.dci.config import DCIConfig
 from .bridge.dual_branch import patch_dual_branch
 from .bridge.dual_prompt import SubjectPrompt, encode_dual_prompt
-
-logger = logging.getLogger(__name__)
+from .bridge.notices import show_notice
 
 
 class DCIConditioning(io.ComfyNode):
@@ -30,7 +27,6 @@ class DCIConditioning(io.ComfyNode):
                         "noun lends its surroundings during the first part of sampling (DCI). Use both outputs in the "
                         "same sampler; the negative prompt comes from CLIP Text Encode.",
             search_aliases=["divide conquer integrate", "dual branch", "subject prompt", "personalize sampling"],
-            has_intermediate_output=True,
             inputs=[
                 io.Model.Input("model", tooltip="The personalized model: SD 1.x, SD 2.x, SDXL or the pocket model."),
                 io.Clip.Input("clip", tooltip="The text encoder that belongs to the model."),
@@ -60,6 +56,7 @@ class DCIConditioning(io.ComfyNode):
                                         "as before."),
                 io.Conditioning.Output(tooltip="The positive prompt, with the auxiliary prompt inside."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -70,7 +67,5 @@ class DCIConditioning(io.ComfyNode):
         config = DCIConfig(omega=omega, window=window, shared_guidance=shared_guidance)
         patched = patch_dual_branch(model, config)
         conditioning = encode_dual_prompt(clip, subject)
-        for warning in subject.warnings:
-            logger.warning("DCIConditioning: %s", warning)
-        report = [*(f"Warning: {text}" for text in subject.warnings), f"Auxiliary prompt: {subject.auxiliary_prompt}"]
-        return io.NodeOutput(patched, conditioning, ui=ui.PreviewText("\n".join(report)))
+        show_notice(cls.hidden.unique_id, f"Auxiliary prompt: {subject.auxiliary_prompt}", subject.warnings)
+        return io.NodeOutput(patched, conditioning)
