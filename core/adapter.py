@@ -1,4 +1,4 @@
-"""LoRA inside a loaded network: W x + (alpha / rank) B A x (Hu et al. 2021, arXiv:2106.09685), put in and out again.
+"""LoRA inside a loaded network, put in and out again: W x + (alpha / rank) B A x (arXiv:2106.09685, eq. 3).
 
 peft makes the layers; this file decides where they go, seeds them without the global generator, keeps them in
 float32 whatever the network's storage is, and restores every base module when they leave.
@@ -13,22 +13,23 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 
+from .conditioning import Denoiser, TextEncoder
 from .data import generator_for
 from .errors import InputError, require
 
 # Attention projections as ldm / ComfyUI, diffusers, CLIP, T5, SD3 and Flux name them.
 _ATTENTION = (
-    r"(.*\.)?\w*attn\w*\.(to_q|to_k|to_v|to_out\.0|q_proj|k_proj|v_proj|out_proj|qkv|proj|add_[qkv]_proj|to_add_out)"
+    r"(.*\.)?\w*attn\w*\.(to_q|to_k|to_v|to_out\.0|q_proj|k_proj|v_proj|out_proj|qkv|proj"
+    r"|add_[qkv]_proj|to_add_out)"
     r"|(.*\.)?SelfAttention\.[qkvo]|(.*\.)?single_blocks\.\d+\.linear[12]"
 )
 _CROSS_ATTENTION_KV = r"(.*\.)?attn2\.(to_k|to_v)|(.*\.)?self_attn\.(k_proj|v_proj)"
-_FEED_FORWARD = r"(.*\.)?(ff|ff_context)\.net\.(0\.proj|2)|(.*\.)?mlp\.(fc1|fc2)|(.*\.)?(img_mlp|txt_mlp)\.[02]"
+_FEED_FORWARD = r"(.*\.)?ff(_context)?\.net\.(0\.proj|2)|(.*\.)?mlp\.fc[12]|(.*\.)?(img|txt)_mlp\.[02]"
 TARGETS = {
     "attention": _ATTENTION,
-    "cross_attention_kv": _CROSS_ATTENTION_KV,  # Custom Diffusion's set; a text encoder has its own keys and values
+    "cross_attention_kv": _CROSS_ATTENTION_KV,  # Custom Diffusion's set; in a text encoder its own
     "attention_and_feed_forward": f"{_ATTENTION}|{_FEED_FORWARD}",
 }
 _NAME = "default"
@@ -57,7 +58,8 @@ class AdapterConfig:
         try:
             re.compile(self.pattern)
         except re.error as error:
-            raise InputError("targets", repr(self.targets), f"one of {', '.join(TARGETS)}, or a regular expression",
+            expected = f"one of {', '.join(TARGETS)}, or a regular expression"
+            raise InputError("targets", repr(self.targets), expected,
                              f"The expression cannot be read: {error}.") from error
 
     @property
@@ -67,8 +69,8 @@ class AdapterConfig:
 
 
 class Adapter:
-    """A LoRA in every targeted linear layer of one module. Reversible: `eject` restores the very same base modules,
-    `inject` puts the very same adapter modules back; as a context manager it is ejected at the end.
+    """A LoRA in every targeted linear layer of one module. Reversible: `eject` restores the very same base
+    modules, `inject` puts the very same adapter modules back; a context manager ejects it at the end.
 
     Args:
         module: the network; its parameters are frozen while the adapter is in.
@@ -140,8 +142,8 @@ class Adapter:
         """
         own = dict(self._named_parameters())
         fits = own.keys() == tensors.keys() and all(own[name].shape == tensors[name].shape for name in own)
-        require(fits, "adapter", "tensors of other layers or ranks", f"the {len(own)} tensors of this adapter",
-                "Load what was saved with the same model, rank and targets.")
+        require(fits, "adapter", "tensors of other layers or ranks",
+                f"the {len(own)} tensors of this adapter", "Load what the same model and rank saved.")
         for name, parameter in own.items():
             parameter.copy_(tensors[name])
 
@@ -165,11 +167,33 @@ class Adapter:
                 yield f"{path}.{name}.weight", parameter
 
     def _freeze(self) -> None:
-        own = set(self.parameters()) if self._layers else set()
-        thawed = [parameter for parameter in self.module.parameters() if parameter.requires_grad and parameter not in own]
+        own = set(self.parameters())
+        thawed = [parameter for parameter in self.module.parameters()
+                  if parameter.requires_grad and parameter not in own]
         for parameter in thawed:
             parameter.requires_grad_(False)
         self._thawed += thawed
+
+
+def make_adapters(owners: Mapping[str, Denoiser | TextEncoder], config: AdapterConfig,
+                  seed: int) -> dict[str, Adapter]:
+    """An adapter in each owner's module, or none at all where one of them cannot be made.
+
+    Raises:
+        InputError: a layer has no name in adapter files, or as for `Adapter`.
+    """
+    adapters: dict[str, Adapter] = {}
+    try:
+        for name, owner in owners.items():
+            adapters[name] = Adapter(owner.module, config, seed)
+            missing = [path for path in adapters[name].paths if path not in owner.adapter_keys]
+            require(not missing, "targets", f"layer {missing[:1]}, which has no name in adapter files",
+                    "layers that other programs know", "Use attention.")
+    except BaseException:
+        for adapter in adapters.values():
+            adapter.eject()
+        raise
+    return adapters
 
 
 def find_targets(module: nn.Module, config: AdapterConfig) -> dict[str, nn.Linear]:
@@ -181,18 +205,21 @@ def find_targets(module: nn.Module, config: AdapterConfig) -> dict[str, nn.Linea
     pattern = re.compile(config.pattern)
     layers = {path: layer for path, layer in module.named_modules()
               if isinstance(layer, nn.Linear) and pattern.fullmatch(path)}
-    require(bool(layers), "targets", f"{config.targets!r}, which matches no linear layer of {type(module).__name__}",
-            f"one of {', '.join(TARGETS)}, or a regular expression that matches module paths", "Use attention.")
+    got = f"{config.targets!r}, which matches no linear layer of {type(module).__name__}"
+    expected = f"one of {', '.join(TARGETS)}, or a regular expression over module paths"
+    require(bool(layers), "targets", got, expected, "Use attention.")
     for path, layer in layers.items():
         limit = min(layer.in_features, layer.out_features)
-        require(config.rank <= limit, "rank", config.rank, f"at most {limit}, the smaller side of layer {path}",
-                f"Use {limit} or less, or other targets.")
+        expected = f"at most {limit}, the smaller side of layer {path}"
+        require(config.rank <= limit, "rank", config.rank, expected, f"Use {limit}, or other targets.")
     return layers
 
 
 def _peft_layers_into(module: nn.Module, base: Mapping[str, nn.Linear], config: AdapterConfig) -> None:
+    from peft import LoraConfig, inject_adapter_in_model  # takes seconds, which ComfyUI's start would wait
+
     exact = "|".join(re.escape(path) for path in base)
-    lora = LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=exact)  # type: ignore[arg-type]
+    lora = LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=exact)
     with torch.random.fork_rng(devices=[]):  # peft draws its own start; `_initialise` replaces it
         inject_adapter_in_model(lora, module, adapter_name=_NAME)
 
@@ -212,7 +239,7 @@ def _initialise(layer: nn.Module, generator: torch.Generator) -> None:
 
 def _matrices(layer: nn.Module) -> tuple[nn.Parameter, nn.Parameter]:
     """A (rank, in) and B (out, rank) of one peft layer."""
-    return layer.lora_A[_NAME].weight, layer.lora_B[_NAME].weight  # type: ignore[index, union-attr, return-value]
+    return layer.lora_A[_NAME].weight, layer.lora_B[_NAME].weight  # type: ignore[index, union-attr]
 
 
 def _set_submodule(root: nn.Module, path: str, module: nn.Module) -> None:

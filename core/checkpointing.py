@@ -13,8 +13,8 @@ from torch.utils.checkpoint import checkpoint
 
 
 def find_blocks(module: nn.Module) -> list[nn.Module]:
-    """The outermost composite modules below `module`, with its lists and sequences opened: residual and transformer
-    blocks of a UNet, layers of a transformer. Larger pieces save nothing, smaller ones cost more than they save."""
+    """The outermost composite modules below `module`, with its lists and sequences opened: residual and
+    transformer blocks of a UNet, layers of a transformer. Larger pieces save little, smaller ones no more."""
     blocks: list[nn.Module] = []
     for child in module.children():
         if isinstance(child, nn.ModuleList | nn.Sequential | nn.ModuleDict):
@@ -26,10 +26,10 @@ def find_blocks(module: nn.Module) -> list[nn.Module]:
 
 @contextmanager
 def checkpointed(blocks: Sequence[nn.Module]) -> Iterator[None]:
-    """Within the context the blocks keep only their inputs for the backward pass, and are recomputed there."""
+    """Within the context the blocks keep only their inputs, and are recomputed in the backward pass."""
     own = [block.__dict__.get("forward") for block in blocks]
     for block in blocks:
-        block.forward = _recomputed(block.forward)  # type: ignore[method-assign]
+        block.forward = _recomputed(block.forward)
     try:
         yield
     finally:
@@ -37,12 +37,12 @@ def checkpointed(blocks: Sequence[nn.Module]) -> Iterator[None]:
             if forward is None:
                 del block.__dict__["forward"]
             else:
-                block.forward = forward  # type: ignore[method-assign]
+                block.forward = forward
 
 
 def measure_activation_bytes(forward: Callable[[], object]) -> int:
-    """Bytes that a forward pass keeps for its backward pass; they are held until this returns, so pass a forward of
-    one row and multiply."""
+    """Bytes that a forward pass keeps for its backward pass; they are held until this returns, so pass a
+    forward of one row and multiply."""
     kept: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -58,24 +58,24 @@ def measure_activation_bytes(forward: Callable[[], object]) -> int:
 
 
 def is_needed(activation_bytes: int, free_bytes: int) -> bool:
-    """Whether activations would take more than four fifths of the free memory; the rest is for everything else."""
+    """Whether activations would take more than four fifths of the free memory; the rest is for all else."""
     return activation_bytes > 0.8 * free_bytes
 
 
 def _recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Any:
-        # Networks write their position into option dicts they hand down; the recomputation must see the first one's.
-        return forward(*map(_copy_of_dict, args), **{name: _copy_of_dict(value) for name, value in kwargs.items()})
+        return forward(*map(_own_dict, args), **{name: _own_dict(value) for name, value in kwargs.items()})
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         if not torch.is_grad_enabled():
             return forward(*args, **kwargs)
-        snapshot = [_copy_of_dict(argument) for argument in args]
-        return checkpoint(run, *snapshot, use_reentrant=False,
-                          **{name: _copy_of_dict(value) for name, value in kwargs.items()})
+        return checkpoint(run, *map(_own_dict, args), use_reentrant=False,
+                          **{name: _own_dict(value) for name, value in kwargs.items()})
 
     return wrapped
 
 
-def _copy_of_dict(value: Any) -> Any:
+def _own_dict(value: Any) -> Any:
+    """A copy of a dict: networks write their position into the options they hand down, and the recomputation
+    must see those of the first pass."""
     return dict(value) if isinstance(value, dict) else value

@@ -28,15 +28,15 @@ class Conditioning:
     def detach(self) -> Conditioning:
         return Conditioning(self.context.detach(), None if self.pooled is None else self.pooled.detach())
 
-    def clone(self, device: torch.device) -> Conditioning:
-        """A copy without a graph, on another device."""
-        copies = [None if part is None else part.detach().clone().to(device) for part in (self.context, self.pooled)]
-        return Conditioning(*copies)  # type: ignore[arg-type]
+    def copy_to(self, device: torch.device) -> Conditioning:
+        """A copy without a graph on the device."""
+        pooled = None if self.pooled is None else self.pooled.detach().clone().to(device)
+        return Conditioning(self.context.detach().clone().to(device), pooled)
 
 
 def concat_rows(rows: Sequence[Conditioning]) -> Conditioning:
-    """Rows one below the other. Contexts of other lengths (prompts over 77 tokens) are repeated to the least common
-    multiple, which leaves attention over them unchanged."""
+    """Rows one below the other. Contexts of other lengths (prompts over 77 tokens) are repeated to the least
+    common multiple, which leaves attention over them unchanged."""
     length = math.lcm(*(row.context.shape[1] for row in rows))
     contexts = [row.context.repeat(1, length // row.context.shape[1], 1) for row in rows]
     pooled = [row.pooled for row in rows if row.pooled is not None]

@@ -1,4 +1,4 @@
-"""Everything the user chooses about a training run, as frozen configs that metadata and run keys are made of."""
+"""Everything the user chooses about a run, as frozen configs that metadata and run keys are made of."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ class TrainingConfig:
         _at_least("resolution", self.resolution, 64)
         require(self.resolution % 8 == 0, "resolution", self.resolution, "a multiple of 8 pixels",
                 f"Use {self.resolution // 8 * 8}.")
-        require(0 < self.learning_rate < 1, "learning_rate", self.learning_rate, "a number above 0 and below 1",
-                "Start from 1e-4 for LoRA.")
+        require(0 < self.learning_rate < 1, "learning_rate", self.learning_rate,
+                "a number above 0 and below 1", "Start from 1e-4 for LoRA.")
         object.__setattr__(self, "objectives", combine(self.objectives))
 
     def to_dict(self) -> dict[str, Any]:
@@ -92,8 +92,8 @@ class TrainingConfig:
                       "objectives": objectives_from_dicts(fields["objectives"])})
 
     def key_fields(self) -> dict[str, Any]:
-        """What changes the weights of step n: all but the number of steps (unless the LR schedule looks at the end),
-        how often is saved, and where memory is traded for time."""
+        """What changes the weights of step n: all but the number of steps (unless the LR schedule looks at
+        the end), how often is saved, and where memory is traded for time."""
         fields = self.to_dict()
         if self.options.lr_schedule in SCHEDULES_WITHOUT_END:
             del fields["steps"]

@@ -1,7 +1,7 @@
 """What a run trains on (cached latents, masks, captions, class images), and in which order it is drawn.
 
-All randomness is counter-based: the draw of micro-step i depends on (seed, stream, i) alone, so a resumed run needs
-no generator state, and looking at one stream never moves another.
+All randomness is counter-based: the draw of micro-step i depends on (seed, stream, i) alone, so a resumed run
+needs no generator state, and looking at one stream never moves another.
 """
 
 from __future__ import annotations
@@ -47,20 +47,21 @@ class TrainingData:
     class_prompts: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        require(bool(self.examples), "images", "no photo", "1 or more photos", "Connect an image to SubjectPhotos.")
+        require(bool(self.examples), "images", "no photo", "1 or more photos",
+                "Connect an image to SubjectPhotos.")
         shape = tuple(self.examples[0].latents.shape)
         for example in self.examples:
             got = tuple(example.latents.shape)
             require(got == shape, "images", f"latents of {got} beside {shape}", "one size for all photos",
                     "Encode all photos at the training resolution.")
-            require(bool(example.latents.isfinite().all()), "images", "a photo whose latents are NaN or infinite",
+            require(bool(example.latents.isfinite().all()), "images", "latents with NaN or infinite values",
                     "finite latents", "Run the VAE in fp32 or bf16.")
         for noun, latents in self.class_latents.items():
             require(tuple(latents.shape[1:]) == shape, "class images",
                     f"latents of {tuple(latents.shape[1:])} for {noun!r}, photos have {shape}",
                     "class images of the training resolution", "Generate them at the trainer's resolution.")
-            require(noun in self.class_prompts, "class images", f"no prompt for {noun!r}", "the prompt of each pool",
-                    "Generate the class images again.")
+            require(noun in self.class_prompts, "class images", f"no prompt for {noun!r}",
+                    "the prompt of each pool", "Generate the class images again.")
 
     def prompts(self) -> tuple[str, ...]:
         """Every text the run can encode, each once, always in the same order."""
@@ -112,7 +113,8 @@ def draw_examples(data: TrainingData, seed: int, micro_step: int, batch: int) ->
 def draw_class_images(data: TrainingData, seed: int, micro_step: int, batch: int) -> tuple[int, ...] | None:
     """For each subject row, which image of its noun's pool goes with it; None where a noun has no pool.
 
-    A pool is walked through in a new order every epoch of its own, however the nouns are mixed: every image is used.
+    A pool is walked through in a new order every epoch of its own, however the nouns are mixed, so that every
+    image is used.
     """
     if not all(example.class_noun in data.class_latents for example in data.examples):
         return None
@@ -129,11 +131,13 @@ def exposure(data: TrainingData, seed: int, micro_steps: int, batch: int) -> Exp
     for micro_step in range(micro_steps):
         examples = draw_examples(data, seed, micro_step, batch)
         photos.update(examples)
-        for example, image in zip(examples, draw_class_images(data, seed, micro_step, batch) or (), strict=False):
+        images = draw_class_images(data, seed, micro_step, batch) or ()
+        for example, image in zip(examples, images, strict=False):
             pools[data.examples[example].class_noun][image] += 1
     return Exposure(
         tuple(photos[example] for example in range(len(data.examples))),
-        {noun: tuple(counts[image] for image in range(len(data.class_latents[noun]))) for noun, counts in pools.items()},
+        {noun: tuple(pools[noun][image] for image in range(len(latents)))
+         for noun, latents in data.class_latents.items()},
     )
 
 

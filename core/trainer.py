@@ -1,7 +1,8 @@
 """How a training step goes: batch, noise, predict, loss, backward, step.
 
-The loop is a generator that knows no user interface: it yields after every optimiser step, and between two steps its
-owner shows progress, previews, saves or stops. All of a step's randomness comes from (seed, stream, micro-step).
+The loop is a generator that knows no user interface: it yields after every optimiser step, and between two
+steps its owner shows progress, previews, saves or stops. All randomness is a function of (seed, stream,
+micro-step), so that a step is the same whatever happened around it.
 """
 
 from __future__ import annotations
@@ -12,25 +13,31 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from diffusers.optimization import get_scheduler
 from torch import Tensor, nn
 
-from .adapter import Adapter
+from .adapter import Adapter, make_adapters
 from .checkpointing import checkpointed, find_blocks, is_needed, measure_activation_bytes
 from .conditioning import Conditioning, Denoiser, TextEncoder, concat_rows
 from .config import TrainingConfig
 from .data import Exposure, TrainingData, draw_subject_rows, exposure, generator_for
-from .errors import TrainingDiverged, require
+from .errors import TrainingDiverged
 from .objectives import PriorPreservation
 from .objectives.base import Rows, stack
+from .optimizer import make_lr_scheduler, make_optimizer, optimizer_tensors, restore_optimizer
 
 SUBJECT, DENOISER, TEXT_ENCODER = "subject", "denoiser", "text_encoder"
-OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """What one optimiser step did: its number (from 1), its loss, the loss's terms, the learning rate it used."""
+    """What one optimiser step did.
+
+    Attributes:
+        step: its number, from 1.
+        loss: the sum of the terms.
+        terms: "subject" and each objective's own, the mean over the micro-steps.
+        learning_rate: what the step used.
+    """
 
     step: int
     loss: float
@@ -39,7 +46,7 @@ class TrainingStep:
 
 
 class Trainer:
-    """Trains adapters in a loaded network. As a context manager it puts the adapters in, and always takes them out.
+    """Trains adapters in a loaded network; as a context manager it puts them in, and always takes them out.
 
     Args:
         denoiser: the loaded network; its own weights are not changed.
@@ -52,8 +59,8 @@ class Trainer:
         InputError: an objective cannot be used with the data.
     """
 
-    def __init__(self, *, denoiser: Denoiser, text_encoder: TextEncoder, data: TrainingData, config: TrainingConfig,
-                 free_bytes: int | None = None):
+    def __init__(self, *, denoiser: Denoiser, text_encoder: TextEncoder, data: TrainingData,
+                 config: TrainingConfig, free_bytes: int | None = None):
         for objective in config.objectives:
             objective.check(data)
         if not any(isinstance(objective, PriorPreservation) for objective in config.objectives):
@@ -67,9 +74,13 @@ class Trainer:
         self._recomputed_blocks: list[nn.Module] = []
 
     def __enter__(self) -> Trainer:
-        if not self._adapters:
-            self._start()
-        self.inject()
+        try:
+            if not self._adapters:
+                self._start()
+            self.inject()
+        except BaseException:
+            self.eject()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -81,7 +92,7 @@ class Trainer:
         """Train from `self.step` up to `config.steps`, yielding after each optimiser step.
 
         Raises:
-            TrainingDiverged: the loss or a gradient is NaN or infinite; weights are those of the step before.
+            TrainingDiverged: the loss or a gradient is NaN or infinite; the last step's weights stay.
         """
         while self.step < self.config.steps:
             yield self._train_step()
@@ -95,7 +106,7 @@ class Trainer:
         for micro_step in range(self.step * accumulation, (self.step + 1) * accumulation):
             blocks = self._draw_rows(micro_step)  # batch and noise
             with checkpointed(self._recomputed_blocks):
-                squared_error = self._squared_error(stack(list(blocks.values())))  # predict, all rows in one forward
+                squared_error = self._squared_error(stack(blocks.values()))  # predict: one forward
                 terms = self._loss_terms(blocks, squared_error)
                 (torch.stack(list(terms.values())).sum() / accumulation).backward()
             losses.append({name: term.detach() for name, term in terms.items()})
@@ -121,8 +132,16 @@ class Trainer:
             prediction = self.denoiser(noisy, rows.index, self._text(rows.prompts))
         return (schedule.target(rows.latents, rows.noise, rows.index) - prediction.float()).square()
 
+    def _text(self, prompts: Sequence[str]) -> Conditioning:
+        """One row per prompt: from the cache, or with a graph where the text encoder trains."""
+        rows = self._cached_text
+        if TEXT_ENCODER in self._adapters:
+            distinct = tuple(dict.fromkeys(prompts))
+            rows = dict(zip(distinct, self.text_encoder.encode(distinct), strict=True))
+        return concat_rows([rows[prompt] for prompt in prompts])
+
     def _loss_terms(self, blocks: Mapping[str, Rows], squared_error: Tensor) -> dict[str, Tensor]:
-        """The mean over the subject rows, times every pixel weight, and each objective's term over its own rows."""
+        """The mean over the subject rows times every pixel weight, and each objective's own term."""
         errors = dict(zip(blocks, squared_error.split([len(rows) for rows in blocks.values()]), strict=True))
         for objective in self.config.objectives:
             weight = objective.pixel_weight(blocks[SUBJECT])
@@ -135,25 +154,27 @@ class Trainer:
         return terms
 
     def _optimizer_step(self, losses: Sequence[Mapping[str, Tensor]]) -> TrainingStep:
-        norm = nn.utils.clip_grad_norm_(self._parameters(), self.config.options.max_grad_norm or math.inf)
+        max_norm = self.config.options.max_grad_norm or math.inf
+        norm = nn.utils.clip_grad_norm_(self._parameters(), max_norm)
         means = [torch.stack([terms[name] for terms in losses]).mean() for name in losses[0]]
         *values, grad_norm = torch.stack([*means, norm]).tolist()  # the step's only wait for the device
         if not all(map(math.isfinite, [*values, grad_norm])):
             raise TrainingDiverged(
-                f"step {self.step + 1}: got a loss of {sum(values):g} and a gradient norm of {grad_norm:g}, expected "
-                f"finite numbers. Lower the learning rate or use fp32; the weights kept are those of step {self.step}."
-            )
+                f"step {self.step + 1}: got a loss of {sum(values):g} and a gradient norm of {grad_norm:g}, "
+                f"expected finite numbers. Lower the learning rate, or use fp32; the weights of step "
+                f"{self.step} are kept.")
         learning_rate = self.lr_scheduler.get_last_lr()[0]
         self.optimizer.step()
         self.lr_scheduler.step()
         self.step += 1
         self.losses.append(sum(values))
-        return TrainingStep(self.step, self.losses[-1], dict(zip(losses[0], values, strict=True)), learning_rate)
+        terms = dict(zip(losses[0], values, strict=True))
+        return TrainingStep(self.step, self.losses[-1], terms, learning_rate)
 
     # Around previews, and at the end
 
     def eject(self) -> None:
-        """The network (and text encoder) as it was."""
+        """The network and the text encoder as they were."""
         for adapter in self._adapters.values():
             adapter.eject()
 
@@ -166,7 +187,7 @@ class Trainer:
         """The adapters under the keys of adapter files."""
         tensors: dict[str, Tensor] = {}
         for name, adapter in self._adapters.items():
-            tensors |= adapter.export(self._trained[name].adapter_keys)
+            tensors |= adapter.export(self._trained()[name].adapter_keys)
         return tensors
 
     def exposure(self) -> Exposure:
@@ -174,33 +195,24 @@ class Trainer:
         micro_steps = self.step * self.config.options.accumulation
         return exposure(self.data, self.config.seed, micro_steps, self.config.batch)
 
-    # Resuming
-
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All that an exact continuation needs: tensors, and values that JSON keeps exactly."""
         tensors = {f"{name}.{key}": tensor for name, adapter in self._adapters.items()
                    for key, tensor in adapter.state_dict().items()}
-        optimizer = self.optimizer.state_dict()
-        for index, entries in optimizer["state"].items():
-            for key, value in entries.items():
-                if isinstance(value, Tensor):
-                    tensors[f"optimizer.{index}.{key}"] = value.detach().clone()
-        return tensors, {"step": self.step, "losses": list(self.losses), "param_groups": optimizer["param_groups"],
+        optimizer, groups = optimizer_tensors(self.optimizer)
+        tensors |= {f"optimizer.{key}": tensor for key, tensor in optimizer.items()}
+        return tensors, {"step": self.step, "losses": list(self.losses), "param_groups": groups,
                          "lr_scheduler": self.lr_scheduler.state_dict()}
 
     def load_state(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         """Continue from what `state` gave; call it once the trainer is entered.
 
         Raises:
-            InputError: the state is of another model, adapter or number of layers.
+            InputError: the state is of another model or adapter.
         """
         for name, adapter in self._adapters.items():
             adapter.load_state_dict(_below(name, tensors))
-        entries: dict[int, dict[str, Tensor]] = {}
-        for key, value in _below("optimizer", tensors).items():
-            index, _, entry = key.partition(".")
-            entries.setdefault(int(index), {})[entry] = value.clone()
-        self.optimizer.load_state_dict({"state": entries, "param_groups": meta["param_groups"]})
+        restore_optimizer(self.optimizer, _below("optimizer", tensors), meta["param_groups"])
         self.lr_scheduler.load_state_dict(dict(meta["lr_scheduler"]))
         self.step, self.losses = int(meta["step"]), list(meta["losses"])
 
@@ -211,73 +223,47 @@ class Trainer:
         options = self.config.options
         if not options.text_encoder_rate:
             self._cached_text = self._encode_all()
-        self._adapters = self._make_adapters()
-        groups = [{"params": self._adapters[DENOISER].parameters()}]
-        if TEXT_ENCODER in self._adapters:
-            groups.append({"params": self._adapters[TEXT_ENCODER].parameters(), "lr": options.text_encoder_rate})
-        self.optimizer = OPTIMIZERS[options.optimizer](groups, lr=self.config.learning_rate)
-        self.lr_scheduler = get_scheduler(options.lr_schedule, self.optimizer, num_warmup_steps=options.warmup_steps,
-                                          num_training_steps=self.config.steps)
+        self._adapters = make_adapters(self._trained(), options.adapter, self.config.seed)
+        rates = {DENOISER: self.config.learning_rate, TEXT_ENCODER: options.text_encoder_rate}
+        groups = [{"params": adapter.parameters(), "lr": rates[name]}
+                  for name, adapter in self._adapters.items()]
+        self.optimizer = make_optimizer(options.optimizer, groups)
+        self.lr_scheduler = make_lr_scheduler(options.lr_schedule, self.optimizer, options.warmup_steps,
+                                              self.config.steps)
         if self._is_checkpointing():
-            self._recomputed_blocks = [block for adapter in self._adapters.values()
-                                       for block in find_blocks(adapter.module)]
-
-    def _make_adapters(self) -> dict[str, Adapter]:
-        """Adapters of all trained modules, or none where one of them cannot be made."""
-        config, seed = self.config.options.adapter, self.config.seed
-        adapters: dict[str, Adapter] = {}
-        try:
-            for name, owner in self._trained.items():
-                adapters[name] = Adapter(owner.module, config, seed)
-                missing = [path for path in adapters[name].paths if path not in owner.adapter_keys]
-                require(not missing, "targets", f"layers without a name in adapter files, such as {missing[:1]}",
-                        "layers of this model that other programs know", "Use attention.")
-        except BaseException:
-            for adapter in adapters.values():
-                adapter.eject()
-            raise
-        return adapters
+            self._recomputed_blocks = [block for owner in self._trained().values()
+                                       for block in find_blocks(owner.module)]
 
     @torch.no_grad()
     def _encode_all(self) -> dict[str, Conditioning]:
-        """Every prompt once; clones, for an encoder may hand out inference tensors that no graph can keep."""
+        """Every prompt once; copies, for an encoder may hand out inference tensors that no graph can keep."""
         prompts = self.data.prompts()
-        return {prompt: row.clone(self.denoiser.device)
+        return {prompt: row.copy_to(self.denoiser.device)
                 for prompt, row in zip(prompts, self.text_encoder.encode(prompts), strict=True)}
 
     def _is_checkpointing(self) -> bool:
         switch = self.config.options.gradient_checkpointing
         if switch != "auto" or self._free_bytes is None:
             return switch == "on"
-        blocks = self._draw_rows(0)
-        rows = stack(list(blocks.values()))
-        one = replace(rows, latents=rows.latents[:1], noise=rows.noise[:1], index=rows.index[:1],
-                      prompts=rows.prompts[:1])
-        return is_needed(len(rows) * measure_activation_bytes(lambda: self._squared_error(one)), self._free_bytes)
+        rows = stack(self._draw_rows(0).values())
+        row_bytes = measure_activation_bytes(lambda: self._squared_error(rows.first()))
+        return is_needed(len(rows) * row_bytes, self._free_bytes)
 
-    @property
     def _trained(self) -> dict[str, Denoiser | TextEncoder]:
         text = {TEXT_ENCODER: self.text_encoder} if self.config.options.text_encoder_rate else {}
         return {DENOISER: self.denoiser, **text}
 
-    @property
-    def _is_bf16(self) -> bool:
-        precision = self.config.options.precision
-        automatic = self.denoiser.device.type == "cuda" and torch.cuda.is_bf16_supported()
-        return precision == "bf16" or precision == "auto" and automatic
-
     def _parameters(self) -> list[nn.Parameter]:
         return [parameter for adapter in self._adapters.values() for parameter in adapter.parameters()]
 
-    def _text(self, prompts: Sequence[str]) -> Conditioning:
-        """One row per prompt: from the cache, or with a graph where the text encoder trains."""
-        rows = self._cached_text
-        if TEXT_ENCODER in self._adapters:
-            distinct = tuple(dict.fromkeys(prompts))
-            rows = dict(zip(distinct, self.text_encoder.encode(distinct), strict=True))
-        return concat_rows([rows[prompt] for prompt in prompts])
+    @property
+    def _is_bf16(self) -> bool:
+        if self.config.options.precision == "auto":
+            return self.denoiser.device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return self.config.options.precision == "bf16"
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors whose names start with `prefix.`, without it."""
-    return {key.removeprefix(f"{prefix}."): value for key, value in tensors.items() if key.startswith(f"{prefix}.")}
+    start = f"{prefix}."
+    return {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}

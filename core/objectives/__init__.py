@@ -26,6 +26,8 @@ def objectives_from_dicts(saved: Iterable[Mapping[str, Any]]) -> tuple[Objective
     for fields in saved:
         kind = fields.get("kind")
         if kind not in OBJECTIVES:
-            raise InputError("objective", repr(kind), "one of " + ", ".join(OBJECTIVES), "Update the extension.")
-        objectives.append(OBJECTIVES[kind](**{name: value for name, value in fields.items() if name != "kind"}))
+            raise InputError("objective", repr(kind), f"one of {', '.join(OBJECTIVES)}",
+                             "Update the extension.")
+        arguments = {name: value for name, value in fields.items() if name != "kind"}
+        objectives.append(OBJECTIVES[kind](**arguments))
     return combine(objectives)

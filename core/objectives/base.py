@@ -1,12 +1,12 @@
 """What an objective is: a frozen config that may add rows, weigh pixels and add a loss term.
 
-A training step asks every objective for its rows, sends all rows through the network in one forward, and adds up:
-mean of eq. 1 over the subject rows (times every pixel weight) + each objective's own term over its own rows.
+A training step asks every objective for its rows, sends all rows through the network in one forward, and adds
+up: mean of eq. 1 over the subject rows (times every pixel weight) + each objective's term over its own rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -29,7 +29,7 @@ class Rows:
         index: (N,), levels of the noise schedule.
         prompts: N texts.
         examples: which training example each row stands for, N numbers; None for class images.
-        class_images: which image of its noun's pool goes with each subject row, N numbers; None without pools.
+        class_images: which image of its noun's pool goes with each subject row; None without pools.
         masks: (N, 1, h, w) in 0..1, 1 = subject; None where no photo has a mask.
     """
 
@@ -51,8 +51,15 @@ class Rows:
                        index=self.index.to(device), masks=masks)
 
 
-def stack(blocks: Sequence[Rows]) -> Rows:
-    """Blocks of rows one below the other, as one forward takes them."""
+    def first(self) -> Rows:
+        """The first row alone."""
+        return Rows(latents=self.latents[:1], noise=self.noise[:1], index=self.index[:1],
+                    prompts=self.prompts[:1])
+
+
+def stack(groups: Iterable[Rows]) -> Rows:
+    """Groups of rows one below the other, as one forward takes them."""
+    blocks = tuple(groups)
     return Rows(
         latents=torch.cat([rows.latents for rows in blocks]),
         noise=torch.cat([rows.noise for rows in blocks]),

@@ -27,7 +27,7 @@ def mask_to_latent(mask: Tensor, height: int, width: int, dilation: int = 0) -> 
 class MaskedLoss(Objective):
     """Eq. 1 weighed by w = (m + w_b (1 - m)) / max(mean, floor); with m = 1 it is eq. 1.
 
-    Without the division a small subject would get a small loss; without the floor a tiny one would get a huge one.
+    Without the division a small subject would get a small loss, without the floor a tiny one a huge one.
 
     Attributes:
         background_weight: w_b, 0..1; 1 turns the mask off.
@@ -65,7 +65,8 @@ def require_masks(data: TrainingData) -> None:
         assert mask is not None
         require(mask.shape[-2:] == example.latents.shape[-2:], "masks", f"a mask of {tuple(mask.shape[-2:])}",
                 f"the latents' size {tuple(example.latents.shape[-2:])}", "Resize the mask with the photo.")
-        require(0 <= float(mask.min()) and float(mask.max()) <= 1, "masks", f"values {mask.min():g} to {mask.max():g}",
-                "values 0 to 1", "Divide a 0..255 mask by 255.")
-        require(bool(mask.any()), "masks", f"an empty mask for photo {number}", "some white pixels on the subject",
+        low, high = float(mask.min()), float(mask.max())
+        require(0 <= low and high <= 1, "masks", f"values {low:g} to {high:g}", "values 0 to 1",
+                "Divide a 0..255 mask by 255.")
+        require(high > 0, "masks", f"an empty mask for photo {number}", "some white pixels on the subject",
                 "Paint the subject white.")

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectSpecificLoss(Objective):
-    """weight ‖m (eps - eps_theta(z̃_t, t, c_m))‖² with z̃ = z m, c_m = 'a {V} {noun}', beside the whole-image eq. 1 at
-    the same noise and timestep. With m = 1 and c_m = c the two together are twice eq. 1.
+    """weight ‖m (eps - eps_theta(z~_t, t, c_m))‖² with z~ = z m and c_m = 'a {V} {noun}', beside the whole
+    image's eq. 1 at the same noise and timestep. With m = 1 and c_m = c the two together are twice eq. 1.
 
-    Source: eq. 4; its target eps m + eps_theta (1 - m) differs from the prediction inside the mask only. The mask is
-    binarised at latent size. For v and flow models the target is that of z̃.
+    Source: eq. 4; its target eps m + eps_theta (1 - m) differs from the prediction inside the mask only. The
+    mask is binarised at latent size. For v and flow models the target is that of z~.
 
     Attributes:
         weight: 1 in the paper.
@@ -33,7 +33,8 @@ class ObjectSpecificLoss(Objective):
     dilation: int = 0
 
     def __post_init__(self) -> None:
-        require(self.weight > 0, "object-specific weight", self.weight, "a number above 0", "Use 1, or turn it off.")
+        require(self.weight > 0, "object-specific weight", self.weight, "a number above 0",
+                "Use 1, or turn it off.")
         require(self.dilation >= 0, "dilation", self.dilation, "0 pixels or more", "Use 0.")
 
     def check(self, data: TrainingData) -> None:
@@ -44,7 +45,8 @@ class ObjectSpecificLoss(Objective):
                     f"the mask of photo {number}, which covers no latent pixel by half", "a larger subject",
                     "Raise dilation, or crop the photo closer to the subject.")
 
-    def extra_rows(self, subject_rows: Rows, data: TrainingData, schedule_length: int, generator: Generator) -> Rows:
+    def extra_rows(self, subject_rows: Rows, data: TrainingData, schedule_length: int,
+                   generator: Generator) -> Rows:
         assert subject_rows.examples is not None and subject_rows.masks is not None  # check() saw to it
         masks = (subject_rows.masks >= 0.5).to(subject_rows.latents)
         return Rows(

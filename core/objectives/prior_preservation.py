@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PriorPreservation(Objective):
-    """λ E ‖eps' - eps_theta(z_pr,t', t', c_pr)‖²: one class image of its noun beside every subject row, at its own
-    noise and timestep.
+    """λ E ‖eps' - eps_theta(z_pr,t', t', c_pr)‖²: beside every subject row one class image of its noun, at
+    its own noise and timestep.
 
     Attributes:
         weight: λ; 1 in the paper.
@@ -28,15 +28,17 @@ class PriorPreservation(Objective):
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        require(self.weight > 0, "prior weight", self.weight, "a number above 0", "Use 1, or disconnect the prior.")
+        require(self.weight > 0, "prior weight", self.weight, "a number above 0",
+                "Use 1, or disconnect the prior.")
 
     def check(self, data: TrainingData) -> None:
         for noun in sorted({example.class_noun for example in data.examples}):
             require(len(data.class_latents.get(noun, ())) > 0, "prior", f"no class images of {noun!r}",
                     "class images of every subject's class noun", f"Add a PriorSampleGen for {noun!r}.")
 
-    def extra_rows(self, subject_rows: Rows, data: TrainingData, schedule_length: int, generator: Generator) -> Rows:
-        assert subject_rows.examples is not None and subject_rows.class_images is not None  # check() saw to it
+    def extra_rows(self, subject_rows: Rows, data: TrainingData, schedule_length: int,
+                   generator: Generator) -> Rows:
+        assert subject_rows.examples is not None and subject_rows.class_images is not None  # see check()
         nouns = [data.examples[example].class_noun for example in subject_rows.examples]
         latents = torch.stack([data.class_latents[noun][image]
                                for noun, image in zip(nouns, subject_rows.class_images, strict=True)])
