@@ -6,7 +6,31 @@ import logging
 
 from comfy_api.latest import ComfyExtension, io
 
-NODES: list[type[io.ComfyNode]] = []
+from .dci_conditioning import DCIConditioning
+from .identifier_picker import IdentifierPicker
+from .load_personalization import LoadPersonalization
+from .masked_loss import MaskedLossNode
+from .personalize_trainer import PersonalizeTrainer
+from .prior_preservation import PriorPreservationNode
+from .prior_sample_gen import PriorSampleGen
+from .save_personalization import SavePersonalization
+from .subject_photos import SubjectPhotos
+from .training_options import TrainingOptionsNode
+from .training_preview import TrainingPreview
+
+NODES: list[type[io.ComfyNode]] = [
+    IdentifierPicker,
+    SubjectPhotos,
+    PriorSampleGen,
+    PriorPreservationNode,
+    MaskedLossNode,
+    TrainingOptionsNode,
+    TrainingPreview,
+    PersonalizeTrainer,
+    SavePersonalization,
+    LoadPersonalization,
+    DCIConditioning,
+]
 
 
 class PersonalizeExtension(ComfyExtension):

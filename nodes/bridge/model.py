@@ -1,0 +1,177 @@
+"""The loaded MODEL as something that can be trained, without a second copy of its weights.
+
+ComfyUI runs nodes in inference mode, so a loaded model's weights are inference tensors, through which no gradient
+flows. `trainable` replaces them one at a time by normal tensors with the same bits; nothing else about the model changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import comfy.model_management
+import comfy.model_sampling
+import comfy.utils
+import torch
+from comfy.ldm.modules.attention import attention_pytorch
+from torch import Tensor, nn
+
+from ...core.conditioning import Conditioning
+from ...core.errors import InputError, require
+from ...core.schedule import NoiseSchedule
+
+
+class ComfyDenoiser:
+    """`core.conditioning.Denoiser` over a loaded MODEL.
+
+    Args:
+        model: the MODEL's patcher, loaded.
+        size: width and height of the training images in pixels, for models that are told it (SDXL).
+    """
+
+    def __init__(self, model: Any, size: int):
+        self.model, self.size = model.model, size
+        self.module: nn.Module = self.model.diffusion_model
+        self.schedule = schedule_of(model)
+        self.adapter_keys = unet_adapter_keys(model)
+        self.device: torch.device = model.load_device
+
+    def __call__(self, noisy: Tensor, index: Tensor, conditioning: Conditioning) -> Tensor:
+        dtype = self.model.get_dtype_inference()
+        noisy = noisy.to(self.device, dtype)
+        timestep = self.schedule.timesteps.to(self.device)[index.to(self.device)]
+        extra = self._extra_conditions(noisy, conditioning, dtype)
+        timestep = self.model.process_timestep(timestep, x=noisy, **extra)
+        context = conditioning.context.to(self.device, dtype)
+        output = self.module(noisy, timestep, context=context, control=None,
+                             transformer_options=training_options(), **extra)
+        return output.float()
+
+    def _extra_conditions(self, noisy: Tensor, conditioning: Conditioning, dtype: torch.dtype) -> dict[str, Tensor]:
+        """What the model's family adds to the context: pooled text and size ids for SDXL, guidance for Flux."""
+        pooled = None if conditioning.pooled is None else conditioning.pooled.to(self.device)
+        conditions = self.model.extra_conds(
+            cross_attn=conditioning.context, pooled_output=pooled, width=self.size, height=self.size,
+            noise=noisy, device=self.device, prompt_type="positive")
+        conditions.pop("c_crossattn", None)
+        rows = noisy.shape[0]
+        processed = {name: value.process_cond(batch_size=rows, area=None, device=self.device).cond
+                     for name, value in conditions.items()}
+        return {name: value.to(self.device, dtype if value.is_floating_point() else None)
+                if torch.is_tensor(value) else value for name, value in processed.items()}
+
+
+def training_options() -> dict[str, Any]:
+    """Options of one forward: PyTorch's own attention, whose gradients are exact and which recomputes the same."""
+    def attention(_: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        return attention_pytorch(*args, **kwargs)
+
+    return {"optimized_attention_override": attention}
+
+
+def schedule_of(model: Any) -> NoiseSchedule:
+    """The MODEL's own noise schedule and prediction, as other nodes may have patched it.
+
+    Raises:
+        InputError: for a family whose forward process is none of eps, v and flow.
+    """
+    sampling = model.get_model_object("model_sampling")
+    kind, sigmas = comfy.model_sampling, getattr(sampling, "sigmas", None)
+    unsupported = (kind.EDM, kind.X0, kind.IMG_TO_IMG_FLOW)
+    if sigmas is not None and not isinstance(sampling, unsupported):
+        sigmas = sigmas.detach().clone()
+        timesteps = sampling.timestep(sigmas)
+        if isinstance(sampling, kind.CONST):
+            return NoiseSchedule.rectified_flow(sigmas, timesteps)
+        if isinstance(sampling, kind.EPS) and getattr(sampling, "sigma_data", 1.0) == 1.0:
+            prediction = "v_prediction" if isinstance(sampling, kind.V_PREDICTION) else "epsilon"
+            return NoiseSchedule.variance_preserving(prediction, sigmas, timesteps)  # type: ignore[arg-type]
+    names = " / ".join(base.__name__ for base in type(sampling).__mro__[1:3])
+    raise InputError("model", f"a model with {names} sampling", "a model with eps, v or flow prediction",
+                     "Use a Stable Diffusion 1.x / 2.x / XL checkpoint.")
+
+
+def check_model(model: Any) -> None:
+    """Raise `InputError` for a MODEL that cannot be trained, before anything is loaded."""
+    schedule_of(model)
+    require(not getattr(model.model, "concat_keys", ()), "model", "an inpainting or edit model",
+            "a plain text-to-image model", "Connect the base checkpoint; its result also works in inpainting.")
+
+
+def unet_adapter_keys(model: Any) -> Mapping[str, str]:
+    """For each module path of the diffusion model the stem of its adapter keys.
+
+    UNets get the names of kohya's files, which stock LoraLoader and diffusers read; others ComfyUI's generic ones.
+    """
+    network = model.model.diffusion_model
+    keys = {path: f"diffusion_model.{path}" for path, _ in network.named_modules()}
+    for diffusers_name, path in comfy.utils.unet_to_diffusers(model.model.model_config.unet_config).items():
+        if isinstance(path, str) and path.endswith(".weight"):
+            stem = diffusers_name.removesuffix(".weight").replace(".", "_")
+            keys[path.removesuffix(".weight")] = f"lora_unet_{stem}"
+    return keys
+
+
+@contextmanager
+def trainable(*patchers: Any, memory: float = 0) -> Iterator[Callable[[], None]]:
+    """Load the models and make gradients flow through them; yields a function that does it again after a preview.
+
+    LoRA patches of the graph stay applied, so training goes on top of them. Weights keep their bits.
+
+    Args:
+        patchers: model patchers, as `static_patcher` gives them.
+        memory: bytes to leave free beside the weights.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        def prepare() -> None:
+            # Whole models only: an adapter on one device cannot learn from a weight on another.
+            comfy.model_management.load_models_gpu(list(patchers), memory_required=memory, force_full_load=True)
+            for patcher in patchers:
+                patcher.unpin_all_weights()
+                replace_inference_tensors(patcher.model)
+
+        prepare()
+        yield prepare
+
+
+def static_patcher(patcher: Any) -> Any:
+    """The patcher itself, or for ComfyUI's dynamic VRAM (NVIDIA) a clone whose weights stay in place.
+
+    Raises:
+        InputError: when the dynamic MODEL came from a loader that cannot make such a clone.
+    """
+    if not patcher.is_dynamic():
+        return patcher
+    try:
+        return patcher.clone(disable_dynamic=True)
+    except RuntimeError as reason:
+        raise InputError("model", "a model in dynamic VRAM from a loader that cannot reload it", "a trainable model",
+                         "Use a stock loader, or start ComfyUI with --disable-dynamic-vram.") from reason
+
+
+def replace_inference_tensors(module: nn.Module) -> None:
+    """Replace every inference parameter and buffer by a normal tensor of the same bits, one at a time, so that no
+    second copy of the model is ever held."""
+    done: dict[int, nn.Parameter] = {}
+    for part in module.modules():
+        for name, parameter in part._parameters.items():
+            if parameter is not None and parameter.is_inference():
+                key = id(parameter)
+                if key not in done:
+                    done[key] = nn.Parameter(parameter.detach().clone(), requires_grad=False)
+                part._parameters[name] = done[key]
+        for name, buffer in part._buffers.items():
+            if buffer is not None and buffer.is_inference():
+                part._buffers[name] = buffer.clone()
+
+
+def training_memory(model: Any, rows: int, size: int, channels: int) -> float:
+    """Bytes that ComfyUI should leave free: its own estimate of a forward, three times over for the backward pass."""
+    downscale = 8
+    return 3.0 * model.memory_required([rows, channels, size // downscale, size // downscale])
+
+
+def free_memory(model: Any) -> int:
+    """Bytes free on the device that the MODEL runs on."""
+    return int(comfy.model_management.get_free_memory(model.load_device))

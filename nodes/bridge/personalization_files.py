@@ -1,0 +1,158 @@
+"""Personalizations as files among ComfyUI's LoRAs, where LoadPersonalization and the stock LoraLoader find them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+from torch import Tensor
+
+from ...core.errors import InputError, require
+from ...core.files import read_metadata, read_tensors, tensors_to_bytes, write_bytes
+from ...core.runs import check_run_name
+from .hashes import model_hash
+from .sampling import patched
+from .sockets import Personalization
+
+SUFFIX = ".safetensors"
+
+
+def loras_folder() -> Path:
+    """Where files are saved: the first of ComfyUI's LoRA folders."""
+    return Path(folder_paths.get_folder_paths("loras")[0])
+
+
+def save_personalization(personalization: Personalization, name: str) -> Path:
+    """Save below the LoRA folder and return the path. A file of equal content is left alone; one of other content is
+    never replaced: the new file gets the suffix -2, -3, ...
+
+    Raises:
+        InputError: for a name that leads out of the folder.
+        StorageError: for a full disk.
+    """
+    data = tensors_to_bytes(personalization.lora, personalization.metadata)
+    for path in _candidates(loras_folder() / check_name(name)):
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(path, data)
+            return path
+        if path.stat().st_size == len(data) and path.read_bytes() == data:
+            return path
+    raise AssertionError("the candidates never end")
+
+
+def check_name(name: str) -> Path:
+    """The name as a relative path without ending; `/` separates folders.
+
+    Raises:
+        InputError: for a name that leads out of the folder or is no name on some system.
+    """
+    return Path(*(check_run_name(part, "name") for part in name.strip().removesuffix(SUFFIX).split("/")))
+
+
+def _candidates(stem: Path) -> Iterator[Path]:
+    yield stem.with_name(stem.name + SUFFIX)
+    number = 2
+    while True:
+        yield stem.with_name(f"{stem.name}-{number}{SUFFIX}")
+        number += 1
+
+
+def list_personalizations() -> list[str]:
+    """Names of the files among the LoRAs that this extension wrote."""
+    names = folder_paths.get_filename_list("loras")
+    paths = {name: folder_paths.get_full_path("loras", name) for name in names if name.endswith(SUFFIX)}
+    return [name for name, path in paths.items() if path is not None and _is_ours(Path(path))]
+
+
+def _is_ours(path: Path) -> bool:
+    status = path.stat()
+    return _has_metadata(path, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=4096)
+def _has_metadata(path: Path, modified: int, size: int) -> bool:
+    """Reads a file's header once, until the file changes."""
+    try:
+        return "identifiers" in read_metadata(path)
+    except InputError:
+        return False
+
+
+def find_file(name: str) -> Path:
+    """The path of a file among the LoRAs.
+
+    Raises:
+        InputError: when there is none, or it lies outside.
+    """
+    path = None if ".." in Path(name).parts or Path(name).is_absolute() else folder_paths.get_full_path("loras", name)
+    if path is None:
+        raise InputError("name", repr(name), "a file in ComfyUI's LoRA folders", "Choose one from the list, or save one "
+                         "with SavePersonalization.")
+    return Path(path)
+
+
+def file_state(name: str) -> str:
+    """Changes whenever the file does."""
+    status = find_file(name).stat()
+    return f"{status.st_mtime_ns}-{status.st_size}"
+
+
+def check_file(name: str) -> dict[str, Any]:
+    """The metadata of a personalization.
+
+    Raises:
+        InputError: for a missing, pickled, corrupt or foreign file.
+    """
+    metadata = read_metadata(find_file(name))
+    require("identifiers" in metadata, "file", f"{name}, which is no personalization",
+            "a file that SavePersonalization wrote", "Choose an adapter file, not a training state or a cache.")
+    return metadata
+
+
+def load_personalization(name: str, model: Any, clip: Any, strength_model: float,
+                         strength_clip: float) -> tuple[Any, Any, dict[str, Any], list[str]]:
+    """MODEL and CLIP with the personalization on top, its metadata, and warnings.
+
+    Raises:
+        InputError: for a file that cannot be used with this model.
+    """
+    check_file(name)
+    tensors, metadata = read_tensors(find_file(name))
+    models = patched(model, clip, tensors, strength_model, strength_clip)
+    added = sum(_patch_count(after) - _patch_count(before)
+                for before, after in ((model, models[0]), (clip and clip.patcher, models[1] and models[1].patcher)))
+    require(added > 0, "model", f"a model with none of the layers of {name}", "the model family it was trained on",
+            "Connect the checkpoint that it was trained with.")
+    return *models, metadata, _warnings(metadata, model, clip, tensors)
+
+
+def _patch_count(patcher: Any) -> int:
+    if patcher is None:
+        return 0
+    return sum(len(patches) for patches in patcher.patches.values()) + len(patcher.injections)
+
+
+def _warnings(metadata: Mapping[str, Any], model: Any, clip: Any, tensors: Mapping[str, Tensor]) -> list[str]:
+    warnings = []
+    if metadata["base_model_hash"] != model_hash(model):
+        warnings.append("this was trained on another base model (or with other LoRAs on it); likeness may suffer")
+    if clip is not None and metadata["text_encoder_hash"] != model_hash(clip.patcher):
+        warnings.append("this was trained with another text encoder; the identifier may mean something else here")
+    if clip is None and any(name.startswith("lora_te") for name in tensors):
+        warnings.append("no CLIP is connected, and this personalization trained the text encoder, too")
+    return warnings
+
+
+def describe(metadata: Mapping[str, Any]) -> str:
+    """What a personalization is, for people."""
+    config = metadata["config"]
+    return "\n".join([
+        f"captions: {', '.join(metadata['captions'])}",
+        f"steps: {metadata['steps']} at learning rate {config['learning_rate']:g}, {config['resolution']} px",
+        f"seen: {metadata['exposure']}",
+        f"read by: {metadata['readers']}",
+    ])

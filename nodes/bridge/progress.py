@@ -1,0 +1,97 @@
+"""Training seen from the outside: the progress bar, interruption, the loss curve."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import comfy.model_management
+import comfy.utils
+import numpy
+import torch
+from comfy_execution.progress import get_progress_state
+from comfy_execution.utils import get_executing_context
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+PREVIEW_SIDE = 512
+HEARTBEAT = 20.0
+"""Seconds after which progress is repeated; headless clients give up after 120 seconds of silence."""
+CURVE_SIZE = (640, 400)
+MARGIN = 40
+
+
+class Progress:
+    """ComfyUI's progress bar of the running node, one unit per training step."""
+
+    def __init__(self, total: int):
+        self.total, self.step = total, 0
+        self._bar = comfy.utils.ProgressBar(total)
+
+    def show(self, step: int, picture: Tensor | None = None) -> None:
+        """Report a step, with a picture (1, H, W, 3) where there is one.
+
+        Raises:
+            InterruptProcessingException: a BaseException, when the user pressed cancel.
+        """
+        self.step = step
+        preview = None if picture is None else ("JPEG", to_pil(picture[0]), PREVIEW_SIDE)
+        self._bar.update_absolute(step, self.total, preview)
+        comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+    @contextmanager
+    def heartbeat(self, seconds: float = HEARTBEAT) -> Iterator[None]:
+        """Within the context the step is reported again and again, also while one step or preview takes minutes."""
+        context, stop = get_executing_context(), threading.Event()
+
+        def repeat() -> None:
+            while context is not None and not stop.wait(seconds):
+                # Not through the bar: its hook would take a cancel meant for the training thread.
+                get_progress_state().update_progress(context.node_id, self.step, self.total, None)
+
+        thread = threading.Thread(target=repeat, name="personalize-heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+
+def to_pil(picture: Tensor) -> Image.Image:
+    """A picture (H, W, 3) in 0..1."""
+    return Image.fromarray((picture.detach().cpu().float().clamp(0, 1) * 255).round().to(torch.uint8).numpy())
+
+
+def draw_losses(losses: Sequence[float]) -> Tensor:
+    """The loss of every step as dots and its running mean as a line: (1, 400, 640, 3) in 0..1."""
+    width, height = CURVE_SIZE
+    image = Image.new("RGB", CURVE_SIZE, "white")
+    draw = ImageDraw.Draw(image)
+    top = max([*losses, 1e-12])
+    draw.line([(MARGIN, MARGIN), (MARGIN, height - MARGIN), (width - MARGIN, height - MARGIN)], fill="black")
+    draw.text((4, MARGIN - 14), f"loss {top:.4g}", fill="black")
+    draw.text((width - 3 * MARGIN, height - MARGIN + 8), f"step {len(losses)}", fill="black")
+
+    def point(step: int, loss: float) -> tuple[float, float]:
+        x = MARGIN + (width - 2 * MARGIN) * (step + 1) / max(len(losses), 1)
+        return x, height - MARGIN - (height - 2 * MARGIN) * loss / top
+
+    for step, loss in enumerate(losses):
+        x, y = point(step, loss)
+        draw.ellipse((x - 1, y - 1, x + 1, y + 1), fill="silver")
+    means = running_means(losses)
+    if len(means) > 1:
+        draw.line([point(step, mean) for step, mean in enumerate(means)], fill="blue", width=2)
+    return torch.from_numpy(numpy.asarray(image).copy()).float()[None] / 255
+
+
+def running_means(losses: Sequence[float]) -> list[float]:
+    """Exponential means over about a tenth of the run; single steps jump with their timestep."""
+    decay = 1 - 1 / max(1, len(losses) // 10)
+    means: list[float] = []
+    for loss in losses:
+        means.append(loss if not means else decay * means[-1] + (1 - decay) * loss)
+    return means

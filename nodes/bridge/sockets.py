@@ -1,0 +1,90 @@
+"""The product's own sockets, and the values that travel through them where core has none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from ...core.errors import require
+from ...core.objectives.base import Objective, combine
+
+if TYPE_CHECKING:
+    from ...core.prior_cache import ClassImages
+
+SUBJECT = io.Custom("SUBJECT")
+PRIOR = io.Custom("PRIOR")
+OBJECTIVE = io.Custom("OBJECTIVE")
+OPTIONS = io.Custom("OPTIONS")
+PREVIEW = io.Custom("PREVIEW")
+PERSONALIZATION = io.Custom("PERSONALIZATION")
+LORA_MODEL = io.Custom("LORA_MODEL")
+LOSS_MAP = io.Custom("LOSS_MAP")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveChain:
+    """What an OBJECTIVE socket carries.
+
+    Attributes:
+        objectives: an unordered set of frozen configs.
+        class_images: the pools that prior preservation draws from, one per class noun.
+    """
+
+    objectives: tuple[Objective, ...] = ()
+    class_images: tuple[ClassImages, ...] = ()
+
+    def extended(self, *objectives: Objective, class_images: tuple[ClassImages, ...] = ()) -> ObjectiveChain:
+        """The chain with more objectives.
+
+        Raises:
+            InputError: when one kind of objective is there twice.
+        """
+        return ObjectiveChain(objectives=combine((*self.objectives, *objectives)),
+                              class_images=(*self.class_images, *class_images))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreviewSettings:
+    """The TrainingPreview node: what is sampled while training, by ComfyUI's own samplers.
+
+    Attributes:
+        every: steps between two previews; one more is made at the end.
+    """
+
+    prompt: str
+    negative_prompt: str = ""
+    sampler: str = "euler"
+    scheduler: str = "normal"
+    steps: int = 20
+    cfg: float = 7.0
+    seed: int = 0
+    every: int = 100
+
+    def __post_init__(self) -> None:
+        require(bool(self.prompt.strip()), "prompt", "an empty text", "what the preview should show",
+                "Write for example 'a {V} dog in the snow'.")
+        require(self.steps >= 1, "steps", self.steps, "1 or more sampling steps", "Use for example 20.")
+        require(self.every >= 1, "every", self.every, "1 or more training steps", "Use for example 100.")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Personalization:
+    """What PersonalizeTrainer made, for SavePersonalization.
+
+    Attributes:
+        lora: the adapter file's tensors.
+        metadata: the adapter file's metadata.
+        file: where the run store keeps it.
+        losses: one per step.
+        report: what happened, for the user.
+    """
+
+    lora: dict[str, Tensor]
+    metadata: dict[str, Any]
+    file: Path
+    losses: list[float] = field(default_factory=list)
+    report: str = ""

@@ -1,0 +1,149 @@
+"""The loaded CLIP as `core.conditioning.TextEncoder`: frozen through ComfyUI's own encoding, or with gradients."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from comfy.clip_model import CLIPLayer
+from torch import Tensor, nn
+
+from ...core.conditioning import Conditioning
+from ...core.errors import require
+from ...core.runs import read_cache, write_cache
+
+TRAINABLE = {"l": "clip_l", "g": "clip_g", "h": "clip_h"}
+"""Tokenizer key and attribute of the encoders whose gradients are known to be right."""
+
+WeightedTokens = Sequence[tuple[Any, float]]
+
+
+class ComfyTextEncoder:
+    """Encodes prompts as CLIPTextEncode does.
+
+    Args:
+        clip: the loaded CLIP; its LoRA patches and clip-skip count.
+        with_gradients: through `encode_with_gradients`, for training the text side.
+        cache: folder of the run store and the CLIP's hash: frozen encodings are kept there between runs.
+    """
+
+    def __init__(self, clip: Any, with_gradients: bool = False, cache: tuple[Path, str] | None = None):
+        self.clip, self.with_gradients, self.cache = clip, with_gradients, cache
+        self.module: nn.Module = clip.cond_stage_model
+        self.adapter_keys = text_adapter_keys(self.module)
+        self._frozen: dict[str, Conditioning] = {}
+
+    def encode(self, prompts: Sequence[str]) -> list[Conditioning]:
+        """One row per prompt; prompts over 77 tokens become longer rows."""
+        if self.with_gradients and torch.is_grad_enabled():
+            return [encode_with_gradients(self.clip, prompt) for prompt in prompts]
+        return [self._encode_frozen(prompt) for prompt in prompts]
+
+    def _encode_frozen(self, prompt: str) -> Conditioning:
+        if self.with_gradients:  # its adapter changes from step to step
+            with torch.no_grad():
+                return encode_with_gradients(self.clip, prompt)
+        if prompt not in self._frozen:
+            self._frozen[prompt] = self._from_disk(prompt) or self._to_disk(prompt, encode(self.clip, prompt))
+        return self._frozen[prompt]
+
+    def _from_disk(self, prompt: str) -> Conditioning | None:
+        found = read_cache(self.cache[0], self._digest(prompt)) if self.cache else None
+        return None if found is None else Conditioning(found["context"], found.get("pooled"))
+
+    def _to_disk(self, prompt: str, row: Conditioning) -> Conditioning:
+        if self.cache:
+            tensors = {"context": row.context} | ({} if row.pooled is None else {"pooled": row.pooled})
+            write_cache(self.cache[0], self._digest(prompt), tensors)
+        return row
+
+    def _digest(self, prompt: str) -> str:
+        assert self.cache is not None
+        settings = f"{self.cache[1]}\0{self.clip.layer_idx}\0{sorted(self.clip.tokenizer_options.items())}\0{prompt}"
+        return "text-" + hashlib.blake2b(settings.encode(), digest_size=20).hexdigest()
+
+
+def encode(clip: Any, prompt: str) -> Conditioning:
+    """One row, as CLIPTextEncode makes it, in tensors that autograd may use."""
+    with torch.inference_mode(False), torch.no_grad():
+        context, pooled = clip.encode_from_tokens(clip.tokenize(prompt), return_pooled=True)[:2]
+        return Conditioning(context.detach().clone(), None if pooled is None else pooled.detach().clone())
+
+
+def encode_with_gradients(clip: Any, prompt: str) -> Conditioning:
+    """The same row, with a graph back to the text encoder's adapters: no device moves, nothing edited in place.
+
+    Needs `out_of_place_layers`, because ComfyUI's layers add in place.
+    """
+    model = clip.cond_stage_model
+    model.reset_clip_options()
+    model.set_clip_options({"layer": clip.layer_idx} if clip.layer_idx is not None else {})
+    model.set_clip_options({"execution_device": clip.patcher.load_device})
+    tokens = clip.tokenize(prompt)
+    rows = {key: _encode_chunks(getattr(model, TRAINABLE[key]), tokens[key]) for key in sorted(tokens, reverse=True)}
+    model.reset_clip_options()
+    shortest = min(context.shape[1] for context, _ in rows.values())
+    context = torch.cat([context[:, :shortest] for context, _ in rows.values()], dim=-1)  # l, then g
+    return Conditioning(context, rows["g" if "g" in rows else next(iter(rows))][1])
+
+
+def _encode_chunks(encoder: Any, chunks: Sequence[WeightedTokens]) -> tuple[Tensor, Tensor | None]:
+    """Chunks of 77 weighted tokens side by side: context (1, 77 k, D) and the first chunk's pooled output."""
+    ids = [[token for token, *_ in chunk] for chunk in chunks]
+    weights = [[weight for _, weight, *_ in chunk] for chunk in chunks]
+    weighted = any(weight != 1.0 for row in weights for weight in row)
+    if weighted:
+        ids.append(_empty_tokens(encoder.special_tokens, len(ids[0])))
+    context, pooled = encoder.encode(ids)[:2]
+    if weighted:
+        scale = torch.tensor(weights, device=context.device, dtype=context.dtype)[..., None]
+        context = context[-1:] + (context[:-1] - context[-1:]) * scale
+    return torch.cat(list(context[:, None]), dim=1), None if pooled is None else pooled[:1]
+
+
+def _empty_tokens(special: Mapping[str, int], length: int) -> list[int]:
+    start = [special[name] for name in ("start", "end") if special.get(name) is not None]
+    return start + [special["pad"]] * (length - len(start))
+
+
+def check_trainable(clip: Any) -> None:
+    """Raise `InputError` for text encoders that are not CLIP's."""
+    kinds = sorted(clip.tokenize("a"))
+    known = all(kind in TRAINABLE and hasattr(clip.cond_stage_model, TRAINABLE[kind]) for kind in kinds)
+    require(known, "text_encoder_rate", f"a CLIP with the encoders {', '.join(kinds)}", "CLIP-L, CLIP-G or CLIP-H",
+            "Set text_encoder_rate to 0: the diffusion model alone is trained.")
+
+
+def text_adapter_keys(module: nn.Module) -> Mapping[str, str]:
+    """For each module path of the text encoder the stem of its adapter keys, as kohya's files have them."""
+    present = [name for name in TRAINABLE.values() if hasattr(module, name)]
+    prefix = {name: "lora_te" for name in present} if len(present) == 1 else {"clip_l": "lora_te1", "clip_g": "lora_te2"}
+    keys = {}
+    for path, _ in module.named_modules():
+        encoder, _, inside = path.partition(".transformer.")
+        keys[path] = f"{prefix[encoder]}_{inside.replace('.', '_')}" if encoder in prefix else f"text_encoders.{path}"
+    return keys
+
+
+@contextmanager
+def out_of_place_layers(module: nn.Module) -> Iterator[None]:
+    """Within the context CLIP's layers add out of place, so that a backward pass can go through them."""
+    layers = [layer for layer in module.modules() if isinstance(layer, CLIPLayer)]
+    for layer in layers:
+        layer.forward = partial(_layer_forward, layer)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward
+
+
+def _layer_forward(layer: CLIPLayer, x: Tensor, mask: Tensor | None = None, optimized_attention: Any = None) -> Tensor:
+    """A pre-norm transformer layer: x + attention(norm(x)), then x + mlp(norm(x))."""
+    x = x + layer.self_attn(layer.layer_norm1(x), mask, optimized_attention)
+    return x + layer.mlp(layer.layer_norm2(x))

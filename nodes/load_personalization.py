@@ -1,0 +1,66 @@
+"""Use a saved personalization again: the file brings its identifier and class noun with it."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io, ui
+
+from ..core.errors import InputError
+from .bridge.notices import show_notice
+from .bridge.personalization_files import check_file, describe, file_state, list_personalizations, load_personalization
+
+
+class LoadPersonalization(io.ComfyNode):
+    """A file, MODEL and CLIP to the personalized MODEL and CLIP."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LoadPersonalization",
+            display_name="Load Personalization",
+            category="personalize",
+            description="Puts a saved personalization on MODEL and CLIP, and says by which words to call the subject. "
+                        "Warns when the model is not the one it was trained on.",
+            search_aliases=["load lora", "use personalization"],
+            inputs=[
+                io.Combo.Input("name", options=list_personalizations(),
+                               tooltip="A file that Save Personalization wrote."),
+                io.Model.Input("model", tooltip="The model that it was trained on."),
+                io.Clip.Input("clip", tooltip="The text encoder that it was trained with."),
+                io.Float.Input("strength_model", default=1.0, min=-10.0, max=10.0, step=0.05,
+                               tooltip="How strongly the model is changed, -10 to 10; 0 = not at all. Default 1."),
+                io.Float.Input("strength_clip", default=1.0, min=-10.0, max=10.0, step=0.05,
+                               tooltip="How strongly the text encoder is changed, -10 to 10. Default 1."),
+            ],
+            outputs=[
+                io.Model.Output(tooltip="The personalized model."),
+                io.Clip.Output(tooltip="The personalized text encoder."),
+                io.String.Output("identifier", display_name="identifier", tooltip="The rare word for the subject; "
+                                 "several subjects are separated by commas."),
+                io.String.Output("class_noun", display_name="class_noun", tooltip="What the subject is."),
+                io.String.Output("report", display_name="report", tooltip="What the file is, and warnings."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def validate_inputs(cls, name) -> bool | str:
+        """Refuse a missing, pickled, corrupt or foreign file before anything runs."""
+        try:
+            if name is not None:
+                check_file(name)
+        except InputError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, name, model=None, clip=None, strength_model=None, strength_clip=None) -> str:
+        """A file that changed is loaded again."""
+        return file_state(name)
+
+    @classmethod
+    def execute(cls, name, model, clip, strength_model, strength_clip) -> io.NodeOutput:
+        model, clip, metadata, warnings = load_personalization(name, model, clip, strength_model, strength_clip)
+        report = "\n".join([describe(metadata), *(f"Warning: {warning}" for warning in warnings)])
+        show_notice(cls.hidden.unique_id, describe(metadata), warnings)
+        return io.NodeOutput(model, clip, ", ".join(metadata["identifiers"]), ", ".join(metadata["class_nouns"]),
+                             report, ui=ui.PreviewText(report))

@@ -1,0 +1,96 @@
+"""Teach the loaded model your subject, inside the graph.
+
+DreamBooth (arXiv:2208.12242) with LoRA (arXiv:2106.09685): photos captioned 'a {V} {noun}', and whatever the objective
+nodes add. Runs are kept on disk: the same graph loads its result, more steps go on from it, a cancelled run resumes.
+"""
+
+from __future__ import annotations
+
+from comfy_api.latest import io, ui
+
+from ..core.config import TrainingConfig, TrainingOptions
+from ..core.errors import InputError
+from ..core.runs import check_run_name
+from .bridge.notices import show_notice
+from .bridge.sampling import patched
+from .bridge.sockets import LORA_MODEL, LOSS_MAP, OBJECTIVE, OPTIONS, PERSONALIZATION, PREVIEW, SUBJECT, ObjectiveChain
+from .bridge.training_run import Request, personalize, warnings_about_run
+
+
+class PersonalizeTrainer(io.ComfyNode):
+    """MODEL, CLIP, VAE and SUBJECT to the personalized MODEL and CLIP."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PersonalizeTrainer",
+            display_name="Personalize Trainer",
+            category="personalize",
+            description="Trains a LoRA on your photos in the loaded model, and hands on MODEL and CLIP with it. The "
+                        "loaded model itself stays as it is. Everything learned is kept under output/personalize.",
+            search_aliases=["dreambooth", "train lora", "fine-tune", "personalization"],
+            is_output_node=True,
+            inputs=[
+                io.Model.Input("model", tooltip="The model to personalize; LoRAs on it stay part of it."),
+                io.Clip.Input("clip", tooltip="The text encoder that belongs to the model."),
+                io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
+                SUBJECT.Input("subject", tooltip="Photos and words from Subject Photos."),
+                OBJECTIVE.Input("objective", optional=True,
+                                tooltip="Prior Preservation, Masked Loss or both; without: the plain loss on photos."),
+                OPTIONS.Input("options", optional=True, tooltip="Training Options; without: its defaults."),
+                PREVIEW.Input("preview", optional=True, tooltip="Training Preview; without: no pictures on the way."),
+                io.Int.Input("steps", default=400, min=1, max=1000000,
+                             tooltip="Training steps in all, 1 or more. A longer run goes on from a shorter one. "
+                                     "Default 400; 100 per photo is a good start."),
+                io.Float.Input("learning_rate", default=1e-4, min=1e-7, max=0.1, step=0.000001, round=False,
+                               tooltip="Learning rate of the adapter, 1e-7 to 0.1. Default 1e-4."),
+                io.Int.Input("batch", default=1, min=1, max=64,
+                             tooltip="Photos per step, 1 to 64; class images and object terms come on top. Default 1."),
+                io.Int.Input("resolution", default=512, min=64, max=2048, step=8,
+                             tooltip="Photos are cropped to the centre and scaled to this many pixels, 64 to 2048, a "
+                                     "multiple of 8. Default 512 (SD 1.5); 1024 for SDXL, 128 for the pocket model."),
+                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF,
+                             tooltip="Seed of adapter, order, noise and timesteps. Same seed, same result on CPU."),
+                io.String.Input("run_name", default="my_subject",
+                                tooltip="Folder under output/personalize, a plain name. Only a label: other settings "
+                                        "under the same name get a folder with a suffix."),
+            ],
+            outputs=[
+                io.Model.Output(tooltip="The personalized model, for any sampler."),
+                io.Clip.Output(tooltip="The text encoder, personalized where it was trained."),
+                LORA_MODEL.Output("LORA_MODEL", tooltip="The adapter's tensors, for the stock Save LoRA."),
+                LOSS_MAP.Output("LOSS_MAP", tooltip="Loss of every step, for the stock Plot Loss Graph."),
+                io.Image.Output(tooltip="The previews, the last one with the final weights; without Training Preview "
+                                        "the loss curve."),
+                PERSONALIZATION.Output("PERSONALIZATION", tooltip="For Save Personalization."),
+                io.String.Output("report", display_name="report", tooltip="What was done, and how often each photo "
+                                                                         "was seen."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def validate_inputs(cls, steps, resolution, run_name) -> bool | str:
+        """Refuse over the API what the widgets refuse in the UI; None stands for a value that is not known yet."""
+        try:
+            TrainingConfig(steps=1 if steps is None else steps, resolution=512 if resolution is None else resolution)
+            check_run_name("later" if run_name is None else run_name)
+        except InputError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(cls, model, clip, vae, subject, steps, learning_rate, batch, resolution, seed, run_name,
+                objective=None, options=None, preview=None) -> io.NodeOutput:
+        chain = objective or ObjectiveChain()
+        config = TrainingConfig(
+            steps=steps, learning_rate=learning_rate, batch=batch, resolution=resolution, seed=seed,
+            options=options or TrainingOptions(), objectives=chain.objectives)
+        request = Request(model=model, clip=clip, vae=vae, subjects=tuple(subject), chain=chain, config=config,
+                          run_name=run_name, preview=preview)
+        result, pictures = personalize(request)
+        show_notice(cls.hidden.unique_id, result.report, warnings_about_run(request))
+        trained_model, trained_clip = patched(model, clip, result.lora)
+        shown = ui.PreviewImage(pictures, cls=cls).as_dict() | {"text": (result.report,)}
+        return io.NodeOutput(trained_model, trained_clip, dict(result.lora), {"loss": list(result.losses)}, pictures,
+                             result, result.report, ui=shown)

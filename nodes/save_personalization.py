@@ -1,0 +1,46 @@
+"""Keep a personalization among ComfyUI's LoRAs, with everything about it inside the file."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io, ui
+
+from ..core.errors import InputError
+from .bridge.personalization_files import check_name, describe, save_personalization
+from .bridge.sockets import PERSONALIZATION
+
+
+class SavePersonalization(io.ComfyNode):
+    """PERSONALIZATION to a file."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SavePersonalization",
+            display_name="Save Personalization",
+            category="personalize",
+            description="Saves the adapter into ComfyUI's LoRA folder, where Load Personalization and the stock Load "
+                        "LoRA find it; diffusers and kohya's programs read it, too.",
+            search_aliases=["save lora", "export"],
+            is_output_node=True,
+            inputs=[
+                PERSONALIZATION.Input("personalization", tooltip="From Personalize Trainer."),
+                io.String.Input("name", default="personalize/my_subject",
+                                tooltip="File name below models/loras, without ending; / makes a folder. A file of "
+                                        "other content is never replaced: the new one gets a suffix."),
+            ],
+            outputs=[io.String.Output("file", display_name="file", tooltip="The file's path.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, name) -> bool | str:
+        """Refuse a bad name before anything runs."""
+        try:
+            check_name("later" if name is None else name)
+        except InputError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(cls, personalization, name) -> io.NodeOutput:
+        path = save_personalization(personalization, name)
+        return io.NodeOutput(str(path), ui=ui.PreviewText(f"{path}\n{describe(personalization.metadata)}"))

@@ -1,0 +1,46 @@
+"""Pictures while training, by ComfyUI's own samplers, without changing the result by a bit."""
+
+from __future__ import annotations
+
+import comfy.samplers
+from comfy_api.latest import io
+
+from .bridge.sockets import PREVIEW, PreviewSettings
+
+
+class TrainingPreview(io.ComfyNode):
+    """Sampler settings to PREVIEW."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TrainingPreview",
+            display_name="Training Preview",
+            category="personalize",
+            description="What Personalize Trainer samples on the way: a picture every so many steps, and one at the "
+                        "end. Changing it never retrains.",
+            search_aliases=["training samples", "validation image"],
+            inputs=[
+                io.String.Input("prompt", multiline=True, default="a sks dog on the beach",
+                                tooltip="What the preview shows; name the subject by identifier and class noun."),
+                io.Combo.Input("sampler", options=list(comfy.samplers.KSampler.SAMPLERS), default="euler",
+                               tooltip="Sampler, as in KSampler. Default euler."),
+                io.Combo.Input("scheduler", options=list(comfy.samplers.KSampler.SCHEDULERS), default="normal",
+                               tooltip="Noise schedule, as in KSampler. Default normal."),
+                io.Int.Input("steps", default=20, min=1, max=1000, tooltip="Sampling steps, 1 to 1000. Default 20."),
+                io.Float.Input("cfg", default=7.0, min=0.0, max=100.0, step=0.1,
+                               tooltip="Guidance scale, 0 to 100; 1 = no guidance. Default 7."),
+                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF,
+                             tooltip="Noise of the preview: the same for every one, so that they can be compared."),
+                io.Int.Input("every", default=100, min=1, max=100000,
+                             tooltip="Training steps between two previews. A preview costs about as much as its "
+                                     "sampling steps in training steps. Default 100."),
+                io.String.Input("negative_prompt", default="", advanced=True, tooltip="What to avoid. Default empty."),
+            ],
+            outputs=[PREVIEW.Output("PREVIEW", tooltip="For Personalize Trainer.")],
+        )
+
+    @classmethod
+    def execute(cls, prompt, sampler, scheduler, steps, cfg, seed, every, negative_prompt) -> io.NodeOutput:
+        return io.NodeOutput(PreviewSettings(prompt=prompt, negative_prompt=negative_prompt, sampler=sampler,
+                                             scheduler=scheduler, steps=steps, cfg=cfg, seed=seed, every=every))
