@@ -1,0 +1,1 @@
+"""The embedded default: a procedural captioned world and a small text-to-image model trained on it."""

@@ -1,0 +1,58 @@
+"""Sizes of the pocket model: the constants that training, export and the ComfyUI registration share.
+
+No import here but the standard library, so that a node package can read it at no cost.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+SIZE: Final = 128
+"""Width and height of a picture in pixels."""
+
+DOWNSCALE: Final = 8
+"""Pixels per latent cell."""
+
+LATENT_CHANNELS: Final = 16
+LATENT_SCALE: Final = 1.0
+"""ComfyUI's `latent_format.scale_factor`: the file's own vae_scale already gives latents of about unit size."""
+
+MODEL_CHANNELS: Final = 64
+CHANNEL_MULT: Final = (1, 2, 3)
+NUM_RES_BLOCKS: Final = 1
+ATTENTION_LEVELS: Final = (False, True, True)
+"""Level 0 (16 x 16 cells for a 128 px picture) has no transformer: it would cost 30 % of the speed."""
+TRANSFORMER_DEPTH: Final = (0, 1, 1)
+"""ComfyUI's `transformer_depth`, one entry per level and residual block."""
+CONTEXT_DIM: Final = 128
+NUM_HEAD_CHANNELS: Final = 32
+NUM_HEADS: Final = -1
+"""Not used where NUM_HEAD_CHANNELS is given (ComfyUI writes -1)."""
+
+VOCAB_SIZE: Final = 49408
+BOS: Final = 49406
+EOS: Final = 49407
+MAX_TOKENS: Final = 77
+
+TEXT_CONFIG: Final[dict[str, Any]] = {
+    "architectures": ["CLIPTextModel"],
+    "model_type": "clip_text_model",
+    "hidden_size": CONTEXT_DIM,
+    "intermediate_size": 4 * CONTEXT_DIM,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "hidden_act": "quick_gelu",
+    "layer_norm_eps": 1e-5,
+    "max_position_embeddings": MAX_TOKENS,
+    "vocab_size": VOCAB_SIZE,
+    "projection_dim": CONTEXT_DIM,
+    "bos_token_id": BOS,
+    "eos_token_id": EOS,
+    "pad_token_id": EOS,
+}
+"""The text transformer, in the vocabulary of CLIPTextConfig and of ComfyUI's `textmodel_json_config`."""
+
+TIMESTEPS: Final = 1000
+BETA_START: Final = 0.00085
+BETA_END: Final = 0.012
+"""SD's scaled-linear schedule with noise (eps) prediction."""

@@ -1,0 +1,60 @@
+"""The denoiser: a diffusers UNet of our sizes, and two CPU-friendly replacements of its slow operations."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import nn
+
+from .config import (
+    ATTENTION_LEVELS, CHANNEL_MULT, CONTEXT_DIM, DOWNSCALE, LATENT_CHANNELS, MODEL_CHANNELS, NUM_HEAD_CHANNELS,
+    NUM_RES_BLOCKS, SIZE,
+)
+
+
+def build_unet() -> UNet2DConditionModel:
+    """SD's UNet with few channels; attention where `ATTENTION_LEVELS` says so, and in the middle."""
+    channels = tuple(MODEL_CHANNELS * m for m in CHANNEL_MULT)
+    down = tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in ATTENTION_LEVELS)
+    up = tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(ATTENTION_LEVELS))
+    return UNet2DConditionModel(
+        sample_size=SIZE // DOWNSCALE, in_channels=LATENT_CHANNELS, out_channels=LATENT_CHANNELS,
+        block_out_channels=channels, layers_per_block=NUM_RES_BLOCKS, down_block_types=down, up_block_types=up,
+        cross_attention_dim=CONTEXT_DIM, norm_num_groups=32,
+        attention_head_dim=tuple(c // NUM_HEAD_CHANNELS for c in channels),  # diffusers: the number of heads
+    )
+
+
+class PlainAttention:
+    """softmax(q k^T / sqrt(d)) v written out: its backward is faster on a CPU than the fused kernel's."""
+
+    def __call__(self, attn: nn.Module, hidden_states: torch.Tensor,
+                 encoder_hidden_states: torch.Tensor | None = None, **_: object) -> torch.Tensor:
+        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        b, n, _ = hidden_states.shape
+        q, k, v = (project(x).view(b, x.shape[1], attn.heads, -1).transpose(1, 2) for project, x in
+                   ((attn.to_q, hidden_states), (attn.to_k, context), (attn.to_v, context)))
+        weights = (q @ k.transpose(-1, -2) * attn.scale).softmax(-1)
+        out = (weights @ v).transpose(1, 2).reshape(b, n, -1)
+        return attn.to_out[0](out)
+
+
+class FastGroupNorm(nn.GroupNorm):
+    """GroupNorm by mean and variance over a view: the native backward is slow on a CPU."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        b, c = x.shape[:2]
+        grouped = x.reshape(b, self.num_groups, -1)
+        variance, mean = torch.var_mean(grouped, -1, correction=0, keepdim=True)
+        shape = (1, c, *([1] * (x.ndim - 2)))
+        normal = ((grouped - mean) * (variance + self.eps).rsqrt()).view(b, c, *x.shape[2:])
+        return torch.addcmul(self.bias.view(shape), normal, self.weight.view(shape))
+
+
+def use_cpu_operations(unet: UNet2DConditionModel) -> UNet2DConditionModel:
+    """Swaps attention and GroupNorm for the forms above; same function, same parameters."""
+    unet.set_attn_processor(PlainAttention())
+    for module in unet.modules():
+        if type(module) is nn.GroupNorm:
+            module.__class__ = FastGroupNorm
+    return unet
