@@ -27,15 +27,22 @@ class PocketTextModel(sd1_clip.SDClipModel):
     """CLIP's text transformer at the pocket width; the token table keeps CLIP's 49,408 rows."""
 
     def __init__(self, device: Any = "cpu", dtype: Any = None, model_options: dict[str, Any] | None = None):
-        super().__init__(device=device, dtype=dtype, textmodel_json_config=dict(config.TEXT_CONFIG),
-                         return_projected_pooled=False, model_options=model_options or {})
+        super().__init__(
+            device=device,
+            dtype=dtype,
+            textmodel_json_config=dict(config.TEXT_CONFIG),
+            return_projected_pooled=False,
+            model_options=model_options or {},
+        )
 
 
 class PocketTextEncoder(sd1_clip.SD1ClipModel):
     """What a CLIP object of the pocket model holds, under the same names as Stable Diffusion's."""
 
     def __init__(self, device: Any = "cpu", dtype: Any = None, model_options: dict[str, Any] | None = None):
-        super().__init__(device=device, dtype=dtype, model_options=model_options or {}, clip_model=PocketTextModel)
+        super().__init__(
+            device=device, dtype=dtype, model_options=model_options or {}, clip_model=PocketTextModel
+        )
 
 
 class PocketVocabulary(sd1_clip.SDTokenizer):
@@ -62,7 +69,7 @@ class PocketModel(supported_models.SD15):
         "adm_in_channels": None,
         "use_temporal_attention": False,
     }
-    unet_extra_config = {"num_heads": -1, "num_head_channels": config.HEAD_CHANNELS}
+    unet_extra_config = {"num_heads": config.NUM_HEADS, "num_head_channels": config.NUM_HEAD_CHANNELS}
     latent_format = PocketLatent
 
     def inpaint_model(self) -> bool:

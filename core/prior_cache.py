@@ -1,0 +1,185 @@
+"""Class images for prior preservation: samples of the frozen model for 'a {noun}', kept on disk one by one.
+
+Image i depends on the recipe and i alone, so that a stopped generation goes on where it was, and asking for
+more keeps what is there. Source: DreamBooth (arXiv:2208.12242), 3.3.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .errors import InputError, require
+from .files import canonical_json, read_tensors, write_bytes, write_tensors
+
+RECIPE = "recipe.json"
+PER_FOLDER = 100_000
+"""Images of one recipe are numbered with five digits."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ClassImages:
+    """One pool of class images.
+
+    Attributes:
+        class_noun: the subjects with this noun train against this pool.
+        prompt: 'a {noun}'.
+        latents: (n, C, h, w) float32, as a LATENT holds them (before the model's process_latent_in).
+        key: digest of everything that the latents depend on, their number included.
+        size: width and height in pixels.
+    """
+
+    class_noun: str
+    prompt: str
+    latents: Tensor
+    key: str
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorRecipe:
+    """Everything that class image i depends on, apart from i.
+
+    Attributes:
+        model: digest of the MODEL: weights and what other nodes patched.
+        text_encoder: digest of the CLIP.
+        size: width and height in pixels.
+    """
+
+    model: str
+    text_encoder: str
+    prompt: str
+    size: int
+    sampler: str
+    scheduler: str
+    steps: int
+    cfg: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        require(self.steps >= 1, "steps", self.steps, "1 or more sampling steps", "Use for example 20.")
+        require(
+            self.size >= 64 and self.size % 8 == 0,
+            "size",
+            self.size,
+            "64 pixels or more, a multiple of 8",
+            f"Use {max(64, self.size // 8 * 8)}.",
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as the cache's recipe file holds them."""
+        return asdict(self)
+
+    @property
+    def key(self) -> str:
+        """Digest that names the folder of these images."""
+        return hashlib.blake2b(canonical_json(self.to_dict()).encode(), digest_size=20).hexdigest()
+
+
+class PriorCache:
+    """Class images on disk: `<root>/<key>/00017.safetensors`, each written whole or not at all.
+
+    Args:
+        root: the folder of all recipes; made when the first image is saved.
+    """
+
+    def __init__(self, root: Path):
+        self.root = root
+
+    def has(self, recipe: PriorRecipe, index: int) -> bool:
+        """Whether there is a file of image `index`."""
+        return self._path(recipe, index).exists()
+
+    def load(self, recipe: PriorRecipe, index: int) -> Tensor | None:
+        """(C, h, w) of image `index`, or None where it is missing or its file is broken."""
+        path = self._path(recipe, index)
+        if not path.exists():
+            return None
+        try:
+            return read_tensors(path)[0]["latents"]
+        except (InputError, KeyError):
+            logging.warning("Class image %s cannot be read and is made again.", path)
+            return None
+
+    def save(self, recipe: PriorRecipe, index: int, latents: Tensor) -> None:
+        """Keep image `index`, (C, h, w).
+
+        Raises:
+            StorageError: when the disk is full or not writable.
+        """
+        path = self._path(recipe, index)
+        if not path.parent.exists():
+            path.parent.mkdir(parents=True)
+            write_bytes(path.parent / RECIPE, canonical_json(recipe.to_dict()).encode())
+        write_tensors(path, {"latents": latents.detach().cpu().float()}, {"class_image": index})
+
+    def _path(self, recipe: PriorRecipe, index: int) -> Path:
+        return self.root / recipe.key / f"{index:05d}.safetensors"
+
+
+def class_images(
+    cache: PriorCache,
+    recipe: PriorRecipe,
+    *,
+    class_noun: str,
+    count: int,
+    batch: int,
+    sample: Callable[[Sequence[int]], Tensor],
+) -> ClassImages:
+    """Images 0 .. count - 1 of a recipe, from the cache or, `batch` at a time, from `sample`.
+
+    Whatever ends `sample` early (also a cancel), the finished batches are kept.
+
+    Args:
+        sample: indices -> (len(indices), C, h, w); not called when nothing is missing.
+    """
+    require(
+        1 <= count <= PER_FOLDER, "count", count, f"1 to {PER_FOLDER} class images", "Use for example 200."
+    )
+    require(batch >= 1, "batch", batch, "1 or more images at a time", "Use for example 4.")
+    found = {index: cache.load(recipe, index) for index in range(count)}
+    missing = [index for index, latents in found.items() if latents is None]
+    for first in range(0, len(missing), batch):
+        indices = missing[first : first + batch]
+        for index, latents in zip(indices, sample(indices), strict=True):
+            require(
+                bool(latents.isfinite().all()),
+                "model",
+                f"NaN in class image {index}",
+                "finite latents",
+                "Lower cfg, or start ComfyUI with --force-fp32.",
+            )
+            cache.save(recipe, index, latents)
+            found[index] = latents.detach().cpu().float()
+    rows = [latents for _, latents in sorted(found.items()) if latents is not None]
+    return ClassImages(
+        class_noun=class_noun,
+        prompt=recipe.prompt,
+        latents=torch.stack(rows).clone(),
+        key=f"{recipe.key}-{count}",
+        size=recipe.size,
+    )
+
+
+def check_noun_is_new(upstream: Sequence[ClassImages], class_noun: str) -> None:
+    """One pool per noun.
+
+    Raises:
+        InputError: when a pool of this noun is in the chain already.
+    """
+    noun = " ".join(class_noun.casefold().split())
+    taken = [" ".join(other.class_noun.casefold().split()) for other in upstream]
+    require(
+        noun not in taken,
+        "class_noun",
+        f"'{class_noun}' twice in one chain",
+        "another noun in each pool",
+        "Remove one of the two nodes; raise its count for more images of one noun.",
+    )

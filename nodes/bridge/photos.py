@@ -1,0 +1,113 @@
+"""IMAGE and MASK, as ComfyUI's nodes hand them over, to photos of a subject."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ...core.errors import InputError, require
+from ...core.subject import Photo
+
+MAX_SIDE = 2048
+"""Longest side kept, in pixels: above any training resolution, and no photo takes more than 50 MB."""
+PLACEHOLDER = (64, 64)
+"""Stock Load Image gives a black mask of this size for a picture without transparency."""
+
+
+def photos_from_images(images: Iterable[Tensor], masks: Iterable[Tensor] = ()) -> tuple[Photo, ...]:
+    """One photo per picture of every batch (B, H, W, C), in order, each with its mask if there are any.
+
+    Raises:
+        InputError: masks of another number or size than the photos, an empty one, or an unusable picture.
+    """
+    pictures = [picture for batch in images for picture in _unbatched(batch, 4, "images")]
+    shapes = [mask for batch in masks for mask in _unbatched(batch, 3, "masks")]
+    require(
+        len(shapes) in (0, len(pictures)),
+        "masks",
+        f"{len(shapes)} masks for {len(pictures)} photos",
+        "one mask per photo, or none at all",
+        "Connect one mask for each photo in the same order, or disconnect all.",
+    )
+    return tuple(
+        _photo(picture, mask)
+        for picture, mask in zip(pictures, shapes or [None] * len(pictures), strict=True)
+    )
+
+
+def _unbatched(batch: Tensor, dimensions: int, name: str) -> Sequence[Tensor]:
+    """The single pictures or masks of a batch; a single one is accepted without its batch dimension."""
+    if batch.ndim == dimensions - 1:
+        return [batch]
+    require(
+        batch.ndim == dimensions,
+        name,
+        f"a tensor of shape {tuple(batch.shape)}",
+        f"{dimensions} dimensions",
+        "Connect an IMAGE to images and a MASK to masks.",
+    )
+    return list(batch)
+
+
+def _photo(picture: Tensor, mask: Tensor | None) -> Photo:
+    pixels = _three_channels(picture.detach().cpu().float())
+    mask = None if mask is None else _checked_mask(mask.detach().cpu().float(), pixels)
+    Photo(pixels=pixels, mask=mask)  # checks sizes and values before anything is scaled
+    require(
+        float(pixels.max()) <= 2,
+        "images",
+        f"pixel values up to {float(pixels.max()):.0f}",
+        "values from 0 to 1",
+        "Divide the image by 255 where it is made.",
+    )
+    return Photo(
+        pixels=_bounded(pixels).clamp(0, 1), mask=None if mask is None else _bounded(mask[..., None])[..., 0]
+    )
+
+
+def _three_channels(pixels: Tensor) -> Tensor:
+    """Grey is repeated; transparency is shown on white, so that hidden colours are never learned."""
+    channels = pixels.shape[-1]
+    if channels == 4:
+        alpha = pixels[..., 3:].clamp(0, 1)
+        return pixels[..., :3] * alpha + (1 - alpha)
+    require(
+        channels in (1, 3),
+        "images",
+        f"{channels} channels",
+        "grey, RGB or RGBA pictures",
+        "Connect an ordinary IMAGE, such as Load Image's.",
+    )
+    return pixels.expand(*pixels.shape[:2], 3)
+
+
+def _checked_mask(mask: Tensor, pixels: Tensor) -> Tensor:
+    """The mask itself; what stock Load Image gives for a picture without transparency is named as such."""
+    if tuple(mask.shape) == PLACEHOLDER and mask.shape != pixels.shape[:2] and not bool(mask.any()):
+        raise InputError(
+            "masks",
+            "an empty mask of 64 x 64 pixels (Load Image gives it for a picture without transparency)",
+            "some white pixels on the subject, at the photo's size",
+            "Paint the subject in the MaskEditor of Load Image, connect another mask, or disconnect it.",
+        )
+    require(
+        bool(mask.isfinite().all()),
+        "masks",
+        "a mask with NaN or infinite values",
+        "values from 0 to 1",
+        "Look at the node that made this mask; its output is broken.",
+    )
+    return mask
+
+
+def _bounded(pixels: Tensor) -> Tensor:
+    """(H, W, C) with the longer side at most MAX_SIDE, scaled by area."""
+    longest = max(pixels.shape[:2])
+    if longest <= MAX_SIDE:
+        return pixels.clone()
+    size = [max(1, round(side * MAX_SIDE / longest)) for side in pixels.shape[:2]]
+    scaled = functional.interpolate(pixels.movedim(-1, 0)[None], size=size, mode="area")
+    return torch.movedim(scaled[0], 0, -1).contiguous()

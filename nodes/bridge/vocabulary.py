@@ -1,0 +1,89 @@
+"""A loaded CLIP's vocabularies and text embeddings, as the identifier tools of core want them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from comfy.sd1_clip import SDTokenizer
+from torch import Tensor
+
+from ...core.identifier import Vocabulary
+
+CLIP_RARE_FROM = 40_000
+"""CLIP's byte-pair ids follow the frequency of merges; the high end of the 49,406 is rare."""
+T5_RARE = range(5_000, 10_001)
+"""DreamBooth's range for T5-XXL (arXiv:2208.12242, 3.2)."""
+
+
+def vocabularies_of(clip: Any) -> list[Vocabulary]:
+    """One vocabulary per text encoder of CLIP's or T5's kind in a CLIP object; other kinds are left out."""
+    tokenizers = {key: _tokenizer(clip.tokenizer, key) for key in clip.tokenize("")}
+    known = [_vocabulary(key, tokenizer) for key, tokenizer in tokenizers.items() if tokenizer is not None]
+    return [vocabulary for vocabulary in known if vocabulary is not None]
+
+
+@cache
+def stock_clip_vocabulary() -> Vocabulary:
+    """CLIP's vocabulary from ComfyUI's own files, for nodes that have no CLIP connected."""
+    vocabulary = _vocabulary("l", SDTokenizer())
+    assert vocabulary is not None  # ComfyUI's own tokenizer is CLIP's
+    return vocabulary
+
+
+def text_embedder(clip: Any) -> Callable[[str], Tensor]:
+    """text -> (D,): the pooled output, or the mean over tokens where an encoder has none (T5 alone)."""
+
+    def embed(text: str) -> Tensor:
+        context, pooled = clip.encode_from_tokens(clip.tokenize(text), return_pooled=True)
+        embedding = context[0].mean(dim=0) if pooled is None else pooled[0]
+        return torch.as_tensor(embedding).detach().float().cpu()
+
+    return embed
+
+
+def _tokenizer(tokenizers: Any, key: str) -> Any | None:
+    found = getattr(tokenizers, f"clip_{key}", None) or getattr(tokenizers, key, None)
+    return found if isinstance(found, SDTokenizer) else None
+
+
+def _vocabulary(key: str, tokenizer: SDTokenizer) -> Vocabulary | None:
+    entries = tokenizer.inv_vocab
+    clip_words = {index: entry[:-4] for index, entry in entries.items() if entry.endswith("</w>")}
+    t5_words = {index: entry[1:] for index, entry in entries.items() if entry.startswith("\u2581")}
+    if len(clip_words) > len(entries) // 3:
+        rare, words = range(CLIP_RARE_FROM, max(entries) + 1), clip_words
+    elif len(entries) < 40_000 and len(t5_words) > len(entries) // 3:
+        rare, words = T5_RARE, t5_words
+    else:
+        return None
+    pieces = {index: _spelled(entry) for index, entry in entries.items() if _spelled(entry).isascii()}
+    plain = {index: word for index, word in words.items() if index in pieces}  # others are spelled as bytes
+    return Vocabulary(
+        name=key if key.startswith("t5") else f"clip_{key}",
+        words=plain,
+        pieces=pieces,
+        rare=rare,
+        tokenize=_content_ids(tokenizer),
+    )
+
+
+def _spelled(entry: str) -> str:
+    return entry.removesuffix("</w>").removeprefix("\u2581")
+
+
+def _content_ids(tokenizer: SDTokenizer) -> Callable[[str], list[int]]:
+    """text -> ids without start, end and padding; -1 stands for the vectors of a learned embedding."""
+    specials = {tokenizer.start_token, tokenizer.end_token, tokenizer.pad_token}
+
+    def tokenize(text: str) -> list[int]:
+        entries = [entry[0] for chunk in tokenizer.tokenize_with_weights(text) for entry in chunk]
+        return [
+            -1 if torch.is_tensor(entry) else int(entry)
+            for entry in entries
+            if torch.is_tensor(entry) or entry not in specials
+        ]
+
+    return tokenize

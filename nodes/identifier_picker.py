@@ -1,0 +1,87 @@
+"""Rare-token identifiers for the loaded text encoders, ranked (DreamBooth, arXiv:2208.12242, 3.2)."""
+
+from __future__ import annotations
+
+import re
+
+from comfy_api.latest import io, ui
+
+from ..core.errors import require
+from ..core.identifier import find_candidates, rank, report, warnings_about
+from .bridge.notices import show_notice
+from .bridge.vocabulary import text_embedder, vocabularies_of
+
+
+class IdentifierPicker(io.ComfyNode):
+    """From the encoders' own vocabulary to a word that means nearly nothing."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="IdentifierPicker",
+            display_name="Identifier Picker",
+            category="personalize",
+            description="Picks a rare word to stand for your subject: one that the loaded text encoders read "
+            "as one token and that changes a prompt as little as possible.",
+            search_aliases=["rare token", "trigger word", "sks", "identifier", "dreambooth"],
+            inputs=[
+                io.Clip.Input("clip", tooltip="The text encoder(s) that will be trained with or prompted."),
+                io.String.Input(
+                    "class_noun",
+                    default="dog",
+                    tooltip="What the subject is, in one or a few plain words: dog, teapot, toy car.",
+                ),
+                io.Int.Input(
+                    "tokens",
+                    default=1,
+                    min=1,
+                    max=3,
+                    tooltip="Length of the identifier in tokens, 1 to 3. More tokens hold more detail.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    tooltip="Which candidates are drawn, 0 to 2^64 - 1. Another seed, other words.",
+                ),
+                io.Int.Input(
+                    "candidates",
+                    default=8,
+                    min=1,
+                    max=64,
+                    tooltip="How many are drawn and ranked, 1 to 64. Each costs one text encoding.",
+                ),
+                io.String.Input(
+                    "avoid",
+                    default="",
+                    multiline=True,
+                    tooltip="Words never to pick, separated by spaces, commas or lines.",
+                ),
+            ],
+            outputs=[
+                io.String.Output("identifier", display_name="identifier", tooltip="The best candidate."),
+                io.String.Output(
+                    "report",
+                    display_name="report",
+                    tooltip="All candidates with token ids, rank, "
+                    "and why each is safe. Connect Preview as Text to read it.",
+                ),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, clip, class_noun, tokens, seed, candidates, avoid) -> io.NodeOutput:
+        require(
+            clip is not None, "clip", "no text encoder", "a CLIP", "Connect a loader that has a text encoder."
+        )
+        vocabularies, noun = vocabularies_of(clip), class_noun.strip()
+        unwanted = {*re.split(r"[\s,;]+", avoid), *noun.split()}
+        found = find_candidates(
+            vocabularies, class_noun=noun, tokens=tokens, count=candidates, seed=seed, avoid=unwanted
+        )
+        ranked = rank(found, noun, text_embedder(clip))
+        best, text = ranked[0].text, report(ranked, noun)
+        show_notice(cls.hidden.unique_id, f"identifier: {best}", warnings_about(best, noun, vocabularies))
+        return io.NodeOutput(best, text, ui=ui.PreviewText(text))

@@ -1,0 +1,90 @@
+"""Photos of a subject, with the words that stand for it (DreamBooth, arXiv:2208.12242, 3.1)."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..core.identifier import warnings_about
+from ..core.subject import CAPTION_TEMPLATE, Subject
+from .bridge.notices import show_notice
+from .bridge.photos import photos_from_images
+from .bridge.sockets import SUBJECT
+from .bridge.vocabulary import stock_clip_vocabulary
+
+MAX_SOCKETS = 50
+
+
+class SubjectPhotos(io.ComfyNode):
+    """From pictures of any size to SUBJECT."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        image = io.Image.Input("image", tooltip="One photo, a batch, or a list of photos; sizes may differ.")
+        mask = io.Mask.Input(
+            "mask", optional=True, tooltip="White where the subject is, at the photo's own size."
+        )
+        return io.Schema(
+            node_id="SubjectPhotos",
+            display_name="Subject Photos",
+            category="personalize",
+            description="Photos of one subject and the words that stand for it. 3 to 5 photos with different "
+            "backgrounds work best. Chain several of these nodes for several subjects.",
+            search_aliases=["dreambooth", "training images", "subject", "photos", "dataset"],
+            is_input_list=True,
+            inputs=[
+                io.Autogrow.Input(
+                    "images",
+                    io.Autogrow.TemplatePrefix(image, prefix="image", min=1, max=MAX_SOCKETS),
+                    tooltip="Photos: connect one Load Image each (every photo keeps its size), "
+                    "a batch, or a folder's list.",
+                ),
+                io.Autogrow.Input(
+                    "masks",
+                    io.Autogrow.TemplatePrefix(mask, prefix="mask", min=0, max=MAX_SOCKETS),
+                    optional=True,
+                    tooltip="Masks of the subject, one per photo in the same order; all or none.",
+                ),
+                io.String.Input(
+                    "identifier",
+                    default="sks",
+                    tooltip="The rare word V that will mean this subject. Connect Identifier Picker.",
+                ),
+                io.String.Input(
+                    "class_noun",
+                    default="dog",
+                    tooltip="What the subject is, in one or a few plain words: dog, teapot, toy car.",
+                ),
+                io.String.Input(
+                    "caption_template",
+                    default=CAPTION_TEMPLATE,
+                    advanced=True,
+                    tooltip="Caption of every photo; {V} is the identifier, {noun} the class noun.",
+                ),
+                SUBJECT.Input(
+                    "subject", optional=True, tooltip="Another subject, trained together with this one."
+                ),
+            ],
+            outputs=[SUBJECT.Output("SUBJECT", tooltip="All subjects so far, for Personalize Trainer.")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls, images, identifier, class_noun, caption_template, masks=None, subject=None
+    ) -> io.NodeOutput:
+        photos = photos_from_images(_flat(images), _flat(masks))
+        chosen = Subject(
+            identifier=identifier[0].strip(),
+            class_noun=class_noun[0].strip(),
+            photos=photos,
+            caption_template=caption_template[0],
+        )
+        warnings = warnings_about(chosen.identifier, chosen.class_noun, [stock_clip_vocabulary()])
+        show_notice(cls.hidden.unique_id, f"{len(photos)} photos of '{chosen.caption}'", warnings)
+        upstream = tuple(member for chain in subject or () if chain for member in chain)
+        return io.NodeOutput((*upstream, chosen))
+
+
+def _flat(sockets):
+    """Every connected socket's list of batches, one after the other."""
+    return [batch for batches in (sockets or {}).values() for batch in batches or () if batch is not None]
