@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,14 +10,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD,
 }
 
 
 def make_optimizer(name: str, groups: Sequence[Mapping[str, Any]]) -> Optimizer:
     """torch's optimiser with its own defaults over parameter groups that carry their rates."""
-    return OPTIMIZERS[name]([dict(group) for group in groups], lr=groups[0]["lr"])
+    return OPTIMIZERS[name]([dict(group) for group in groups])
 
 
 def make_lr_scheduler(name: str, optimizer: Optimizer, warmup_steps: int, steps: int) -> LambdaLR:

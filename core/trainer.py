@@ -163,7 +163,7 @@ class Trainer:
                 f"step {self.step + 1}: got a loss of {sum(values):g} and a gradient norm of {grad_norm:g}, "
                 f"expected finite numbers. Lower the learning rate, or use fp32; the weights of step "
                 f"{self.step} are kept.")
-        learning_rate = self.lr_scheduler.get_last_lr()[0]
+        learning_rate = float(self.lr_scheduler.get_last_lr()[0])
         self.optimizer.step()
         self.lr_scheduler.step()
         self.step += 1

@@ -1,0 +1,6 @@
+"""Tests of core import their rigs (tiny_unet) by name."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))

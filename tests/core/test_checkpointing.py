@@ -1,0 +1,92 @@
+"""Recomputing blocks changes memory and nothing else."""
+
+import pytest
+import torch
+from tiny_unet import CONTEXT, tiny_unet
+from torch import nn
+
+from comfyui_personalize.core.checkpointing import (
+    checkpointed,
+    find_blocks,
+    is_needed,
+    measure_activation_bytes,
+)
+
+
+def gradients(unet, blocks):
+    noisy, context = torch.ones(1, 4, 8, 8), torch.ones(1, 7, CONTEXT)
+    unet.zero_grad()
+    with checkpointed(blocks):
+        unet(noisy, torch.tensor([10]), context).sample.square().mean().backward()
+    return [parameter.grad.clone() for parameter in unet.parameters()]
+
+
+def test_gradients_are_identical():
+    unet = tiny_unet()
+    for plain, recomputed in zip(gradients(unet, []), gradients(unet, find_blocks(unet)), strict=True):
+        assert torch.equal(plain, recomputed)
+
+
+def test_fewer_activations_are_kept():
+    unet = tiny_unet()
+    noisy, context = torch.ones(1, 4, 8, 8), torch.ones(1, 7, CONTEXT)
+
+    def forward():
+        return unet(noisy, torch.tensor([10]), context).sample
+
+    plain = measure_activation_bytes(forward)
+    with checkpointed(find_blocks(unet)):
+        assert 0 < measure_activation_bytes(forward) < plain / 2
+
+
+def test_kept_bytes_of_one_layer_are_its_input():
+    layer, tokens = nn.Linear(8, 4), torch.ones(3, 8)
+    assert measure_activation_bytes(lambda: layer(tokens)) == tokens.nbytes
+
+
+def test_forwards_are_restored_when_a_pass_fails():
+    unet = tiny_unet()
+    blocks = find_blocks(unet)
+    blocks[0].forward = marker = blocks[0].forward
+    with pytest.raises(ZeroDivisionError), checkpointed(blocks):
+        raise ZeroDivisionError
+    assert blocks[0].forward is marker and not any("forward" in vars(block) for block in blocks[1:])
+
+
+class Counting(nn.Module):
+    """Scales by how often it was called, as ComfyUI's networks advance a position in shared options."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+
+    def forward(self, x, options):
+        options["scale"] = options["scale"] * 2
+        return self.layer(x).exp() * options["scale"]
+
+
+def test_the_recomputation_sees_the_options_of_the_first_pass():
+    block, x = nn.ModuleList([Counting()]), torch.ones(1, 2)
+
+    def gradient(blocks):
+        block.zero_grad()
+        options = {"scale": 1.0}
+        with checkpointed(blocks):
+            loss = block[0](x, options).sum()
+        options["scale"] = 100.0
+        loss.backward()
+        return block[0].layer.weight.grad.clone()
+
+    assert torch.equal(gradient([]), gradient(find_blocks(block)))
+
+
+def test_blocks_are_found_inside_lists_and_sequences():
+    block = nn.Sequential(nn.Linear(1, 1))
+    network = nn.Module()
+    network.blocks = nn.ModuleList([nn.Sequential(Counting(), Counting()), Counting()])
+    network.head = block
+    assert find_blocks(network) == [network.blocks[0][0], network.blocks[0][1], network.blocks[1]]
+
+
+def test_checkpointing_is_needed_above_four_fifths_of_the_free_memory():
+    assert is_needed(81, 100) and not is_needed(80, 100)
