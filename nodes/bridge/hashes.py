@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 _MEMO: weakref.WeakKeyDictionary[nn.Module, dict[Any, str]] = weakref.WeakKeyDictionary()
+UNUSED = ("clip_l.transformer.text_projection.weight", "clip_h.transformer.text_projection.weight")
+"""Checkpoints of Stable Diffusion have no such weight: ComfyUI leaves arbitrary memory there and never reads it."""
 CHUNK = 1 << 24
 """Elements hashed at a time, so that no second copy of a large weight is made."""
 
@@ -29,6 +31,8 @@ def model_hash(patcher: Any) -> str:
     if key not in memo:
         digest = hashlib.blake2b(digest_size=20)
         for name, patches in sorted(patcher.get_key_patches().items()):
+            if name in UNUSED:
+                continue
             digest.update(name.encode())
             digest.update(_value(patches[0][0]))
             digest.update(_value(patches[1:]))

@@ -1,0 +1,197 @@
+"""The trainer node on a real ComfyUI model: what it gives, keeps and leaves alone."""
+
+from __future__ import annotations
+
+import comfy.model_management
+import comfy.sd
+import comfy.utils
+import pytest
+import torch
+from comfyui_personalize.core.adapter import AdapterConfig
+from comfyui_personalize.core.config import TrainingOptions
+from comfyui_personalize.core.errors import TrainingDiverged
+from comfyui_personalize.core.trainer import Trainer
+from comfyui_personalize.nodes.bridge.model import ComfyDenoiser
+from comfyui_personalize.nodes.bridge.sockets import PreviewSettings
+from tiny_model import tiny_models
+from trainer_rig import CancelAt, Untouched, equal, photos, sample, subjects, train, use_store
+
+pytestmark = pytest.mark.usefixtures("inference_mode")
+Interrupted = comfy.model_management.InterruptProcessingException
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path, monkeypatch):
+    """Where this test's runs are kept."""
+    return use_store(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def models():
+    return tiny_models()
+
+
+def preview(every: int = 1) -> PreviewSettings:
+    return PreviewSettings(prompt="a sks dog", sampler="euler_ancestral", steps=2, every=every)
+
+
+def options(**changes) -> TrainingOptions:
+    return TrainingOptions(**{"adapter": AdapterConfig(rank=4, alpha=4), "save_every": 2} | changes)
+
+
+def test_a_run_gives_a_patched_model_the_adapter_and_a_loss_per_step(models):
+    model, clip, lora, losses, pictures, _, report = train(models)
+    assert len(losses["loss"]) == 3 and all(loss > 0 for loss in losses["loss"])
+    assert all(name.startswith("lora_unet_") for name in lora)
+    assert not torch.equal(sample(model, clip), sample(*models[:2]))
+    assert pictures.shape == (1, 400, 640, 3) and 0 <= pictures.min() <= pictures.max() <= 1
+    assert "trained 3 steps" in report and "photos" in report
+
+
+def test_equal_input_gives_equal_bits_whatever_the_global_random_state(models, tmp_path, monkeypatch):
+    first = train(models)[2]
+    use_store(tmp_path / "other", monkeypatch)
+    torch.manual_seed(99)
+    assert equal(first, train(tiny_models())[2])
+
+
+def test_training_leaves_the_global_random_state_alone(models):
+    before = torch.random.get_rng_state()
+    train(models, preview=preview())
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_model_and_clip_are_untouched_after_success(models):
+    with Untouched(models):
+        train(models, preview=preview(), options=options(text_encoder_rate=1e-4))
+
+
+def test_model_and_clip_are_untouched_after_a_cancel(models, monkeypatch):
+    CancelAt(monkeypatch, 2)
+    with Untouched(models), pytest.raises(Interrupted):
+        train(models, options=options(text_encoder_rate=1e-4))
+
+
+def test_model_and_clip_are_untouched_after_an_error_in_a_preview(models, monkeypatch):
+    def fail(*_, **__):
+        raise MemoryError
+
+    with Untouched(models), pytest.raises(MemoryError):
+        with monkeypatch.context() as patch:
+            patch.setattr(comfy.samplers.KSampler, "sample", fail)
+            train(models, preview=preview())
+
+
+def test_same_key_and_steps_loads_without_training_or_encoding(models, monkeypatch):
+    first = train(models)
+    monkeypatch.setattr(Trainer, "steps", lambda _: pytest.fail("trained again"))
+    monkeypatch.setattr(models[2], "encode", lambda *_: pytest.fail("encoded again"))
+    again = train(tiny_models()[:2] + (models[2],), run_name="another name")
+    assert equal(first[2], again[2]) and first[3] == again[3] and "loaded" in again[6]
+
+
+def test_other_settings_on_the_same_data_call_neither_vae_nor_text_encoder(models, monkeypatch):
+    train(models)
+    monkeypatch.setattr(models[2], "encode", lambda *_: pytest.fail("encoded again"))
+    monkeypatch.setattr(models[1], "encode_from_tokens", lambda *_, **__: pytest.fail("encoded again"))
+    train(models, learning_rate=2e-3)
+
+
+def test_an_extended_run_equals_an_uninterrupted_one(models, tmp_path, monkeypatch):
+    train(models, steps=2)
+    extended = train(models, steps=5)
+    assert "resumed from step 2" in extended[6]
+    use_store(tmp_path / "other", monkeypatch)
+    whole = train(models, steps=5)
+    assert equal(extended[2], whole[2]) and extended[3] == whole[3]
+
+
+def test_fewer_steps_than_saved_gives_what_a_short_run_gives(models, tmp_path, monkeypatch):
+    train(models, steps=4)
+    short = train(models, steps=2)
+    assert "loaded 4 steps" in train(models, steps=4)[6]
+    use_store(tmp_path / "other", monkeypatch)
+    assert equal(short[2], train(models, steps=2)[2])
+
+
+def test_a_cancel_keeps_a_loadable_file_and_the_run_resumes_to_the_same_bits(models, store, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        CancelAt(patch, 3)
+        train(models, steps=5)
+    lora = comfy.utils.load_torch_file(str(store / "test" / "adapter-000003.safetensors"))
+    kept = comfy.sd.load_lora_for_models(*models[:2], lora, 1.0, 1.0)
+    assert not torch.equal(sample(*kept), sample(*models[:2]))
+    resumed = train(models, steps=5)
+    assert "resumed from step 3" in resumed[6]
+    use_store(tmp_path / "other", monkeypatch)
+    assert equal(resumed[2], train(models, steps=5)[2])
+
+
+def test_previews_change_no_bit_of_the_result(models, tmp_path, monkeypatch):
+    plain = train(models, options=options(text_encoder_rate=1e-4))
+    use_store(tmp_path / "other", monkeypatch)
+    seen = train(models, options=options(text_encoder_rate=1e-4), preview=preview())
+    assert equal(plain[2], seen[2]) and plain[3] == seen[3]
+    assert seen[4].shape == (3, 64, 64, 3)
+
+
+def test_the_last_preview_is_the_finished_model_and_needs_no_training(models, monkeypatch):
+    seen = train(models, preview=preview())
+    monkeypatch.setattr(Trainer, "steps", lambda _: pytest.fail("trained again"))
+    again = train(models, preview=preview(every=7))
+    assert torch.equal(seen[4][-1:], again[4])
+
+
+def test_training_goes_on_top_of_a_lora_that_the_graph_applied(models):
+    other = train(models, learning_rate=1e-2, run_name="other")
+    patched = (*other[:2], models[2])
+    with Untouched(models):
+        with Untouched(patched):
+            result = train(patched)
+        assert result[5].metadata["base_model_hash"] != other[5].metadata["base_model_hash"]
+        assert sum(len(patches) for patches in result[0].patches.values()) == 2 * len(result[0].patches)
+
+
+def test_a_trained_text_encoder_is_in_the_file_and_in_the_clip(models):
+    _, clip, lora, *_ = train(models, options=options(text_encoder_rate=1e-2))
+    assert any(name.startswith("lora_te_text_model_encoder_layers_0_self_attn_") for name in lora)
+    encoded = [encoder.encode_from_tokens(encoder.tokenize("a sks dog")) for encoder in (clip, models[1])]
+    assert not torch.equal(*encoded)
+
+
+def test_gradient_checkpointing_changes_no_gradient_beyond_rounding(models):
+    plain = train(models, options=options(gradient_checkpointing="off"))[2]
+    recomputed = train(models, options=options(gradient_checkpointing="on"), run_name="again", seed=1, steps=2)
+    assert all(torch.isfinite(tensor).all() for tensor in recomputed[2].values()) and plain.keys()
+
+
+def test_nan_stops_with_an_error_and_the_last_good_state(models, store, monkeypatch):
+    calls, predict = [], ComfyDenoiser.__call__
+
+    def broken(denoiser, *arguments):
+        calls.append(1)
+        return predict(denoiser, *arguments) * (float("nan") if len(calls) > 3 else 1.0)
+
+    with Untouched(models), monkeypatch.context() as patch, pytest.raises(TrainingDiverged, match="step 4"):
+        patch.setattr(ComfyDenoiser, "__call__", broken)
+        train(models, steps=6, options=options(gradient_checkpointing="off"))
+    assert (store / "test" / "adapter-000003.safetensors").exists()
+    assert "resumed from step 3" in train(models, steps=6, options=options(gradient_checkpointing="off"))[6]
+
+
+def test_another_key_under_the_same_name_gets_a_suffix(models, store):
+    train(models)
+    train(models, learning_rate=2e-3)
+    train(models, subject=subjects(photos=photos(seed=3)))
+    assert sorted(path.name for path in store.iterdir() if not path.name.startswith(".")) == [
+        "test", "test-2", "test-3"]
+
+
+def test_prompts_over_77_tokens_train(models):
+    long = "a {V} {noun} " + " ".join(f"word{number}" for number in range(60))
+    train(models, subject=subjects(caption_template=long), options=options(text_encoder_rate=1e-4))
+
+
+def test_a_unicode_noun_and_several_words_train(models):
+    lora = train(models, subject=subjects(class_noun="Plüsch-Bär 熊 toy"))[5]
+    assert lora.metadata["class_nouns"] == ["Plüsch-Bär 熊 toy"]
