@@ -53,7 +53,7 @@ class PriorSampleGen(io.ComfyNode):
         recipe = PriorRecipe(
             model=model_digest(model), text_encoder=text_encoder_digest(clip), size=size, sampler=sampler,
             scheduler=scheduler, steps=steps, cfg=cfg, seed=seed, prompt=fill(CLASS_TEMPLATE, "", noun))
-        pool, new = make_class_images(model, clip, recipe, noun, count, batch, cls.hidden.unique_id)
+        pool, new = make_class_images(model, clip, recipe, noun, count, batch)
         warnings = [] if noun else ["the class noun is empty: the class images show anything at all."]
         show_notice(cls.hidden.unique_id, f"{count} images of '{recipe.prompt}', {new} of them new", warnings)
         return io.NodeOutput((*upstream, pool), decode(vae, pool.latents[:shown], batch))
@@ -64,8 +64,8 @@ def _settings() -> list[io.Input]:
     samplers, schedulers = comfy.samplers.KSampler.SAMPLERS, comfy.samplers.KSampler.SCHEDULERS
     return [
         io.Int.Input("count", default=200, min=1, max=10000,
-                     tooltip="How many class images, 1 to 10000. 100 to 200 per subject work well; raising it "
-                             "later keeps those that exist."),
+                     tooltip="How many class images, 1 to 10000. 100 to 200 per subject work well; a larger "
+                             "number later keeps those that exist."),
         io.Int.Input("size", default=512, min=64, max=4096, step=8,
                      tooltip="Width and height in pixels, 64 to 4096. Use the training resolution."),
         io.Combo.Input("sampler", options=list(samplers), default="euler_ancestral",

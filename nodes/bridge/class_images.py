@@ -44,12 +44,12 @@ def text_encoder_digest(clip: Any) -> str:
 
 
 def make_class_images(
-    model: Any, clip: Any, recipe: PriorRecipe, class_noun: str, count: int, batch: int, node_id: str | None
+    model: Any, clip: Any, recipe: PriorRecipe, class_noun: str, count: int, batch: int
 ) -> tuple[ClassImages, int]:
     """The pool, from disk where it is there, in tensors that autograd may use; and how many were sampled."""
     cache = PriorCache(Path(folder_paths.get_output_directory()) / FOLDER)
     missing = sum(not cache.has(recipe, index) for index in range(count))
-    sampler = ClassImageSampler(model, clip, recipe, missing, node_id)
+    sampler = ClassImageSampler(model, clip, recipe, missing)
     batch = 1 if samples_alone(recipe.sampler) else batch
     pool = class_images(cache, recipe, class_noun=class_noun, count=count, batch=batch, sample=sampler)
     with torch.inference_mode(False):
@@ -63,9 +63,9 @@ class ClassImageSampler:
         total: how many images are still to come, for the progress bar.
     """
 
-    def __init__(self, model: Any, clip: Any, recipe: PriorRecipe, total: int, node_id: str | None = None):
+    def __init__(self, model: Any, clip: Any, recipe: PriorRecipe, total: int):
         self.model, self.clip, self.recipe = model, clip, recipe
-        self.progress = Progress(total * recipe.steps, node_id)
+        self.progress = Progress(total * recipe.steps)
         self.done = 0
 
     @cached_property

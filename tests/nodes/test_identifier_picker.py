@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import tiny_model
+from run_node import run_node
+
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.identifier import find_candidates, rare_words, warnings_about
 from comfyui_personalize.nodes.bridge.vocabulary import stock_clip_vocabulary, vocabularies_of
 from comfyui_personalize.nodes.identifier_picker import IdentifierPicker
-from run_node import run_node
 
 
 @pytest.fixture(scope="module")
