@@ -19,12 +19,20 @@ def modules_of(unet):
 
 def snapshot(unet):
     flags = {name: parameter.requires_grad for name, parameter in unet.named_parameters()}
-    return modules_of(unet), flags, list(vars(unet)), {name: id(value) for name, value in unet.named_parameters()}
+    return (
+        modules_of(unet),
+        flags,
+        list(vars(unet)),
+        {name: id(value) for name, value in unet.named_parameters()},
+    )
 
 
 def predict(unet):
     generator = torch.Generator().manual_seed(0)
-    noisy, context = torch.randn(1, 4, 8, 8, generator=generator), torch.randn(1, 7, CONTEXT, generator=generator)
+    noisy, context = (
+        torch.randn(1, 4, 8, 8, generator=generator),
+        torch.randn(1, 7, CONTEXT, generator=generator),
+    )
     with torch.no_grad():
         return unet(noisy, torch.tensor([500]), context).sample
 
@@ -46,7 +54,9 @@ def test_eject_restores_the_very_same_modules_and_flags():
     unet = tiny_unet()
     before = snapshot(unet)
     adapter = Adapter(unet, CONFIG, seed=0)
-    assert [name for name, value in unet.named_parameters() if value.requires_grad] and snapshot(unet) != before
+    assert [name for name, value in unet.named_parameters() if value.requires_grad] and snapshot(
+        unet
+    ) != before
     assert all("lora" in name for name, value in unet.named_parameters() if value.requires_grad)
     adapter.eject()
     assert snapshot(unet) == before
@@ -80,7 +90,9 @@ def test_no_adapter_is_left_when_the_second_one_fails():
     with pytest.raises(InputError, match="rank: got 20, expected at most 16, the smaller side of layer"):
         make_adapters({"text": text_encoder, "unet": denoiser}, AdapterConfig(rank=20), 0)
     with pytest.raises(InputError, match="matches no linear layer of ModuleDict"):
-        make_adapters({"unet": denoiser, "text": text_encoder}, AdapterConfig(rank=4, targets=r".*attn2\.to_k"), 0)
+        make_adapters(
+            {"unet": denoiser, "text": text_encoder}, AdapterConfig(rank=4, targets=r".*attn2\.to_k"), 0
+        )
     assert snapshot(denoiser.module) == before
 
 

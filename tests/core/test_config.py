@@ -20,8 +20,17 @@ from comfyui_personalize.core.objectives import (
 # A value other than the default for every field there is.
 ADAPTER = AdapterConfig(kind="lora", rank=3, alpha=5.5, targets="cross_attention_kv")
 OPTIONS = TrainingOptions(
-    adapter=ADAPTER, text_encoder_rate=1e-5, accumulation=3, optimizer="sgd", lr_schedule="cosine", warmup_steps=7,
-    max_grad_norm=0.5, precision="bf16", gradient_checkpointing="on", save_every=11)
+    adapter=ADAPTER,
+    text_encoder_rate=1e-5,
+    accumulation=3,
+    optimizer="sgd",
+    lr_schedule="cosine",
+    warmup_steps=7,
+    max_grad_norm=0.5,
+    precision="bf16",
+    gradient_checkpointing="on",
+    save_every=11,
+)
 OBJECTIVES_SET = (
     PriorPreservation(weight=0.7), MaskedLoss(background_weight=0.2, normalise_floor=0.3, dilation=4),
     ObjectSpecificLoss(weight=0.9, dilation=4))
@@ -44,7 +53,9 @@ def test_a_config_restored_from_json_equals_the_original():
 
 def test_every_objective_can_be_restored():
     assert set(OBJECTIVES) == {objective.kind for objective in OBJECTIVES_SET}
-    assert objectives_from_dicts([objective.to_dict() for objective in OBJECTIVES_SET]) == combine(OBJECTIVES_SET)
+    assert objectives_from_dicts([objective.to_dict() for objective in OBJECTIVES_SET]) == combine(
+        OBJECTIVES_SET
+    )
 
 
 def test_an_unknown_objective_is_refused():
@@ -70,7 +81,10 @@ def test_the_key_leaves_out_what_changes_no_weight():
 
 def test_steps_are_in_the_key_where_the_schedule_looks_at_the_end():
     cosine = TrainingOptions(lr_schedule="cosine")
-    assert TrainingConfig(steps=9, options=cosine).key_fields() != TrainingConfig(steps=10, options=cosine).key_fields()
+    assert (
+        TrainingConfig(steps=9, options=cosine).key_fields()
+        != TrainingConfig(steps=10, options=cosine).key_fields()
+    )
 
 
 @pytest.mark.parametrize(("wrong", "message"), [

@@ -30,7 +30,9 @@ def test_generators_are_functions_of_seed_stream_and_counter():
 
 def test_every_photo_is_seen_once_per_epoch_in_a_new_order():
     data = training_data(photos(6))
-    epochs = [sum((draw_examples(data, 0, step, 2) for step in range(first, first + 3)), ()) for first in (0, 3, 6)]
+    epochs = [
+        sum((draw_examples(data, 0, step, 2) for step in range(first, first + 3)), ()) for first in (0, 3, 6)
+    ]
     assert all(sorted(epoch) == list(range(6)) for epoch in epochs)
     assert len(set(epochs)) > 1
 
@@ -40,8 +42,9 @@ def test_every_class_image_is_used_once_per_epoch_of_its_own_pool(batch):
     data = training_data(TWO_SUBJECTS, class_images=7)
     seen: dict[str, list[int]] = {"dog": [], "cat": []}
     for step in range(60):
-        for example, image in zip(draw_examples(data, 0, step, batch), draw_class_images(data, 0, step, batch),
-                                  strict=True):
+        for example, image in zip(
+            draw_examples(data, 0, step, batch), draw_class_images(data, 0, step, batch), strict=True
+        ):
             seen[data.examples[example].class_noun].append(image)
     for images in seen.values():
         for start in range(0, len(images) - 7, 7):
@@ -85,13 +88,25 @@ def broken(example, value):
     return replace(example, latents=torch.full_like(example.latents, value))
 
 
-@pytest.mark.parametrize(("make", "message"), [
-    (lambda: TrainingData(examples=()), "no photo"),
-    (lambda: TrainingData(examples=(*photos(1), replace(photos(1)[0], latents=torch.zeros(4, 4, 4)))), "one size"),
-    (lambda: TrainingData(examples=(broken(photos(1)[0], float("nan")),)), "NaN"),
-    (lambda: TrainingData(examples=photos(1), class_latents={"dog": torch.zeros(1, 4, 4, 4)}), "training resolution"),
-    (lambda: TrainingData(examples=photos(1), class_latents={"dog": torch.zeros(1, 4, 8, 8)}), "no prompt for 'dog'"),
-])
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: TrainingData(examples=()), "no photo"),
+        (
+            lambda: TrainingData(examples=(*photos(1), replace(photos(1)[0], latents=torch.zeros(4, 4, 4)))),
+            "one size",
+        ),
+        (lambda: TrainingData(examples=(broken(photos(1)[0], float("nan")),)), "NaN"),
+        (
+            lambda: TrainingData(examples=photos(1), class_latents={"dog": torch.zeros(1, 4, 4, 4)}),
+            "training resolution",
+        ),
+        (
+            lambda: TrainingData(examples=photos(1), class_latents={"dog": torch.zeros(1, 4, 8, 8)}),
+            "no prompt for 'dog'",
+        ),
+    ],
+)
 def test_data_that_cannot_be_trained_on_is_refused(make, message):
     with pytest.raises(InputError, match=message):
         make()

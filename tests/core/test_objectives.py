@@ -97,7 +97,9 @@ def with_mask(mask):
     return TrainingData(examples=(replace(photos(1)[0], mask=mask),))
 
 
-@pytest.mark.parametrize("objective", [MaskedLoss(), ObjectSpecificLoss()], ids=lambda objective: objective.kind)
+@pytest.mark.parametrize(
+    "objective", [MaskedLoss(), ObjectSpecificLoss()], ids=lambda objective: objective.kind
+)
 @pytest.mark.parametrize(("mask", "message"), [
     (None, "no mask for photo 1"), (torch.ones(1, 4, 4), r"a mask of \(4, 4\)"),
     (torch.full((1, 8, 8), 255.0), "values 255 to 255"), (torch.zeros(1, 8, 8), "an empty mask for photo 1"),

@@ -91,5 +91,8 @@ def test_a_saved_state_is_not_changed_by_later_steps():
 
 def test_the_state_of_another_rank_is_refused():
     state = run_to_end(training_config(steps=1, rank=2))
-    with trainer(training_config(rank=4), DATA) as run, pytest.raises(InputError, match="other layers or ranks"):
+    with (
+        trainer(training_config(rank=4), DATA) as run,
+        pytest.raises(InputError, match="other layers or ranks"),
+    ):
         run.load_state(*state)

@@ -23,9 +23,14 @@ def tiny_unet() -> UNet2DConditionModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return UNet2DConditionModel(
-            sample_size=8, block_out_channels=(32, 64), layers_per_block=1, norm_num_groups=8,
+            sample_size=8,
+            block_out_channels=(32, 64),
+            layers_per_block=1,
+            norm_num_groups=8,
             down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"), cross_attention_dim=CONTEXT, attention_head_dim=4,
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+            cross_attention_dim=CONTEXT,
+            attention_head_dim=4,
         ).eval()
 
 
@@ -45,7 +50,9 @@ class TinyDenoiser:
     def __init__(self, prediction="epsilon"):
         self.module = tiny_unet()
         self.schedule = schedule(prediction)
-        self.adapter_keys = {path: "lora_unet_" + path.replace(".", "_") for path, _ in self.module.named_modules()}
+        self.adapter_keys = {
+            path: "lora_unet_" + path.replace(".", "_") for path, _ in self.module.named_modules()
+        }
         self.rows: list[int] = []
 
     def __call__(self, noisy, index, conditioning):
@@ -65,18 +72,22 @@ class Attention(nn.Module):
 
 
 class TinyTextEncoder:
-    """Contexts seeded by the prompt, through one layer that an adapter can be put into; counts what it encodes."""
+    """Contexts seeded by the prompt, through one layer that can take an adapter; counts what it encodes."""
 
     def __init__(self):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)
             self.module = nn.ModuleDict({"self_attn": Attention()})
-        self.adapter_keys = {path: "lora_te_" + path.replace(".", "_") for path, _ in self.module.named_modules()}
+        self.adapter_keys = {
+            path: "lora_te_" + path.replace(".", "_") for path, _ in self.module.named_modules()
+        }
         self.encoded: Counter[str] = Counter()
 
     def encode(self, prompts):
         self.encoded.update(prompts)
-        tokens = [torch.randn(1, TOKENS, CONTEXT, generator=generator_for(0, prompt, 0)) for prompt in prompts]
+        tokens = [
+            torch.randn(1, TOKENS, CONTEXT, generator=generator_for(0, prompt, 0)) for prompt in prompts
+        ]
         return [Conditioning(self.module["self_attn"](row)) for row in tokens]
 
 
@@ -90,12 +101,20 @@ def training_data(examples=None, class_images=5) -> TrainingData:
     examples = photos() if examples is None else examples
     nouns = {example.class_noun for example in examples}
     pools = {noun: torch.randn(class_images, 4, 8, 8, generator=generator_for(1, noun, 0)) for noun in nouns}
-    return TrainingData(examples=examples, class_latents=pools, class_prompts={noun: f"a {noun}" for noun in nouns})
+    return TrainingData(
+        examples=examples, class_latents=pools, class_prompts={noun: f"a {noun}" for noun in nouns}
+    )
 
 
 def training_config(steps=3, batch=2, objectives=(), rank=4, learning_rate=1e-3, seed=0, **options):
-    return TrainingConfig(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, objectives=objectives,
-                          options=TrainingOptions(adapter=AdapterConfig(rank=rank, alpha=rank), **options))
+    return TrainingConfig(
+        steps=steps,
+        batch=batch,
+        learning_rate=learning_rate,
+        seed=seed,
+        objectives=objectives,
+        options=TrainingOptions(adapter=AdapterConfig(rank=rank, alpha=rank), **options),
+    )
 
 
 def trainer(config=None, data=None, denoiser=None, text_encoder=None, **others) -> Trainer:
