@@ -1,0 +1,108 @@
+"""The pocket checkpoint in stock nodes: recognised, listed, sampled, saved and loaded again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import comfy.sd
+import comfy.utils
+import folder_paths
+import nodes as stock
+import pytest
+import torch
+from comfy import supported_models
+from comfy_extras.nodes_model_merging import CheckpointSave
+
+from comfyui_personalize.nodes import PersonalizeExtension, pocket_model
+from comfyui_personalize.pocket import config
+
+CHECKPOINT = pocket_model.CHECKPOINTS / "pocket.safetensors"
+
+
+def registered():
+    return [known for known in supported_models.models if known.__name__ == "PocketModel"]
+
+
+def test_registration_is_idempotent():
+    for _ in range(2):
+        pocket_model.register_pocket()
+    assert len(registered()) == 1
+    assert folder_paths.get_folder_paths("checkpoints").count(str(pocket_model.CHECKPOINTS)) == 1
+
+
+def test_start_up_goes_on_without_the_pocket_files(monkeypatch, caplog):
+    def missing():
+        raise FileNotFoundError("pocket")
+
+    monkeypatch.setattr(pocket_model, "register_pocket", missing)
+    with caplog.at_level(logging.CRITICAL):
+        asyncio.run(PersonalizeExtension().on_load())
+        assert len(asyncio.run(PersonalizeExtension().get_node_list())) >= 11
+
+
+def test_no_stock_model_is_mistaken_for_the_pocket_model():
+    module = supported_models.__name__
+    stock_classes = [known for known in supported_models.models if known.__module__ == module]
+    pocket = pocket_model.PocketModel.unet_config
+    assert not any(known.matches(pocket) for known in stock_classes)
+    assert not any(pocket_model.PocketModel.matches(known.unet_config) for known in stock_classes)
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    if not CHECKPOINT.exists():
+        pytest.skip("lacks pocket/checkpoints/pocket.safetensors")
+    pocket_model.register_pocket()
+    with torch.inference_mode():
+        return stock.CheckpointLoaderSimple().load_checkpoint("pocket.safetensors")
+
+
+def sample(model, clip):
+    """Stock nodes, as in everybody's first workflow."""
+    with torch.inference_mode():
+        encode = stock.CLIPTextEncode().encode
+        positive, negative = encode(clip, "a red dog on the beach")[0], encode(clip, "")[0]
+        latent = stock.EmptyLatentImage().generate(config.SIZE, config.SIZE, 1)[0]
+        return stock.KSampler().sample(model, 1, 2, 4.0, "euler", "normal", positive, negative, latent)[0]
+
+
+def test_the_loader_lists_the_checkpoint(loaded):
+    assert "pocket.safetensors" in folder_paths.get_filename_list("checkpoints")
+
+
+def test_stock_nodes_make_a_picture(loaded):
+    model, clip, vae = loaded
+    latent = sample(model, clip)
+    cells = config.SIZE // config.DOWNSCALE
+    assert latent["samples"].shape == (1, config.LATENT_CHANNELS, cells, cells)
+    with torch.inference_mode():
+        picture = stock.VAEDecode().decode(vae, latent)[0]
+    assert picture.shape == (1, config.SIZE, config.SIZE, 3) and bool(picture.isfinite().all())
+
+
+def test_it_is_neither_an_inpainting_model_nor_a_stock_one(loaded):
+    model, clip, _ = loaded
+    assert type(model.model.model_config).__name__ == "PocketModel"
+    assert model.model.concat_keys == ()
+    assert model.model.latent_format.latent_channels == config.LATENT_CHANNELS
+    assert clip.cond_stage_model.clip_l.transformer.num_layers == config.TEXT_CONFIG["num_hidden_layers"]
+
+
+def test_every_tensor_of_the_file_is_used(loaded, caplog):
+    with caplog.at_level(logging.WARNING), torch.inference_mode():
+        comfy.sd.load_checkpoint_guess_config(str(CHECKPOINT))
+    assert "missing" not in caplog.text and "unet unexpected" not in caplog.text
+
+
+def test_a_saved_checkpoint_is_recognised_and_samples_the_same(loaded, tmp_path):
+    model, clip, vae = loaded
+    before = folder_paths.get_output_directory()
+    folder_paths.set_output_directory(str(tmp_path))
+    try:
+        with torch.inference_mode():
+            CheckpointSave().save(model, clip, vae, "again")
+            again = comfy.sd.load_checkpoint_guess_config(str(next(tmp_path.glob("again*.safetensors"))))
+    finally:
+        folder_paths.set_output_directory(before)
+    assert torch.equal(sample(*again[:2])["samples"], sample(model, clip)["samples"])
