@@ -15,7 +15,8 @@ export COMFYUI_DIR
 export PYTHONPYCACHEPREFIX := $(HERE)/.comfyui/cache/python
 endif
 # Programs that write below the home directory get one of their own; pip keeps the user's settings.
-RUN = HOME="$(HERE)/.comfyui/home" $(PY)
+# The checkout is the package comfyui_personalize, through a link that setup makes.
+RUN = HOME="$(HERE)/.comfyui/home" PYTHONPATH="$(HERE)/.comfyui/package" $(PY)
 
 .PHONY: help setup demo test test-full lint pocket bench workflows clean
 
@@ -27,7 +28,7 @@ setup:  ## virtual environment and ComfyUI inside the checkout; seconds when don
 	@$(PYTHON) tools/install_comfyui.py
 
 demo: setup  ## photos to pictures on a real server: one contact sheet in .demo/
-	@$(RUN) -m tools.demo
+	@$(RUN) -m comfyui_personalize.tools.demo
 
 test: setup  ## every test but the sweeps, with lint and types
 	$(RUN) -m pytest
@@ -39,14 +40,14 @@ lint: setup  ## ruff and mypy
 	$(RUN) -m pytest tests/test_lint.py
 
 pocket: setup  ## train the embedded model again; resumable, hours on a CPU
-	$(RUN) -m pocket.train
+	$(RUN) -m comfyui_personalize.pocket.train
 
 bench: setup  ## step time, sampling time and memory, as ratios
-	$(RUN) -m benchmarks.training_step
-	$(RUN) -m benchmarks.dci_sampling
+	$(RUN) -m comfyui_personalize.benchmarks.training_step
+	$(RUN) -m comfyui_personalize.benchmarks.dci_sampling
 
 workflows: setup  ## write workflows/ again from tools/workflow_graphs.py
-	$(RUN) -m tools.write_workflows
+	$(RUN) -m comfyui_personalize.tools.write_workflows
 
 clean:  ## remove everything that setup, demo and tests made
 	rm -rf .venv .comfyui .demo .mypy_cache .ruff_cache .pytest_cache

