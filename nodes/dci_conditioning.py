@@ -1,7 +1,8 @@
-"""DCI: follow the prompt better and keep the subject, without training (Jin et al., "Customized Generation Reimagined", ECCV 2024).
+"""DCI: follow the prompt better and keep the subject, without training (Jin et al., "Customized Generation
+Reimagined", ECCV 2024).
 
-A second picture, about an ordinary noun in the subject's place, is denoised beside the first one for a while and lends
-it the surroundings that the prompt asks for.
+A second picture, about an ordinary noun in the subject's place, is denoised beside the first one for a while
+and lends it the surroundings that the prompt asks for.
 """
 
 from __future__ import annotations
@@ -23,37 +24,41 @@ class DCIConditioning(io.ComfyNode):
             node_id="DCIConditioning",
             display_name="DCI Conditioning",
             category="personalize",
-            description="Follow the prompt better while keeping the subject: an auxiliary picture about an ordinary "
-                        "noun lends its surroundings during the first part of sampling (DCI). Use both outputs in the "
-                        "same sampler; the negative prompt comes from CLIP Text Encode.",
-            search_aliases=["divide conquer integrate", "dual branch", "subject prompt", "personalize sampling"],
+            description="Follow the prompt better while keeping the subject: an auxiliary picture about an "
+                        "ordinary noun lends its surroundings during the first part of sampling (DCI). Use "
+                        "both outputs in the same sampler; the negative prompt comes from CLIP Text Encode.",
+            search_aliases=["divide conquer integrate", "dual branch", "subject prompt", "personalize"],
             inputs=[
-                io.Model.Input("model", tooltip="The personalized model: SD 1.x, SD 2.x, SDXL or the pocket model."),
+                io.Model.Input("model", tooltip="The personalized model: SD 1.x, SD 2.x, SDXL, pocket."),
                 io.Clip.Input("clip", tooltip="The text encoder that belongs to the model."),
-                io.String.Input("prompt", multiline=True, dynamic_prompts=True, default="a sks dog in times square",
-                                tooltip="The prompt. It must hold identifier and class noun side by side, in any "
-                                        "case; weights in parentheses are fine. Text, no default to keep."),
+                io.String.Input("prompt", multiline=True, dynamic_prompts=True,
+                                default="a sks dog in times square",
+                                tooltip="The prompt, any length. It must hold identifier and class noun side "
+                                        "by side, in any case; weights in parentheses are fine."),
                 io.String.Input("identifier", default="sks",
-                                tooltip="The subject's identifier, as in training: 1 or more tokens. Default sks."),
+                                tooltip="The subject's identifier, as in training: 1 or more tokens. "
+                                        "Default sks."),
                 io.String.Input("class_noun", default="dog",
-                                tooltip="The subject's class noun, as in training: 1 or more words. Default dog."),
+                                tooltip="The subject's class noun, as in training: 1 or more words. "
+                                        "Default dog."),
                 io.String.Input("auxiliary_noun", default="cat",
-                                tooltip="Takes the subject's place in the auxiliary branch: any noun but the class "
-                                        "noun and its synonyms, best one often seen in the prompt's surroundings. "
-                                        "Default cat."),
+                                tooltip="Takes the subject's place in the auxiliary branch: any noun but the "
+                                        "class noun and its synonyms, best one often seen in the prompt's "
+                                        "surroundings. Default cat."),
                 io.Float.Input("omega", default=1.0, min=-2.0, max=2.0, step=0.05,
-                               tooltip="Injection strength, -2 to 2. More follows the prompt, less keeps the subject; "
-                                       "too much loses it. Default 1: both branches weigh alike where they agree."),
+                               tooltip="Injection strength, -2 to 2. More follows the prompt, less keeps the "
+                                       "subject; too much loses it. Default 1: both branches weigh alike "
+                                       "where their maps agree."),
                 io.Float.Input("window", default=0.3, min=0.0, max=1.0, step=0.01,
-                               tooltip="Fraction of the noise schedule, from pure noise on, with both branches: 0 to "
-                                       "1. 0 is plain sampling. Default 0.3 as published."),
+                               tooltip="Fraction of the noise schedule, from pure noise on, with both "
+                                       "branches: 0 to 1. 0 is plain sampling. Default 0.3 as published."),
                 io.Boolean.Input("shared_guidance", default=True,
-                                 tooltip="Use one unconditional prediction for both branches: on (published, default) "
-                                         "costs 3 rows per picture and step in the window, off costs 4."),
+                                 tooltip="One unconditional prediction for both branches: on (published, "
+                                         "default) costs 3 rows per picture and step in the window, off 4."),
             ],
             outputs=[
-                io.Model.Output(tooltip="The model, sampling with two branches. Without this conditioning it samples "
-                                        "as before."),
+                io.Model.Output(tooltip="The model, sampling with two branches; with another positive prompt "
+                                        "it samples as before."),
                 io.Conditioning.Output(tooltip="The positive prompt, with the auxiliary prompt inside."),
             ],
             hidden=[io.Hidden.unique_id],

@@ -12,12 +12,12 @@ class DCIConfig:
     """What the user chooses about dual-branch sampling.
 
     Attributes:
-        omega: injection strength, the factor on the auxiliary branch's logit; published range -2..2. The default 1
-            is the neutral point: where both masks agree, each branch gives one half.
+        omega: injection strength, the factor on the auxiliary branch's logit; published range -2..2. The
+            default 1 is the neutral point: where both masks agree, each branch gives one half.
         window: fraction of the noise schedule, from pure noise on, in which both branches run; published 0.3.
             0 is plain sampling.
-        shared_guidance: the auxiliary branch takes the concept branch's unconditional noise prediction (published
-            default), so that a guided step costs 3 rows per picture instead of 4.
+        shared_guidance: the auxiliary branch takes the concept branch's unconditional noise prediction
+            (published default), so that a guided step costs 3 rows per picture instead of 4.
     """
 
     omega: float = 1.0

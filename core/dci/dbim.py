@@ -24,8 +24,8 @@ class BranchTokens:
     Attributes:
         length: T, the number of tokens of the prompt's context, padding included.
         content: columns that hold words: no begin, end or padding tokens.
-        counted: the columns of `content` that make the branch's map: 'V noun' in the concept branch, everything but
-            the auxiliary noun in the auxiliary branch.
+        counted: the columns of `content` that make the branch's map: 'V noun' in the concept branch,
+            everything but the auxiliary noun in the auxiliary branch.
     """
 
     length: int
@@ -40,12 +40,12 @@ class BranchTokens:
 
 
 def branch_map(query: Tensor, key: Tensor, tokens: BranchTokens) -> Tensor:
-    """m = sum over counted k of softmax_k(10 A[.., content]), with A = softmax(Q K^T / sqrt(d)) over all tokens.
+    """m = sum over counted k of softmax_k(10 A[.., content]), A = softmax(Q K^T / sqrt(d)) over all T tokens.
 
     Args:
         query: (B, H, N, d).
-        key: (B, H, T', d); only the first `tokens.length` keys are read, because a context that was repeated to the
-            length of another one has the same softmax over its first copy.
+        key: (B, H, T', d); only the first `tokens.length` keys are read, because a context that was repeated
+            to the length of another one has the same softmax over its first copy.
 
     Returns:
         (B, H, N), values 0..1, float32.
@@ -56,8 +56,8 @@ def branch_map(query: Tensor, key: Tensor, tokens: BranchTokens) -> Tensor:
     logits = torch.matmul(query.float() * query.shape[-1] ** -0.5, key.transpose(-1, -2))
     content = logits.softmax(-1)[..., list(tokens.content)]
     evidence = (TOKEN_SHARPNESS * content).softmax(-1)
-    counted = torch.tensor([float(column in tokens.counted) for column in tokens.content], device=evidence.device)
-    return evidence @ counted
+    counted = [float(column in tokens.counted) for column in tokens.content]
+    return evidence @ evidence.new_tensor(counted)
 
 
 def sharpen_over_space(branch: Tensor) -> Tensor:
@@ -71,13 +71,18 @@ def sharpen_over_space(branch: Tensor) -> Tensor:
 def concept_mask(concept_map: Tensor, auxiliary_map: Tensor, omega: float) -> Tensor:
     """M^c of [M^c, M^a] = softmax([sharp(m^c), omega sharp(m^a)]), (B, H, N); M^a = 1 - M^c.
 
-    Source: eq. 4. omega multiplies a logit: at 0 the concept branch keeps sigmoid(sharp(m^c)), it is not switched off.
+    Source: eq. 4. omega multiplies a logit: 0 gives M^c = sigmoid(sharp(m^c)), it does not switch DCI off.
     """
     return torch.sigmoid(sharpen_over_space(concept_map) - omega * sharpen_over_space(auxiliary_map))
 
 
 def integrate(concept: Tensor, auxiliary: Tensor, mask: Tensor) -> Tensor:
-    """O = M^c O^c + M^a O^a for attention outputs (B, H, N, d) before the output projection and M^c (B, H, N).
+    """O = M^c O^c + M^a O^a, for attention outputs (B, H, N, d) before the output projection.
+
+    Args:
+        concept: O^c.
+        auxiliary: O^a.
+        mask: M^c, (B, H, N).
 
     Source: eq. 5.
     """

@@ -11,8 +11,9 @@ from torch import Tensor
 def auxiliary_noise(noise: Tensor, seed: int) -> Tensor:
     """Standard normal noise (B, C, h, w) for the auxiliary latents of pictures that start from `noise`.
 
-    Each row has its own generator, seeded with the run's seed and that row's noise, so that a picture does not depend
-    on its place in the batch. A row without noise (a sampler that continues another one's work) gets none.
+    Each row has its own generator, seeded with the run's seed and that row's noise, so that a picture does
+    not depend on its place in the batch. A row without noise (a sampler that continues another one's work)
+    gets none.
     """
     return torch.cat([_row_noise(row, seed) for row in noise.split(1)])
 
@@ -29,8 +30,8 @@ def _row_noise(row: Tensor, seed: int) -> Tensor:
 def share_noise_prediction(denoised: Tensor, concept: Tensor, auxiliary: Tensor) -> Tensor:
     """D_u(z^c) + (z^a - z^c): the auxiliary latents' estimate under the concept latents' noise prediction.
 
-    With x = x0 + sigma eps, equal eps means that the estimates differ as the latents do. Copying D_u(z^c) instead would
-    pull the auxiliary layout onto the concept's.
+    With x = x0 + sigma eps, equal eps means that the estimates differ as the latents do. Copying D_u(z^c)
+    instead would pull the auxiliary layout onto the concept's.
 
     Args:
         denoised: D_u(z^c), (B, C, h, w).

@@ -61,7 +61,7 @@ def check_auxiliary_noun(class_noun: str, auxiliary_noun: str) -> None:
     Raises:
         InputError: with what to choose instead.
     """
-    fix = "Choose another kind of thing, one that is often seen in the prompt's surroundings, for example 'cat'."
+    fix = "Choose another kind of thing, one often seen in the prompt's surroundings, for example 'cat'."
     require(bool(fold(auxiliary_noun)), "auxiliary_noun", "an empty text", "a noun", fix)
     require(fold(auxiliary_noun) != fold(class_noun), "auxiliary_noun", repr(auxiliary_noun),
             f"a noun other than the class noun {class_noun!r}", fix)
@@ -75,7 +75,7 @@ def auxiliary_noun_warning(class_noun: str, auxiliary_noun: str) -> str | None:
     noun, auxiliary = fold(class_noun), fold(auxiliary_noun)
     advice = "DCI works best with a noun of another kind."
     if _singular(noun) == _singular(auxiliary):
-        return f"The auxiliary noun {auxiliary_noun!r} is the class noun {class_noun!r} in another number. {advice}"
+        return f"The auxiliary noun {auxiliary_noun!r} is the class noun in another number. {advice}"
     if any({_singular(noun), _singular(auxiliary)} <= group for group in SYNONYMS):
         return f"The auxiliary noun {auxiliary_noun!r} means much the same as {class_noun!r}. {advice}"
     shared = {_singular(word) for word in noun.split()} & {_singular(word) for word in auxiliary.split()}

@@ -1,4 +1,4 @@
-"""Phrases in prompts: where 'V noun' stands among the tokens, and the prompt with an auxiliary noun in its place."""
+"""Phrases in prompts: where 'V noun' stands among the tokens, and the prompt with another noun there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 Token = int | Tensor
 """A vocabulary id, or a learned embedding (D,)."""
 
-# What may stand between identifier and noun: white space and the brackets of prompt weights, as in '(V:1.2) noun'.
+# What may stand between V and noun: white space and the brackets of prompt weights, as in '(V:1.2) noun'.
 _GAP = r"(?:\s|\(|:\s*[+-]?[\d.]+\s*\)|\))+"
 _EMPTY_GROUP = re.compile(r"(?<!\\)\(\s*(?::\s*[+-]?[\d.]+\s*)?\)")
 
@@ -83,14 +83,14 @@ def is_same_token(first: Token | None, second: Token | None) -> bool:
 def replace_phrase(prompt: str, identifier: str, class_noun: str, auxiliary_noun: str) -> tuple[str, int]:
     """The prompt with every 'V noun' replaced by the auxiliary noun, and how many there were.
 
-    Case and white space do not matter; weights stay: '(sks:1.2) dog' becomes '(cat:1.2)', '(sks dog:1.2)' becomes
-    '(cat:1.2)', and so does 'sks (dog:1.2)'. An empty class noun replaces V alone.
+    Case and white space do not matter; weights stay: '(sks:1.2) dog' becomes '(cat:1.2)', '(sks dog:1.2)'
+    becomes '(cat:1.2)', and so does 'sks (dog:1.2)'. An empty class noun replaces V alone.
 
     Source: METHODS 2, DCI (auxiliary prompt).
     """
-    words = _phrase_pattern(identifier)
-    pattern = f"{words}(?P<gap>{_GAP}){_phrase_pattern(class_noun)}" if class_noun.strip() else f"{words}(?P<gap>)"
-    replaced, count = re.subn(pattern, lambda match: _fill_gap(match["gap"], auxiliary_noun), prompt, flags=re.IGNORECASE)
+    rest = f"(?P<gap>{_GAP}){_phrase_pattern(class_noun)}" if class_noun.strip() else "(?P<gap>)"
+    subject = re.compile(_phrase_pattern(identifier) + rest, re.IGNORECASE)
+    replaced, count = subject.subn(lambda match: _fill_gap(match["gap"], auxiliary_noun), prompt)
     return (_EMPTY_GROUP.sub("", replaced) if count else prompt), count
 
 
@@ -103,6 +103,6 @@ def _phrase_pattern(phrase: str) -> str:
 
 
 def _fill_gap(gap: str, noun: str) -> str:
-    """The noun with the brackets that stood between V and the class noun, so that every bracket keeps its partner."""
+    """The noun with the brackets that stood between V and the class noun: every bracket keeps its partner."""
     closes_first = ")" in gap and ("(" not in gap or gap.index(")") < gap.index("("))
     return noun + gap.rstrip() if closes_first else gap.lstrip() + noun

@@ -1,8 +1,8 @@
-"""DCI inside ComfyUI's sampling: the sampler carries 2 B latents, concept rows first, auxiliary rows after them.
+"""DCI inside ComfyUI's sampling: the sampler carries 2 B latents, concept rows first, then auxiliary rows.
 
-Everything is installed per sampling run by one OUTER_SAMPLE wrapper, so the order of nodes does not matter, MODEL clones
-share no state, and what other nodes patched stays: `_Run.route` chooses which rows the network sees at a noise level,
-`_Mixing` applies DBIM to the concept rows of one cross-attention layer.
+Everything is installed per sampling run by one OUTER_SAMPLE wrapper, so the order of nodes does not matter,
+MODEL clones share no state, and what other nodes patched stays: `_Run.route` chooses which rows the network
+sees at a noise level, `_Mixing` applies DBIM to the concept rows of one cross-attention layer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .dual_prompt import CONDITIONING_KEY, DualPrompt
 logger = logging.getLogger(__name__)
 
 Block = tuple[str, int, int]
-"""A cross-attention layer: part of the network, number of the block in it, number of the layer in the block."""
+"""A cross-attention layer: part of the network, number of the block in it, number of the layer in that."""
 Pairs = Mapping[tuple[int, Any], DualPrompt]
 """The entries that both branches see, by list index and uuid."""
 WRAPPER_KEY = "personalize_dci"
@@ -63,7 +63,8 @@ def _unet_blocks(network: nn.Module) -> Iterator[Block]:
         for number, block in enumerate([part] if name == "middle" else part or []):
             for module in block.modules() if block is not None else ():
                 layers = getattr(module, "transformer_blocks", None) or ()
-                yield from ((name, number, i) for i, layer in enumerate(layers) if getattr(layer, "attn2", None))
+                yield from ((name, number, index) for index, layer in enumerate(layers)
+                            if getattr(layer, "attn2", None) is not None)
 
 
 @dataclass(frozen=True)
@@ -74,25 +75,28 @@ class DualBranchSampling:
     blocks: tuple[Block, ...]
 
     def __call__(self, executor: Any, noise: Tensor, latent_image: Tensor, sampler: Any, sigmas: Tensor,
-                 denoise_mask: Tensor | None = None, callback: Callable | None = None, disable_pbar: bool = False,
-                 seed: int | None = None, latent_shapes: list | None = None) -> Tensor:
+                 denoise_mask: Tensor | None = None, callback: Callable | None = None,
+                 disable_pbar: bool = False, seed: int | None = None,
+                 latent_shapes: list | None = None) -> Tensor:
+        """One sampling run with 2 B rows, or the plain run where DCI has nothing to do."""
         guider = executor.class_obj
-        window_end = guider.model_patcher.get_model_object("model_sampling").percent_to_sigma(self.config.window)
+        schedule = guider.model_patcher.get_model_object("model_sampling")
+        window_end = float(schedule.percent_to_sigma(self.config.window))
         entries = _marked_entries(guider.conds)
         if not entries:
-            logger.warning("This MODEL is patched for DCI, but the positive conditioning is not from DCIConditioning: "
-                           "sampling without DCI.")
-        if not entries or float(sigmas.max()) <= float(window_end):
+            logger.warning("This MODEL is patched for DCI, but its positive conditioning is not from "
+                           "DCIConditioning: sampling without DCI.")
+        if not entries or float(sigmas.max()) <= window_end:
             return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, seed,
                             latent_shapes=latent_shapes)
         rows = noise.shape[0]
         for entry in entries:
             _pair_rows(entry, rows)
-        run = _Run(self.config, self.blocks, rows, float(window_end))
+        run = _Run(self.config, self.blocks, rows, window_end)
         add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, WRAPPER_KEY, run.route, guider.model_options, True)
         samples = executor(
-            torch.cat([noise, auxiliary_noise(noise, seed or 0)]), torch.cat([latent_image, latent_image]), sampler,
-            sigmas, None if denoise_mask is None else torch.cat([denoise_mask, denoise_mask]),
+            torch.cat([noise, auxiliary_noise(noise, seed or 0)]), torch.cat([latent_image] * 2), sampler,
+            sigmas, None if denoise_mask is None else torch.cat([denoise_mask] * 2),
             _concept_callback(callback, rows), disable_pbar, seed,
             latent_shapes=latent_shapes and [[2 * shape[0], *shape[1:]] for shape in latent_shapes],
         )
@@ -108,11 +112,13 @@ class _Run:
     rows: int
     window_end: float
 
-    def route(self, executor: Any, model: Any, conds: list, latents: Tensor, sigma: Tensor, options: dict) -> list[Tensor]:
+    def route(self, executor: Any, model: Any, conds: list, latents: Tensor, sigma: Tensor,
+              options: dict) -> list[Tensor]:
         """Estimates D(z) of all 2 B rows for every list of conditions, from as few network rows as possible.
 
-        After the window only concept rows are evaluated, and auxiliary rows stand still. Inside it, lists without a
-        `DualPrompt` (the unconditional ones) are evaluated for concept rows only when guidance is shared.
+        After the window only concept rows are evaluated, and auxiliary rows stand still. Inside it, lists
+        without a `DualPrompt` (the unconditional ones) are evaluated for concept rows only when guidance is
+        shared.
         """
         concept, auxiliary = latents[: self.rows], latents[self.rows :]
         if float(sigma.max()) <= self.window_end:
@@ -133,16 +139,17 @@ class _Run:
         return dual
 
     def _is_paired(self, entry: dict) -> bool:
-        """Whether an entry holds rows for both branches: ComfyUI copies markers into negatives of area prompts."""
+        """Whether an entry holds rows for both branches; ComfyUI copies markers into negatives of areas."""
         context = entry["model_conds"].get("c_crossattn")
         return CONDITIONING_KEY in entry and context is not None and context.cond.shape[0] == 2 * self.rows
 
     def _with_mixing(self, options: dict, pairs: Pairs) -> dict:
-        """Model options with DBIM in every cross-attention layer, around the replacements that were there before."""
+        """Model options with DBIM in every cross-attention layer, around earlier replacements."""
         transformer = options.get("transformer_options", {})
         replace = transformer.get("patches_replace", {})
         before = replace.get("attn2", {})
-        mixing = {block: _Mixing(before.get(block, before.get(block[:2])), pairs, self.rows, self.config.omega)
+        omega = self.config.omega
+        mixing = {block: _Mixing(before.get(block, before.get(block[:2])), pairs, self.rows, omega)
                   for block in self.blocks}
         replace = {**replace, "attn2": {**before, **mixing}}
         return {**options, "transformer_options": {**transformer, "patches_replace": replace}}
@@ -206,14 +213,16 @@ def _marked_entries(conds: Mapping[str, list[dict]]) -> list[dict]:
 def _pair_rows(entry: dict, rows: int) -> None:
     """Give an entry the texts of both branches, row by row: (2 B, T, D), concept rows first.
 
-    Rows of one entry never land in different network calls, and ComfyUI cuts them to the first B when B are evaluated.
+    Rows of one entry never land in different network calls, and ComfyUI cuts them to the first B when B are
+    evaluated.
     """
     prompt: DualPrompt = entry[CONDITIONING_KEY]
     context = entry.get("cross_attn")
-    if context is None or not (context is prompt.concept_context or torch.equal(context, prompt.concept_context)):
+    encoded = prompt.concept_context
+    if context is not encoded and (context is None or not torch.equal(context, encoded)):
         raise InputError("conditioning", "a conditioning that another node changed after DCIConditioning",
                          "the text as DCIConditioning encoded it",
-                         "Remove nodes such as Average, Concat or ZeroOut between DCIConditioning and the sampler.")
+                         "Remove nodes such as Average, Concat or ZeroOut between it and the sampler.")
     pooled = entry.get("pooled_output")
     both = pooled is not None and prompt.auxiliary_pooled is not None
     concept = Conditioning(context, pooled if both else None)

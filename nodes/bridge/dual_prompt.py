@@ -10,7 +10,14 @@ from torch import Tensor
 
 from ...core.dci.dbim import BranchTokens
 from ...core.dci.nouns import auxiliary_noun_warning, check_auxiliary_noun, fold
-from ...core.dci.phrases import PromptTokens, Token, content_tokens, find_phrase, replace_phrase, replaced_starts
+from ...core.dci.phrases import (
+    PromptTokens,
+    Token,
+    content_tokens,
+    find_phrase,
+    replace_phrase,
+    replaced_starts,
+)
 from ...core.errors import InputError, require
 
 CONDITIONING_KEY = "personalize_dci"
@@ -50,8 +57,9 @@ class SubjectPrompt:
                 "Type the identifier the model was trained with.")
         check_auxiliary_noun(self.class_noun, self.auxiliary_noun)
         words = fold(self.auxiliary_noun).split()
-        require(not set(fold(self.identifier).split()) & set(words), "auxiliary_noun", repr(self.auxiliary_noun),
-                f"a noun without the identifier {self.identifier!r}", "Name another kind of thing in plain words.")
+        require(not set(fold(self.identifier).split()) & set(words), "auxiliary_noun",
+                repr(self.auxiliary_noun), f"a noun without the identifier {self.identifier!r}",
+                "Name another kind of thing in plain words.")
 
     @property
     def phrase(self) -> str:
@@ -70,7 +78,7 @@ class SubjectPrompt:
         if not self.class_noun.strip():
             found.append("The class noun is empty: only the identifier marks the subject.")
         if fold(self.auxiliary_prompt) == fold(self.auxiliary_noun):
-            found.append("The prompt holds nothing but the subject, so the auxiliary branch has nothing to add.")
+            found.append("The prompt holds nothing but the subject: the auxiliary branch has nothing to add.")
         return tuple(text for text in found if text)
 
 
@@ -86,8 +94,8 @@ def locate_branches(clip: Any, subject: SubjectPrompt) -> tuple[BranchTokens, Br
     auxiliary = prompt_tokens(clip, subject.auxiliary_prompt)
     noun = prompt_tokens(clip, subject.auxiliary_noun).tokens
     auxiliary_starts = replaced_starts(starts, len(phrase), len(noun))
-    replaced = all(find_phrase(auxiliary.tokens[start : start + len(noun)], noun) for start in auxiliary_starts)
-    if not starts or not replaced or find_phrase(auxiliary.tokens, phrase):
+    replaced = [find_phrase(auxiliary.tokens[start : start + len(noun)], noun) for start in auxiliary_starts]
+    if not starts or not all(replaced) or find_phrase(auxiliary.tokens, phrase):
         raise InputError("prompt", f"the tokens {show_tokens(clip, tokens.tokens)}",
                          f"{subject.phrase!r} in it, as the tokens {show_tokens(clip, phrase)}",
                          "Write identifier and class noun side by side, as the model was trained with them.")
@@ -103,11 +111,11 @@ def encode_dual_prompt(clip: Any, subject: SubjectPrompt) -> list[list[Any]]:
     concept, auxiliary = locate_branches(clip, subject)
     entries = clip.encode_from_tokens_scheduled(clip.tokenize(subject.prompt))
     others = clip.encode_from_tokens_scheduled(clip.tokenize(subject.auxiliary_prompt))
-    return [
-        [context, {**extra, CONDITIONING_KEY: DualPrompt(context, other, others_extra.get("pooled_output"), concept,
-                                                         auxiliary)}]
-        for (context, extra), (other, others_extra) in zip(entries, others, strict=True)
-    ]
+    conditioning = []
+    for (context, extra), (other, other_extra) in zip(entries, others, strict=True):
+        dual = DualPrompt(context, other, other_extra.get("pooled_output"), concept, auxiliary)
+        conditioning.append([context, {**extra, CONDITIONING_KEY: dual}])
+    return conditioning
 
 
 def prompt_tokens(clip: Any, text: str) -> PromptTokens:
@@ -122,8 +130,9 @@ def prompt_tokens(clip: Any, text: str) -> PromptTokens:
         begin, end = (entry[0] for entry in empty[encoder][0][:2])
         found.append(content_tokens([[entry[0] for entry in chunk] for chunk in chunks], begin, end))
     first = found[0]
-    require(all((other.columns, other.length) == (first.columns, first.length) for other in found[1:]), "prompt",
-            f"{len(first.columns)} and {len(found[-1].columns)} tokens", "the same tokens in all text encoders",
+    agree = all((other.columns, other.length) == (first.columns, first.length) for other in found[1:])
+    require(agree, "prompt", f"{len(first.columns)} and {len(found[-1].columns)} tokens",
+            "the same tokens in all text encoders",
             "Leave out embeddings that have another number of vectors in each text encoder.")
     return first
 

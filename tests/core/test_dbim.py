@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from comfyui_personalize.core.dci.config import DCIConfig
 from comfyui_personalize.core.dci.dbim import BranchTokens, branch_map, concept_mask, integrate
 from comfyui_personalize.core.errors import InputError
@@ -23,14 +24,16 @@ def loop_map(query, key, content, counted):
     """DBIM 1-3 for one row and head: query (N, d), key (T, d) to N numbers."""
     pixels = []
     for q in query.tolist():
-        attention = softmax([sum(a * b for a, b in zip(q, k, strict=True)) / math.sqrt(len(q)) for k in key.tolist()])
+        products = [sum(a * b for a, b in zip(q, k, strict=True)) for k in key.tolist()]
+        attention = softmax([product / math.sqrt(len(q)) for product in products])
         sharp = softmax([10 * attention[k] for k in content])
         pixels.append(sum(value for k, value in zip(content, sharp, strict=True) if k in counted))
     return pixels
 
 
 def loop_dbim(queries, keys, outputs, concept, auxiliary, omega):
-    """DBIM 1-6: branch pairs of query (B, H, N, d), key (B, H, T, d), output (B, H, N, d) to mixed outputs."""
+    """DBIM 1-6: branch pairs of query (B, H, N, d), key (B, H, T, d), output (B, H, N, d) to mixed
+    outputs."""
     mixed = torch.zeros_like(outputs[0])
     for b in range(queries[0].shape[0]):
         for h in range(queries[0].shape[1]):
@@ -90,13 +93,15 @@ def test_masks_of_rows_do_not_depend_on_the_batch(branches):
 
 def test_repeated_context_gives_the_same_map(branches):
     query, key = branches[0][0], branches[1][0]
-    torch.testing.assert_close(branch_map(query, key.repeat(1, 1, 3, 1), CONCEPT), branch_map(query, key, CONCEPT))
+    repeated = branch_map(query, key.repeat(1, 1, 3, 1), CONCEPT)
+    torch.testing.assert_close(repeated, branch_map(query, key, CONCEPT))
 
 
 def test_half_precision_gives_a_finite_float32_mask(branches):
     halves = tuple([30 * tensor.half() for tensor in pair] for pair in branches)
     out, mask = mix(halves, 1.0)
-    assert mask.dtype == torch.float32 and out.dtype == torch.float16 and out.isfinite().all() and mask.isfinite().all()
+    assert mask.dtype == torch.float32 and mask.isfinite().all()
+    assert out.dtype == torch.float16 and out.isfinite().all()
 
 
 def test_counted_tokens_outside_the_content_are_refused():

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from comfyui_personalize.core.dci.latents import auxiliary_noise, share_noise_prediction
 from comfyui_personalize.core.dci.nouns import auxiliary_noun_warning, check_auxiliary_noun
 from comfyui_personalize.core.dci.phrases import content_tokens, find_phrase, replace_phrase, replaced_starts
@@ -74,14 +75,16 @@ def test_auxiliary_noun_equal_to_the_noun_or_empty_is_refused(noun):
 
 
 @pytest.mark.parametrize(("noun", "auxiliary", "words"), [
-    ("dog", "puppies", "much the same"), ("dog", "Dogs", "another number"), ("toy car", "car", "shares 'car'"),
-    ("tortoise plushy", "tortoise", "shares"), ("backpack", "rucksack", "much the same"), ("box", "boxes", "number"),
+    ("dog", "puppies", "much the same"), ("dog", "Dogs", "another number"),
+    ("toy car", "car", "shares 'car'"), ("tortoise plushy", "tortoise", "shares"),
+    ("backpack", "rucksack", "much the same"), ("box", "boxes", "number"),
 ])
 def test_synonyms_and_shared_words_are_warned_about(noun, auxiliary, words):
     assert words in auxiliary_noun_warning(noun, auxiliary)
 
 
-@pytest.mark.parametrize(("noun", "auxiliary"), [("dog", "cat"), ("car", "carpet"), ("toy car", "boat"), ("", "cat")])
+@pytest.mark.parametrize(("noun", "auxiliary"), [("dog", "cat"), ("car", "carpet"), ("toy car", "boat"),
+                                                 ("", "cat")])
 def test_other_nouns_pass_without_a_warning(noun, auxiliary):
     check_auxiliary_noun(noun, auxiliary)
     assert auxiliary_noun_warning(noun, auxiliary) is None

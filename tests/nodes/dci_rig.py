@@ -8,8 +8,9 @@ from typing import Any
 
 import nodes as stock
 import torch
-from comfyui_personalize.nodes.dci_conditioning import DCIConditioning
 from torch import Tensor
+
+from comfyui_personalize.nodes.dci_conditioning import DCIConditioning
 
 PROMPT = "a photo of a sks dog in times square"
 SETTINGS = {"prompt": PROMPT, "identifier": "sks", "class_noun": "dog", "auxiliary_noun": "cat", "omega": 1.0,
@@ -37,8 +38,8 @@ def ksample(model: Any, positive: list, negative: list, latent: dict | None = No
     """Stock KSampler: ddim, normal scheduler, 8 steps, cfg 4, seed 3 unless told otherwise."""
     settings = {"seed": 3, "steps": 8, "cfg": 4.0, "sampler_name": "ddim", "scheduler": "normal", **changes}
     with torch.inference_mode():
-        out = stock.common_ksampler(model, positive=positive, negative=negative, latent=latent or empty_latent(),
-                                    **settings)
+        out = stock.common_ksampler(model, positive=positive, negative=negative,
+                                    latent=latent or empty_latent(), **settings)
     return out[0]["samples"].clone()
 
 
@@ -46,7 +47,8 @@ def ksample(model: Any, positive: list, negative: list, latent: dict | None = No
 def counted_rows(model: Any) -> Iterator[list[int]]:
     """Rows of every call of the network, counted at the network itself."""
     calls: list[int] = []
-    handle = model.model.diffusion_model.register_forward_pre_hook(lambda _, inputs: calls.append(inputs[0].shape[0]))
+    network = model.model.diffusion_model
+    handle = network.register_forward_pre_hook(lambda _, inputs: calls.append(inputs[0].shape[0]))
     try:
         yield calls
     finally:
@@ -54,7 +56,8 @@ def counted_rows(model: Any) -> Iterator[list[int]]:
 
 
 def steps_in_window(steps: int, window: float = 0.3) -> int:
-    """K for the `normal` scheduler, whose timesteps run evenly from 999 to 0: how many have t > (1 - window) 999."""
+    """K for the `normal` scheduler, whose timesteps run evenly from 999 to 0: how many have t > (1 - window)
+    999."""
     return sum(999 * (1 - i / (steps - 1)) > (1 - window) * 999 for i in range(steps))
 
 

@@ -6,10 +6,11 @@ import logging
 
 import pytest
 import torch
-from comfyui_personalize.core.errors import InputError
-from comfyui_personalize.nodes.dci_conditioning import DCIConditioning
 from dci_rig import apply_dci
 from tiny_model import tiny_models
+
+from comfyui_personalize.core.errors import InputError
+from comfyui_personalize.nodes.dci_conditioning import DCIConditioning
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +31,8 @@ def test_schema_is_complete():
     schema = DCIConditioning.GET_SCHEMA()
     assert schema.node_id == "DCIConditioning" and schema.category == "personalize"
     assert all(entry.tooltip for entry in [*schema.inputs, *schema.outputs])
-    widgets = [entry for entry in schema.inputs if hasattr(entry, "default") and not getattr(entry, "advanced", False)]
-    assert len(widgets) <= 8
+    widgets = [entry for entry in schema.inputs if hasattr(entry, "default")]
+    assert len(widgets) == 7
     assert [output.io_type for output in schema.outputs] == ["MODEL", "CONDITIONING"]
 
 
@@ -49,8 +50,8 @@ def test_model_without_cross_attention_is_refused_before_anything_loads(tiny, cl
 
 
 @pytest.mark.parametrize(("changes", "name"), [
-    ({"auxiliary_noun": " Dog"}, "auxiliary_noun"), ({"prompt": "a dog"}, "prompt"), ({"identifier": ""}, "identifier"),
-    ({"omega": 3.0}, "omega"), ({"window": 2.0}, "window"),
+    ({"auxiliary_noun": " Dog"}, "auxiliary_noun"), ({"prompt": "a dog"}, "prompt"),
+    ({"identifier": ""}, "identifier"), ({"omega": 3.0}, "omega"), ({"window": 2.0}, "window"),
 ])
 def test_wrong_input_is_refused_before_anything_loads(tiny, clip_that_must_not_load, changes, name):
     with pytest.raises(InputError) as error:

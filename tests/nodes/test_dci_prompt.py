@@ -1,13 +1,20 @@
-"""Token positions of both branches with CLIP's own tokenizer, and what is refused before anything is encoded."""
+"""Token positions of both branches with CLIP's own tokenizer, and what is refused before anything is
+encoded."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from comfyui_personalize.core.errors import InputError
-from comfyui_personalize.nodes.bridge.dual_prompt import SubjectPrompt, encode_dual_prompt, locate_branches, prompt_tokens
 from dci_rig import PROMPT, apply_dci, counted_rows, empty_latent, encode, ksample, steps_in_window
 from tiny_model import tiny_models
+
+from comfyui_personalize.core.errors import InputError
+from comfyui_personalize.nodes.bridge.dual_prompt import (
+    SubjectPrompt,
+    encode_dual_prompt,
+    locate_branches,
+    prompt_tokens,
+)
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +23,8 @@ def tiny():
 
 
 def subject(prompt=PROMPT, identifier="sks", class_noun="dog", auxiliary_noun="cat"):
-    return SubjectPrompt(prompt=prompt, identifier=identifier, class_noun=class_noun, auxiliary_noun=auxiliary_noun)
+    return SubjectPrompt(prompt=prompt, identifier=identifier, class_noun=class_noun,
+                         auxiliary_noun=auxiliary_noun)
 
 
 def words_at(clip, text, columns):
@@ -53,7 +61,8 @@ def test_identifiers_and_nouns_of_several_tokens(tiny):
 
 
 def test_every_occurrence_of_the_subject_counts(tiny):
-    concept, auxiliary = locate_branches(tiny[1], subject("sks dog beside a sks dog", auxiliary_noun="rubber duck"))
+    chosen = subject("sks dog beside a sks dog", auxiliary_noun="rubber duck")
+    concept, auxiliary = locate_branches(tiny[1], chosen)
     assert concept.counted == (1, 2, 5, 6) and auxiliary.counted == (3, 4)
 
 
@@ -74,7 +83,8 @@ def test_learned_embeddings_are_found_by_their_vectors(tiny, base_directory):
     from safetensors.torch import save_file
 
     folder = base_directory / "models" / "embeddings"
-    save_file({"clip_l": torch.randn(2, 64, generator=torch.Generator().manual_seed(1))}, folder / "mine.safetensors")
+    vectors = torch.randn(2, 64, generator=torch.Generator().manual_seed(1))
+    save_file({"clip_l": vectors}, folder / "mine.safetensors")
     clip = tiny[1].clone()
     clip.tokenizer.clip_l.embedding_directory = [str(folder)]
     try:
@@ -92,7 +102,8 @@ def test_empty_class_noun_takes_the_identifier_alone_and_is_warned_about(tiny):
     assert any("class noun is empty" in text for text in chosen.warnings)
 
 
-@pytest.mark.parametrize("prompt", ["a dog at sea", "a sks cat at sea", "a sks-dog", "sks dogs", "a sks, dog", ""])
+@pytest.mark.parametrize("prompt", ["a dog at sea", "a sks cat at sea", "a sks-dog", "sks dogs", "a sks, dog",
+                                    ""])
 def test_subject_missing_from_the_prompt_shows_the_tokens(tiny, prompt):
     with pytest.raises(InputError) as error:
         locate_branches(tiny[1], subject(prompt))
@@ -125,8 +136,9 @@ def test_conditioning_is_what_stock_text_encode_gives(tiny):
     assert torch.equal(extra["personalize_dci"].auxiliary_context, other[0])
 
 
-@pytest.mark.parametrize(("words", "noun", "negative"), [(80, "cat", ""), (80, "cat", "word " * 80),
-                                                         (10, "cat", "word " * 160), (73, "very long cat", "")])
+@pytest.mark.parametrize(("words", "noun", "negative"), [
+    (80, "cat", ""), (80, "cat", "word " * 80), (10, "cat", "word " * 160), (73, "very long cat", ""),
+])
 def test_prompts_over_77_tokens_sample(tiny, words, noun, negative):
     model, positive = apply_dci(*tiny, prompt="a sks dog " + "word " * words, auxiliary_noun=noun)
     with counted_rows(model) as calls:

@@ -10,9 +10,19 @@ import pytest
 import torch
 from comfy.ldm.modules.attention import optimized_attention
 from comfy_extras import nodes_custom_sampler as custom
-from comfyui_personalize.core.errors import InputError
-from dci_rig import PROMPT, apply_dci, assert_close, counted_rows, empty_latent, encode, ksample, steps_in_window
+from dci_rig import (
+    PROMPT,
+    apply_dci,
+    assert_close,
+    counted_rows,
+    empty_latent,
+    encode,
+    ksample,
+    steps_in_window,
+)
 from tiny_model import tiny_models
+
+from comfyui_personalize.core.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +53,7 @@ def test_window_zero_is_plain_sampling_bit_by_bit(tiny, plain, sampler):
 
 def test_dci_changes_the_picture_and_omega_changes_it_again(tiny, plain, dual):
     outputs = [ksample(*plain), ksample(*dual)]
-    for omega in (0.8, 1.2, 2.0):  # on 8 x 8 latents the masks are nearly binary: below 0.5 all is concept branch
+    for omega in (0.8, 1.2, 2.0):  # masks of 8 x 8 pixels are nearly binary: far below 1, plain
         model, positive = apply_dci(*tiny, omega=omega)
         outputs.append(ksample(model, positive, plain[2]))
     for i, first in enumerate(outputs):
@@ -142,8 +152,8 @@ def test_stages_split_inside_the_window_run_both_branches_in_both(dual):
 
 def test_advanced_ksampler_node_samples(dual):
     with torch.inference_mode():
-        out = stock.KSamplerAdvanced().sample(dual[0], "enable", 3, 8, 4.0, "ddim", "normal", dual[1], dual[2],
-                                              empty_latent(), 0, 10000, "disable")[0]["samples"]
+        out = stock.KSamplerAdvanced().sample(dual[0], "enable", 3, 8, 4.0, "ddim", "normal", dual[1],
+                                              dual[2], empty_latent(), 0, 10000, "disable")[0]["samples"]
     assert torch.equal(out, ksample(*dual))
 
 
@@ -265,7 +275,8 @@ def test_sampling_leaves_model_and_conditioning_as_they_were(dual):
     ksample(*dual)
     assert dual[1][0][0].shape == shape and dual[1][0][1].keys() == {"pooled_output", "personalize_dci"}
     assert {name: list(value) for name, value in dual[0].wrappers["outer_sample"].items()} == keys
-    assert "calc_cond_batch" not in dual[0].wrappers and "wrappers" not in dual[0].model_options["transformer_options"]
+    assert "calc_cond_batch" not in dual[0].wrappers
+    assert "wrappers" not in dual[0].model_options["transformer_options"]
 
 
 @pytest.mark.parametrize("sampler", ["heun", "dpm_2", "dpmpp_sde", "lcm", "dpm_adaptive", "sa_solver"])

@@ -1,7 +1,8 @@
-"""A whole guided dual trajectory against METHODS 2 written plainly: DDIM in epsilon space, DBIM pixel by pixel.
+"""A whole guided dual trajectory against METHODS 2 written plainly: DDIM in epsilon space, DBIM pixel by
+pixel.
 
-The transcription shares nothing with the implementation but the network's weights, the texts and the initial noise: no
-ComfyUI sampler, no attention patches, no x0 space, its own noise schedule.
+The transcription shares nothing with the implementation but the network's weights, the texts and the initial
+noise: no ComfyUI sampler, no attention patches, no x0 space, its own noise schedule.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import math
 import comfy.sample
 import pytest
 import torch
-from comfyui_personalize.core.dci.latents import auxiliary_noise
 from dci_rig import PROMPT, SETTINGS, apply_dci, assert_close, empty_latent, encode, ksample
 from tiny_model import tiny_models
+
+from comfyui_personalize.core.dci.latents import auxiliary_noise
 
 STEPS, CFG, SEED, WINDOW = 10, 6.0, 11, 0.3
 AUXILIARY_PROMPT = "a photo of a cat in times square"
@@ -31,7 +33,8 @@ def evidence(query, key, content, counted):
 
 def mixed_head(query, key, value, omega):
     """DBIM 1-6 for one head of a pair of branches: (2, N, d), (2, T, d), (2, T, d) to (2, N, d)."""
-    plain = [torch.softmax(query[row] @ key[row].T / math.sqrt(query.shape[-1]), -1) @ value[row] for row in (0, 1)]
+    plain = [torch.softmax(query[row] @ key[row].T / math.sqrt(query.shape[-1]), -1) @ value[row]
+             for row in (0, 1)]
     m_c = torch.stack([evidence(q, key[0], CONCEPT_CONTENT, CONCEPT_COUNTED) for q in query[0]])
     m_a = torch.stack([evidence(q, key[1], AUXILIARY_CONTENT, AUXILIARY_COUNTED) for q in query[1]])
     logits = torch.stack([500 * torch.softmax(10 * m_c, 0), omega * 500 * torch.softmax(10 * m_a, 0)])
