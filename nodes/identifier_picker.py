@@ -9,7 +9,7 @@ from comfy_api.latest import io, ui
 from ..core.errors import require
 from ..core.identifier import find_candidates, rank, report, warnings_about
 from .bridge.notices import show_notice
-from .bridge.vocabulary import text_embedder, vocabularies_of
+from .bridge.vocabulary import text_embedder, trained_names, vocabularies_of
 
 
 class IdentifierPicker(io.ComfyNode):
@@ -77,7 +77,7 @@ class IdentifierPicker(io.ComfyNode):
             clip is not None, "clip", "no text encoder", "a CLIP", "Connect a loader that has a text encoder."
         )
         vocabularies, noun = vocabularies_of(clip), class_noun.strip()
-        unwanted = {*re.split(r"[\s,;]+", avoid), *noun.split()}
+        unwanted = {*re.split(r"[\s,;]+", avoid), *noun.split(), *trained_names(clip)}
         found = find_candidates(
             vocabularies, class_noun=noun, tokens=tokens, count=candidates, seed=seed, avoid=unwanted
         )

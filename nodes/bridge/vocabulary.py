@@ -33,6 +33,15 @@ def stock_clip_vocabulary() -> Vocabulary:
     return vocabulary
 
 
+def trained_names(clip: Any) -> frozenset[str]:
+    """Rare words that this CLIP's model was trained on: the individuals of the pocket model's world."""
+    if type(clip.cond_stage_model).__name__ != "PocketTextEncoder":
+        return frozenset()
+    from ...pocket.names import load_names
+
+    return frozenset(load_names())
+
+
 def text_embedder(clip: Any) -> Callable[[str], Tensor]:
     """text -> (D,): the pooled output, or the mean over tokens where an encoder has none (T5 alone)."""
 

@@ -13,8 +13,11 @@ import pytest
 import torch
 from comfy import supported_models
 from comfy_extras.nodes_model_merging import CheckpointSave
+from run_node import run_node
 
 from comfyui_personalize.nodes import PersonalizeExtension, pocket_model
+from comfyui_personalize.nodes.bridge.vocabulary import trained_names
+from comfyui_personalize.nodes.identifier_picker import IdentifierPicker
 from comfyui_personalize.pocket import config
 
 CHECKPOINT = pocket_model.CHECKPOINTS / "pocket.safetensors"
@@ -87,6 +90,14 @@ def test_it_is_neither_an_inpainting_model_nor_a_stock_one(loaded):
     assert model.model.concat_keys == ()
     assert model.model.latent_format.latent_channels == config.LATENT_CHANNELS
     assert clip.cond_stage_model.clip_l.transformer.num_layers == config.TEXT_CONFIG["num_hidden_layers"]
+
+
+def test_the_picker_leaves_out_the_names_that_the_pocket_model_knows(loaded):
+    names = trained_names(loaded[1])
+    settings = {"class_noun": "dog", "tokens": 1, "seed": 0, "candidates": 64, "avoid": ""}
+    _, report = run_node(IdentifierPicker, clip=loaded[1], **settings)
+    picked = {row.split()[1] for row in report.splitlines()[2:66]}
+    assert len(picked) == 64 and len(names) > 100 and not picked & names
 
 
 def test_every_tensor_of_the_file_is_used(loaded, caplog):

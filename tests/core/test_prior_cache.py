@@ -1,0 +1,158 @@
+"""Class images on disk: named by everything they depend on, whole or absent, continued and shared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from comfyui_personalize.core.errors import InputError
+from comfyui_personalize.core.files import StorageError
+from comfyui_personalize.core.prior_cache import PriorCache, PriorRecipe, check_noun_is_new, class_images
+
+RECIPE = PriorRecipe(
+    model="m",
+    text_encoder="t",
+    prompt="a dog",
+    size=64,
+    sampler="euler_ancestral",
+    scheduler="normal",
+    steps=20,
+    cfg=7.0,
+    seed=0,
+)
+
+
+class Sampler:
+    """Image i is filled with i; remembers what it was asked, and may fail at an index."""
+
+    def __init__(self, fail_at=None):
+        self.calls, self.fail_at = [], fail_at
+
+    def __call__(self, indices):
+        if self.fail_at in indices:
+            raise KeyboardInterrupt
+        self.calls.append(list(indices))
+        return torch.stack([torch.full((4, 8, 8), float(index)) for index in indices])
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return PriorCache(tmp_path / "images")
+
+
+def pool(cache, sampler, count=5, batch=2, recipe=RECIPE):
+    return class_images(cache, recipe, class_noun="dog", count=count, batch=batch, sample=sampler)
+
+
+def test_all_images_in_order_in_batches(cache):
+    sampler = Sampler()
+    images = pool(cache, sampler)
+    assert sampler.calls == [[0, 1], [2, 3], [4]]
+    assert images.latents.shape == (5, 4, 8, 8) and images.latents.dtype == torch.float32
+    assert images.latents[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
+    assert (images.class_noun, images.prompt, images.size) == ("dog", "a dog", 64)
+
+
+def test_nothing_is_sampled_twice_and_more_keeps_what_is_there(cache):
+    pool(cache, Sampler())
+    again, more = Sampler(), Sampler()
+    assert pool(cache, again).latents.shape[0] == 5 and again.calls == []
+    assert pool(cache, more, count=8).latents.shape[0] == 8 and more.calls == [[5, 6], [7]]
+
+
+def test_an_interrupted_generation_keeps_its_batches_and_continues(cache):
+    with pytest.raises(KeyboardInterrupt):
+        pool(cache, Sampler(fail_at=3))
+    sampler = Sampler()
+    assert pool(cache, sampler).latents[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
+    assert sampler.calls == [[2, 3], [4]]
+
+
+def test_a_broken_or_foreign_file_is_made_again(cache):
+    pool(cache, Sampler())
+    files = sorted(cache.root.rglob("*.safetensors"))
+    files[1].write_bytes(files[1].read_bytes()[:100])
+    files[3].write_bytes(b"PK\x03\x04 a pickle")
+    sampler = Sampler()
+    assert pool(cache, sampler).latents[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4] and sampler.calls == [[1, 3]]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": "n"},
+        {"text_encoder": "u"},
+        {"prompt": "a cat"},
+        {"size": 72},
+        {"sampler": "euler"},
+        {"scheduler": "karras"},
+        {"steps": 21},
+        {"cfg": 7.5},
+        {"seed": 1},
+    ],
+)
+def test_everything_in_the_recipe_names_the_folder(cache, change):
+    other = replace(RECIPE, **change)
+    assert other.key != RECIPE.key
+    pool(cache, Sampler())
+    sampler = Sampler()
+    pool(cache, sampler, recipe=other)
+    assert sampler.calls and (cache.root / other.key / "recipe.json").exists()
+
+
+def test_the_pool_s_key_holds_the_count(cache):
+    assert pool(cache, Sampler(), count=2).key != pool(cache, Sampler(), count=3).key
+
+
+def test_a_full_disk_is_told_and_leaves_no_half_file(cache, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    pool(cache, Sampler(), count=2)
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(StorageError, match="No space left on device"):
+        pool(cache, Sampler())
+    monkeypatch.undo()
+    assert len(list(cache.root.rglob("*"))) == 1 + 1 + 2  # folder, recipe, two images
+
+
+def test_broken_latents_are_refused_and_not_kept(cache):
+    with pytest.raises(InputError, match="model: got NaN in class image 0"):
+        pool(cache, lambda indices: torch.full((len(indices), 4, 8, 8), float("nan")))
+    assert not list(cache.root.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 0}, "steps: got 0"),
+        ({"size": 63}, "size: got 63, expected 64 pixels or more"),
+        ({"size": 100}, "Use 96."),
+    ],
+)
+def test_an_impossible_recipe_is_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        replace(RECIPE, **changes)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"count": 0}, "count: got 0"),
+        ({"batch": 0}, "batch: got 0"),
+        ({"count": 1_000_000}, "count: got 1000000"),
+    ],
+)
+def test_impossible_numbers_are_refused(cache, settings, message):
+    with pytest.raises(InputError, match=message):
+        pool(cache, Sampler(), **settings)
+
+
+@pytest.mark.parametrize("noun", ["dog", " DOG", "Dog "])
+def test_one_pool_per_noun(cache, noun):
+    dogs = (pool(cache, Sampler()),)
+    check_noun_is_new(dogs, "cat")
+    with pytest.raises(InputError, match="twice in one chain, expected another noun"):
+        check_noun_is_new(dogs, noun)
