@@ -87,7 +87,7 @@ def schedule_of(model: Any) -> NoiseSchedule:
         if isinstance(sampling, kind.EPS) and getattr(sampling, "sigma_data", 1.0) == 1.0:
             prediction = "v_prediction" if isinstance(sampling, kind.V_PREDICTION) else "epsilon"
             return NoiseSchedule.variance_preserving(prediction, sigmas, timesteps)  # type: ignore[arg-type]
-    names = " / ".join(base.__name__ for base in type(sampling).__mro__[1:3])
+    names = " / ".join(base.__name__ for base in type(sampling).__bases__)
     raise InputError("model", f"a model with {names} sampling", "a model with eps, v or flow prediction",
                      "Use a Stable Diffusion 1.x / 2.x / XL checkpoint.")
 
@@ -104,12 +104,11 @@ def unet_adapter_keys(model: Any) -> Mapping[str, str]:
 
     UNets get the names of kohya's files, which stock LoraLoader and diffusers read; others ComfyUI's generic ones.
     """
-    network = model.model.diffusion_model
-    keys = {path: f"diffusion_model.{path}" for path, _ in network.named_modules()}
-    for diffusers_name, path in comfy.utils.unet_to_diffusers(model.model.model_config.unet_config).items():
-        if isinstance(path, str) and path.endswith(".weight"):
-            stem = diffusers_name.removesuffix(".weight").replace(".", "_")
-            keys[path.removesuffix(".weight")] = f"lora_unet_{stem}"
+    keys = {path: f"diffusion_model.{path}" for path, _ in model.model.diffusion_model.named_modules()}
+    for diffusers_name, weight in comfy.utils.unet_to_diffusers(model.model.model_config.unet_config).items():
+        path = weight.removesuffix(".weight")
+        if path != weight and path in keys:
+            keys[path] = f"lora_unet_{diffusers_name.removesuffix('.weight').replace('.', '_')}"
     return keys
 
 

@@ -1,0 +1,141 @@
+"""Option and objective nodes, and everything that the trainer refuses before it loads a model."""
+
+from __future__ import annotations
+
+import comfy.model_management
+import pytest
+import torch
+from comfyui_personalize.core.adapter import AdapterConfig
+from comfyui_personalize.core.config import TrainingOptions
+from comfyui_personalize.core.errors import InputError
+from comfyui_personalize.core.objectives import MaskedLoss, ObjectSpecificLoss, PriorPreservation
+from comfyui_personalize.core.prior_cache import ClassImages
+from comfyui_personalize.nodes import NODES
+from comfyui_personalize.nodes.bridge.sockets import ObjectiveChain, PreviewSettings
+from comfyui_personalize.nodes.masked_loss import MaskedLossNode
+from comfyui_personalize.nodes.personalize_trainer import PersonalizeTrainer
+from comfyui_personalize.nodes.prior_preservation import PriorPreservationNode
+from comfyui_personalize.nodes.training_options import TrainingOptionsNode
+from comfyui_personalize.nodes.training_preview import TrainingPreview
+from tiny_model import tiny_models
+from trainer_rig import photos, subjects, train, use_store
+
+pytestmark = pytest.mark.usefixtures("inference_mode")
+MINE = [node for node in NODES if node.__module__.rpartition(".")[2] in {
+    "training_options", "training_preview", "prior_preservation", "masked_loss", "personalize_trainer",
+    "save_personalization", "load_personalization"}]
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path, monkeypatch):
+    return use_store(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def models():
+    return tiny_models()
+
+
+def defaults(node) -> dict:
+    """Every widget's default."""
+    return {entry.id: entry.default for entry in node.define_schema().inputs
+            if getattr(entry, "default", None) is not None}
+
+
+def pool(noun: str = "dog", size: int = 64, count: int = 3) -> ClassImages:
+    latents = torch.randn(count, 4, size // 8, size // 8, generator=torch.Generator().manual_seed(4))
+    return ClassImages(class_noun=noun, prompt=f"a {noun}", latents=latents, key=f"{noun}{size}{count}", size=size)
+
+
+def chain(*objectives, pools=()) -> ObjectiveChain:
+    return ObjectiveChain().extended(*objectives, class_images=pools)
+
+
+@pytest.mark.parametrize("node", MINE, ids=lambda node: node.__name__)
+def test_every_input_has_a_tooltip_and_at_most_eight_widgets_are_in_sight(node):
+    schema = node.define_schema()
+    assert schema.category == "personalize" and len(MINE) == 7
+    assert all(entry.tooltip and entry.tooltip.endswith(".") for entry in schema.inputs), schema.node_id
+    widgets = [entry for entry in schema.inputs if hasattr(entry, "default") and not entry.advanced]
+    assert len(widgets) <= 8
+
+
+def test_the_option_nodes_defaults_are_the_configs_own():
+    assert TrainingOptionsNode.execute(**defaults(TrainingOptionsNode)).result[0] == TrainingOptions()
+    assert MaskedLossNode.execute(**defaults(MaskedLossNode)).result[0].objectives == (MaskedLoss(),)
+    made = PriorPreservationNode.execute(prior=(), **defaults(PriorPreservationNode)).result[0]
+    assert made.objectives == (PriorPreservation(),)
+
+
+def test_a_preview_node_gives_its_settings():
+    settings = TrainingPreview.execute(**defaults(TrainingPreview) | {"every": 7, "negative_prompt": "x"}).result[0]
+    assert isinstance(settings, PreviewSettings) and settings.every == 7 and settings.negative_prompt == "x"
+
+
+def test_a_target_pattern_replaces_the_targets():
+    given = defaults(TrainingOptionsNode) | {"target_pattern": r".*attn2\.to_k"}
+    assert TrainingOptionsNode.execute(**given).result[0].adapter.targets == r".*attn2\.to_k"
+
+
+def test_the_object_term_is_a_second_objective():
+    given = defaults(MaskedLossNode) | {"object_term": True, "object_weight": 0.5, "dilation": 2}
+    made = MaskedLossNode.execute(**given).result[0]
+    assert set(made.objectives) == {MaskedLoss(dilation=2), ObjectSpecificLoss(weight=0.5, dilation=2)}
+
+
+def test_objectives_chain_in_any_order_and_never_twice():
+    prior, masked = defaults(PriorPreservationNode), defaults(MaskedLossNode)
+    first = PriorPreservationNode.execute(prior=(pool(),), **prior).result[0]
+    one = MaskedLossNode.execute(**masked, objective=first).result[0]
+    second = MaskedLossNode.execute(**masked).result[0]
+    two = PriorPreservationNode.execute(prior=(pool(),), **prior, objective=second).result[0]
+    assert one.objectives == two.objectives and len(one.class_images) == len(two.class_images) == 1
+    with pytest.raises(InputError, match="masked_loss twice"):
+        MaskedLossNode.execute(**masked, objective=one)
+
+
+def test_all_objectives_train_together(models):
+    objectives = chain(PriorPreservation(), MaskedLoss(), ObjectSpecificLoss(), pools=(pool(),))
+    outputs = train(models, subject=subjects(photos=photos(masked=True)), objective=objectives, batch=2)
+    assert "'dog' class images" in outputs[6] and len(outputs[3]["loss"]) == 3
+
+
+def test_other_class_images_are_another_run(models, store):
+    for count in (3, 4):
+        train(models, objective=chain(PriorPreservation(), pools=(pool(count=count),)))
+    assert (store / "test-2").exists()
+
+
+def narrow(**changes) -> TrainingOptions:
+    return TrainingOptions(adapter=AdapterConfig(**changes))
+
+
+REFUSED = {
+    "steps": ({"steps": 0}, "steps: got 0, expected 1 or more"),
+    "rank": ({"options": narrow(rank=65)}, "rank: got 65, expected at most 32"),
+    "targets": ({"options": narrow(targets="nothing")}, "targets: got 'nothing', which matches no"),
+    "run name": ({"run_name": "../x"}, "run_name: got '../x', expected one folder name"),
+    "resolution": ({"resolution": 100}, "resolution: got 100, expected a multiple of 8"),
+    "no masks": ({"objective": chain(MaskedLoss())}, "masks: got no mask for photo 1"),
+    "no prior": ({"objective": chain(PriorPreservation(), pools=(pool("cat"),))}, "prior: got no class images of 'dog'"),
+    "prior of another size": ({"objective": chain(PriorPreservation(), pools=(pool(size=128),))}, "class images: got"),
+    "no clip": ({"clip": None}, "clip: got nothing, expected the CLIP"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_before_a_model_is_loaded_or_a_folder_made(models, store, monkeypatch, case):
+    changes, message = REFUSED[case]
+    monkeypatch.setattr(comfy.model_management, "load_models_gpu", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr(models[2], "encode", lambda _: pytest.fail("encoded"))
+    with pytest.raises(InputError) as error:
+        train(models, **changes)
+    assert str(error.value).startswith(message) and not store.exists()
+
+
+def test_the_api_refuses_what_the_widgets_refuse():
+    assert PersonalizeTrainer.validate_inputs(5, 512, "dog") is True
+    assert PersonalizeTrainer.validate_inputs(None, None, None) is True
+    assert "steps: got 0" in PersonalizeTrainer.validate_inputs(0, 512, "dog")
+    assert "resolution: got 65" in PersonalizeTrainer.validate_inputs(5, 65, "dog")
+    assert "run_name: got" in PersonalizeTrainer.validate_inputs(5, 512, "../dog")
