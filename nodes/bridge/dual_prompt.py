@@ -86,8 +86,10 @@ def locate_branches(clip: Any, subject: SubjectPrompt) -> tuple[BranchTokens, Br
     """Token columns of both branches, found without loading the text encoder.
 
     Raises:
-        InputError: where 'V noun' is not in the prompt; it shows the prompt's tokens.
+        InputError: without a text encoder, or where 'V noun' is not in the prompt; it shows the tokens.
     """
+    require(clip is not None, "clip", "nothing", "a text encoder",
+            "The checkpoint has none: connect a CLIP loader.")
     tokens = prompt_tokens(clip, subject.prompt)
     phrase = prompt_tokens(clip, subject.phrase).tokens
     starts = find_phrase(tokens.tokens, phrase)

@@ -1,12 +1,9 @@
-"""Phrases among tokens and in texts, and nouns that cannot stand in for the subject."""
+"""Phrases among tokens and in texts."""
 
 import pytest
 import torch
 
-from comfyui_personalize.core.dci.latents import auxiliary_noise, share_noise_prediction
-from comfyui_personalize.core.dci.nouns import auxiliary_noun_warning, check_auxiliary_noun
 from comfyui_personalize.core.dci.phrases import content_tokens, find_phrase, replace_phrase, replaced_starts
-from comfyui_personalize.core.errors import InputError
 
 BOS, EOS = 98, 99
 
@@ -66,49 +63,3 @@ def test_subject_is_replaced_in_the_text(prompt, expected, count):
 ])
 def test_identifiers_and_nouns_of_several_words_and_signs(identifier, noun, prompt, expected):
     assert replace_phrase(prompt, identifier, noun, "cat") == (expected, 1)
-
-
-@pytest.mark.parametrize("noun", ["dog", " Dog ", "DOG", "ｄｏｇ", "  "])
-def test_auxiliary_noun_equal_to_the_noun_or_empty_is_refused(noun):
-    with pytest.raises(InputError, match="auxiliary_noun"):
-        check_auxiliary_noun("dog", noun)
-
-
-@pytest.mark.parametrize(("noun", "auxiliary", "words"), [
-    ("dog", "puppies", "much the same"), ("dog", "Dogs", "another number"),
-    ("toy car", "car", "shares 'car'"), ("tortoise plushy", "tortoise", "shares"),
-    ("backpack", "rucksack", "much the same"), ("box", "boxes", "number"),
-])
-def test_synonyms_and_shared_words_are_warned_about(noun, auxiliary, words):
-    assert words in auxiliary_noun_warning(noun, auxiliary)
-
-
-@pytest.mark.parametrize(("noun", "auxiliary"), [("dog", "cat"), ("car", "carpet"), ("toy car", "boat"),
-                                                 ("", "cat")])
-def test_other_nouns_pass_without_a_warning(noun, auxiliary):
-    check_auxiliary_noun(noun, auxiliary)
-    assert auxiliary_noun_warning(noun, auxiliary) is None
-
-
-def test_auxiliary_noise_is_standard_normal_independent_and_per_row():
-    noise = torch.randn(3, 4, 32, 32, generator=torch.Generator().manual_seed(1))
-    own = auxiliary_noise(noise, 7)
-    assert abs(own.mean()) < 0.03 and abs(own.std() - 1) < 0.03 and abs((own * noise).mean()) < 0.03
-    assert torch.equal(own, auxiliary_noise(noise, 7)) and not torch.equal(own, auxiliary_noise(noise, 8))
-    assert torch.equal(own[2:], auxiliary_noise(noise[2:], 7)) and not torch.equal(own[0], own[1])
-
-
-def test_auxiliary_noise_leaves_the_global_generator_alone():
-    before = torch.random.get_rng_state()
-    auxiliary_noise(torch.ones(1, 1, 2, 2), 2**64 - 1)
-    assert torch.equal(torch.random.get_rng_state(), before)
-
-
-def test_rows_without_noise_get_none():
-    assert not auxiliary_noise(torch.zeros(2, 4, 8, 8), 7).any()
-
-
-def test_shared_noise_prediction_is_equal_in_epsilon_space():
-    concept, auxiliary, denoised = torch.randn(3, 2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    estimate = share_noise_prediction(denoised, concept, auxiliary)
-    torch.testing.assert_close((auxiliary - estimate) / 3.0, (concept - denoised) / 3.0)
