@@ -120,7 +120,7 @@ def keep(graph: Graph, trainer: Node, name: str, at: tuple[int, int]) -> None:
     """Save the personalization, and look at its loss."""
     x, y = at
     graph.add("SavePersonalization", {"personalization": trainer[5], "name": name}, at=(x, y))
-    graph.add("LossGraphNode", {"loss": trainer[3], "filename_prefix": "personalize/loss"}, at=(x, y + 200),
+    graph.add("LossGraphNode", {"loss": trainer[3], "filename_prefix": "pocket_dog_loss"}, at=(x, y + 200),
               size=(315, 300))
 
 
@@ -133,7 +133,7 @@ def dreambooth_with_prior_preservation() -> Graph:
     positive = encode(graph, mine.clip, text, (1400, 300), "Positive")
     negative = encode(graph, mine.clip, "", (1760, 0), "Negative")
     latent = empty_latent(graph, (1760, 150))
-    sample(graph, mine, positive, negative, latent, (1760, 320), "Your subject", "personalize/dreambooth")
+    sample(graph, mine, positive, negative, latent, (1760, 320), "Your subject", "pocket_dog_dreambooth")
     graph.note("Press **Run**: four photos of one dog become a LoRA, and then pictures of that dog elsewhere. It is "
                "trained once; running again loads the result from `output/personalize`.\n\n**Your own subject**: load "
                "3 to 5 photos with different backgrounds, and say what it is in *class_noun* (three nodes) and in "
@@ -161,7 +161,7 @@ def one_photo_with_a_mask() -> Graph:
     positive = encode(graph, mine.clip, text, (1080, 300), "Positive")
     negative = encode(graph, mine.clip, "", (1440, 0), "Negative")
     latent = empty_latent(graph, (1440, 150))
-    sample(graph, mine, positive, negative, latent, (1440, 320), "Your subject", "personalize/one_photo")
+    sample(graph, mine, positive, negative, latent, (1440, 320), "Your subject", "pocket_dog_one_photo")
     graph.note("One photo is enough when the loss knows which pixels are the subject. Right-click your photo, *Open in "
                "Mask Editor*, and paint the **subject**.\n\n*object_term* adds the one-shot paper's loss on the cut-out "
                "subject; it wants *background_weight* 1 beside it. Without it, background_weight 0 simply ignores the "
@@ -182,8 +182,8 @@ def dci_against_plain_sampling() -> Graph:
                     size=(315, 330))
     negative = encode(graph, mine.clip, "", (1400, 940), "Negative")
     latent = empty_latent(graph, (1400, 1110))
-    sample(graph, mine, positive, negative, latent, (1760, 0), "Plain", "personalize/plain")
-    sample(graph, mine._replace(model=dci[0]), dci[1], negative, latent, (1760, 500), "With DCI", "personalize/dci")
+    sample(graph, mine, positive, negative, latent, (1760, 0), "Plain", "pocket_dog_plain")
+    sample(graph, mine._replace(model=dci[0]), dci[1], negative, latent, (1760, 500), "With DCI", "pocket_dog_dci")
     graph.note("Left of the samplers stands workflow 1, with the same settings: if you ran it, its result is loaded and "
                "nothing is trained.\n\nBoth samplers have the same seed. **DCI** denoises a second picture beside yours "
                "for a while, about a *cat* in the dog's place, and lets your picture borrow its surroundings.\n\n"
@@ -208,9 +208,9 @@ def saved_personalization_with_stock_nodes() -> Graph:
     photo = graph.add("LoadImage", {"image": "personalize/scene_masked.png"}, at=(0, 440), size=(315, 360),
                       title="Any picture, the place painted in the mask editor")
     latent = graph.add("VAEEncode", {"pixels": photo[0], "vae": base.vae}, at=(360, 620))
-    sample(graph, mine, positive, negative, latent[0], (720, 0), "Image to image", "personalize/img2img", denoise=0.7)
+    sample(graph, mine, positive, negative, latent[0], (720, 0), "Image to image", "pocket_dog_img2img", denoise=0.7)
     masked = graph.add("SetLatentNoiseMask", {"samples": latent[0], "mask": photo[1]}, at=(360, 720))
-    sample(graph, mine, positive, negative, masked[0], (720, 500), "Inpainting", "personalize/inpaint")
+    sample(graph, mine, positive, negative, masked[0], (720, 500), "Inpainting", "pocket_dog_inpaint")
     graph.note("Loads what workflow 1 saved (run that first), and uses it as any MODEL and CLIP: **img2img** above, "
                "**inpainting** of the painted place below.\n\nThe file knows its identifier: it comes out of the loader "
                "and goes into the prompt. The stock *Load LoRA* reads the file as well; then type the identifier "

@@ -41,9 +41,9 @@ def write_forms(graph: Graph, object_info: Mapping[str, Any]) -> None:
 
 
 def saved_pictures(client: Client, outputs: Mapping[str, Any]) -> list[Image.Image]:
-    """Every picture that a run's Save Image nodes wrote into the folder ``personalize``, its loss curve left out."""
+    """Every picture that a run's Save Image nodes wrote, loss curves left out."""
     entries = [entry for node in outputs.values() for entry in node.get("images", [])]
-    kept = [entry for entry in entries if entry["type"] == "output" and not entry["filename"].startswith("loss")]
+    kept = [entry for entry in entries if entry["type"] == "output" and "_loss_" not in entry["filename"]]
     return [Image.open(io.BytesIO(client.download(entry))).convert("RGB") for entry in kept]
 
 
