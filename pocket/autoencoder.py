@@ -37,7 +37,7 @@ def prepare_transform(work: Path) -> Transform:
 
 
 def prepare_pool(work: Path) -> tuple[np.ndarray, np.ndarray]:
-    """World pictures (N, 128, 128, 3) and textures (M, 64, 64, 3), uint8; drawn once per working folder."""
+    """World pictures (N, SIZE, SIZE, 3) and textures (M, 64, 64, 3), uint8; drawn once per working folder."""
     path = work / "pool.npz"
     if not path.exists():
         world = np.stack([render(training_scene(10**8 + i))[0] for i in range(WORLD_PICTURES)])
@@ -107,7 +107,7 @@ def psnr(decoder: Decoder, transform: Transform, pictures: torch.Tensor) -> floa
 
 
 def held_out_world(count: int) -> torch.Tensor:
-    """Pictures of held-out scenes, (count, 128, 128, 3) in [0, 1]."""
+    """Pictures of held-out scenes, (count, SIZE, SIZE, 3) in [0, 1]."""
     seeds = SEEDS["held_out_scenes"][:count]
     return torch.from_numpy(np.stack([render(training_scene(s))[0] for s in seeds])).float() / 255
 

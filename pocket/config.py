@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-SIZE: Final = 128
-"""Width and height of a picture in pixels."""
+SIZE: Final = 96
+"""Width and height of a picture in pixels. 96 and not 128: on shared CPU cores a training step costs 1.7 times
+less, for the model here and for everyone who personalizes it."""
 
 DOWNSCALE: Final = 8
 """Pixels per latent cell."""
@@ -21,7 +22,7 @@ MODEL_CHANNELS: Final = 64
 CHANNEL_MULT: Final = (1, 2, 3)
 NUM_RES_BLOCKS: Final = 1
 ATTENTION_LEVELS: Final = (False, True, True)
-"""Level 0 (16 x 16 cells for a 128 px picture) has no transformer: it would cost 30 % of the speed."""
+"""Level 0 (12 x 12 cells for a 96 px picture) has no transformer: it would cost 30 % of the speed."""
 TRANSFORMER_DEPTH: Final = (0, 1, 1)
 """ComfyUI's `transformer_depth`, one entry per level and residual block."""
 CONTEXT_DIM: Final = 128

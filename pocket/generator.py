@@ -17,18 +17,18 @@ from transformers import CLIPTextModel
 from .config import BETA_END, BETA_START, TIMESTEPS
 from .klt import Transform
 from .text import Vocabulary, build_compact_encoder, tokenize, training_vocabulary
-from .unet import build_unet, use_cpu_operations
+from .unet import build_unet, start_from_identity, use_cpu_operations
 from .world import SEEDS, render, training_scene
 
 log = logging.getLogger(__name__)
 
 BATCH = 32
 """Rows per step over all processes."""
-PEAK_LR = 6e-4
+PEAK_LR = 8e-4
 WEIGHT_DECAY = 0.01
 SNR_GAMMA = 5.0
 CAPTION_DROPOUT = 0.1
-EMA_DECAY = 0.998
+EMA_DECAY = 0.997
 WARM_UP = 100
 SAVE_SECONDS = 120.0
 
@@ -60,7 +60,7 @@ def build_generator() -> Generator:
     """Fresh networks; the same for every process."""
     torch.manual_seed(0)
     vocabulary = training_vocabulary()
-    unet = use_cpu_operations(build_unet()).to(memory_format=torch.channels_last)
+    unet = start_from_identity(use_cpu_operations(build_unet())).to(memory_format=torch.channels_last)
     return Generator(unet, build_compact_encoder(vocabulary), vocabulary)
 
 

@@ -21,6 +21,8 @@ WORLD_SHARE = 0.7
 """Weight of the world's block covariance; the rest is generic texture."""
 GAIN_POWER = 0.4
 """A component of deviation s leaves with s^GAIN_POWER: between pixels (1: coarse first) and whitening (0)."""
+FIT_SIZE = 128
+"""Size of the world pictures whose blocks are counted; fixed, because the encoder must never change again."""
 VAE_SCALE = 0.25
 """Raw encoder output per unit of model latent: keeps the decoder's soft clamp in its linear part."""
 
@@ -65,7 +67,7 @@ def moments(pictures: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
 
 def fit_transform(world_pictures: int = 1500, textures: int = 3000) -> Transform:
     """Principal components of the mixed block covariance, with gains s^(power - 1), scaled to unit mean square."""
-    world = moments([render(training_scene(i))[0] for i in range(world_pictures)])
+    world = moments([render(training_scene(i), FIT_SIZE)[0] for i in range(world_pictures)])
     generic = moments([texture(i, 64) for i in range(textures)])
     mean, second = (WORLD_SHARE * a + (1 - WORLD_SHARE) * b for a, b in zip(world, generic, strict=True))
     variances, vectors = torch.linalg.eigh(second - torch.outer(mean, mean))

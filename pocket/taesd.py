@@ -57,8 +57,8 @@ class Decoder(nn.Sequential):
 
     def __init__(self, latent_channels: int, widths: Widths = FULL_WIDTHS) -> None:
         stages: list[nn.Module] = [SoftClamp(), conv(latent_channels, widths[0]), nn.ReLU()]
-        for here, above, blocks in zip(widths, widths[1:], (3, 3, 3), strict=False):
-            stages += [*(Block(here) for _ in range(blocks)), nn.Upsample(scale_factor=2), conv(here, above, bias=False)]
+        for here, above in zip(widths, widths[1:], strict=False):
+            stages += [*(Block(here) for _ in range(3)), nn.Upsample(scale_factor=2), conv(here, above, bias=False)]
         super().__init__(*stages, Block(widths[3]), conv(widths[3], 3))
         for module in self.modules():
             if isinstance(module, nn.Conv2d) and module.weight.abs().sum() > 0:

@@ -18,8 +18,17 @@ from PIL import Image, ImageDraw
 from .config import SIZE
 from .names import load_names
 from .world_paint import (
-    ALL_COLOURS, CAPTION_PATTERNS, COLOURS, INDIVIDUAL_PATTERNS, SUPERSAMPLING, Colour, Pose, accent_colour,
-    contrast_colour, paint_pattern, shade,
+    ALL_COLOURS,
+    CAPTION_PATTERNS,
+    COLOURS,
+    INDIVIDUAL_PATTERNS,
+    SUPERSAMPLING,
+    Colour,
+    Pose,
+    accent_colour,
+    contrast_colour,
+    paint_pattern,
+    shade,
 )
 from .world_scenes import BACKDROPS, CONTEXTS, EXCLUDED_COLOURS, PHRASES
 from .world_shapes import NOUNS, ODD_PARTS, SHAPES, hat, odd_part
@@ -111,7 +120,7 @@ def describe(look: Look, rng: random.Random) -> list[str]:
 
 
 def training_scene(seed: int) -> Scene:
-    """The scene of a seed: 20 % named individuals, otherwise described objects; one caption in twelve hides the context."""
+    """A seed's scene: 20 % named individuals, else described objects; 1 caption in 12 hides the context."""
     rng = random.Random(seed)
     context = "plain" if rng.random() < 0.15 else rng.choice(CONTEXTS[1:])
     has_hat, told = rng.random() < 0.12, rng.random() > 1 / 12
@@ -160,8 +169,8 @@ def render(scene: Scene, size: int = SIZE) -> tuple[np.ndarray, np.ndarray]:
     rng = random.Random(scene.seed ^ 0x5EED)
     full = size * SUPERSAMPLING
     picture = BACKDROPS[scene.context](full, rng)
-    unit = full * rng.uniform(0.29, 0.345)
-    pose = Pose(x=full * rng.uniform(0.44, 0.56), y=full * rng.uniform(0.56, 0.63), scale=unit,
+    unit = full * rng.uniform(0.32, 0.37)
+    pose = Pose(x=full * rng.uniform(0.45, 0.55), y=full * rng.uniform(0.57, 0.62), scale=unit,
                 angle=rng.uniform(-0.08, 0.08))
     mask = draw_object(picture, pose, scene.look, scene.has_hat, jitter=tuple(rng.randint(-9, 9) for _ in range(3)))
     small = picture.resize((size, size), Image.Resampling.BOX)
