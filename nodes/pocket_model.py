@@ -62,7 +62,7 @@ class PocketTokenizer(sd1_clip.SD1Tokenizer):
 class PocketModel(supported_models.SD15):
     """How ComfyUI recognises the pocket UNet (context and channel widths) and builds what belongs to it."""
 
-    unet_config = {
+    unet_config: dict[str, Any] = {
         "context_dim": config.CONTEXT_DIM,
         "model_channels": config.MODEL_CHANNELS,
         "use_linear_in_transformer": False,

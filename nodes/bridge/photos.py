@@ -24,7 +24,7 @@ def photos_from_images(images: Iterable[Tensor], masks: Iterable[Tensor] = ()) -
         InputError: masks of another number or size than the photos, an empty one, or an unusable picture.
     """
     pictures = [picture for batch in images for picture in _unbatched(batch, 4, "images")]
-    shapes = [mask for batch in masks for mask in _unbatched(batch, 3, "masks")]
+    shapes: list[Tensor | None] = [mask for batch in masks for mask in _unbatched(batch, 3, "masks")]
     require(
         len(shapes) in (0, len(pictures)),
         "masks",
@@ -64,7 +64,8 @@ def _photo(picture: Tensor, mask: Tensor | None) -> Photo:
         "Divide the image by 255 where it is made.",
     )
     return Photo(
-        pixels=_bounded(pixels).clamp(0, 1), mask=None if mask is None else _bounded(mask[..., None])[..., 0]
+        pixels=_bounded(pixels).clamp(0, 1),
+        mask=None if mask is None else _bounded(mask[..., None])[..., 0].clamp(0, 1),
     )
 
 
