@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import tiny_model
+from comfy.sdxl_clip import SDXLTokenizer
+from comfy.text_encoders.flux import FluxTokenizer
 from run_node import run_node
 
 from comfyui_personalize.core.errors import InputError
@@ -101,3 +103,38 @@ def test_a_picked_identifier_gives_no_warning_and_an_empty_noun_one():
     assert warnings_about("sks wrs", "dog", [stock_clip_vocabulary()]) == ()
     (warning,) = warnings_about("sks", " ", [stock_clip_vocabulary()])
     assert "class noun is empty" in warning
+
+
+class TokenizersOnly:
+    """What `vocabularies_of` needs of a CLIP object; no weights of the large encoders are needed to read words."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer, self.tokenize = tokenizer, tokenizer.tokenize_with_weights
+
+
+def test_both_encoders_of_sdxl_read_the_identifier_as_the_same_tokens():
+    vocabularies = vocabularies_of(TokenizersOnly(SDXLTokenizer()))
+    assert sorted(vocabulary.name for vocabulary in vocabularies) == ["clip_g", "clip_l"]
+    for candidate in find_candidates(vocabularies, class_noun="toy car", tokens=2, count=20):
+        assert candidate.token_ids["clip_g"] == candidate.token_ids["clip_l"]
+
+
+def test_clip_and_t5_together_give_words_that_are_one_token_in_each():
+    vocabularies = vocabularies_of(TokenizersOnly(FluxTokenizer()))
+    assert sorted(vocabulary.name for vocabulary in vocabularies) == ["clip_l", "t5xxl"]
+    for candidate in find_candidates(vocabularies, class_noun="dog", count=5):
+        assert all(len(ids) == 1 for ids in candidate.token_ids.values())
+        assert any("rare in" in reason for reason in candidate.reasons)
+
+
+def test_t5_words_are_drawn_from_the_papers_range():
+    (t5,) = [v for v in vocabularies_of(TokenizersOnly(FluxTokenizer())) if v.name == "t5xxl"]
+    for candidate in find_candidates([t5], class_noun="dog", tokens=3, count=10):
+        assert len(candidate.token_ids["t5xxl"]) == 3
+        assert all(5000 <= index <= 10000 for index in candidate.token_ids["t5xxl"])
+
+
+def test_too_many_candidates_for_encoders_with_little_in_common_are_refused():
+    vocabularies = vocabularies_of(TokenizersOnly(FluxTokenizer()))
+    with pytest.raises(InputError, match="candidates: got .* safe identifiers of 3 tokens, expected 64"):
+        find_candidates(vocabularies, class_noun="dog", tokens=3, count=64)
