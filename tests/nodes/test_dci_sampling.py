@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 
+import comfy.controlnet
 import comfy.samplers
 import nodes as stock
 import pytest
 import torch
+from comfy.cldm.cldm import ControlNet
 from comfy.ldm.modules.attention import optimized_attention
+from comfy_extras import nodes_apg, nodes_model_advanced, nodes_pag
 from comfy_extras import nodes_custom_sampler as custom
 from dci_rig import (
     PROMPT,
@@ -20,7 +23,7 @@ from dci_rig import (
     ksample,
     steps_in_window,
 )
-from tiny_model import tiny_models
+from tiny_model import UNET_SHAPE, random_weights, tiny_models
 
 from comfyui_personalize.core.errors import InputError
 
@@ -277,6 +280,33 @@ def test_sampling_leaves_model_and_conditioning_as_they_were(dual):
     assert {name: list(value) for name, value in dual[0].wrappers["outer_sample"].items()} == keys
     assert "calc_cond_batch" not in dual[0].wrappers
     assert "wrappers" not in dual[0].model_options["transformer_options"]
+
+
+@pytest.mark.parametrize("other", [
+    lambda model: nodes_pag.PerturbedAttentionGuidance.execute(model, 3.0).args[0],
+    lambda model: nodes_apg.APG.execute(model, 1.0, 15.0, 0.5).args[0],
+    lambda model: nodes_model_advanced.RescaleCFG().patch(model, 0.7)[0],
+], ids=["perturbed attention", "adaptive projected guidance", "rescaled guidance"])
+def test_other_guidance_patches_sample_and_count(plain, dual, other):
+    patched = ksample(other(dual[0]), *dual[1:], empty_latent(2))
+    assert patched.isfinite().all() and (patched - ksample(*dual, empty_latent(2))).abs().max() > 0.1
+    assert (patched - ksample(other(plain[0]), *plain[1:], empty_latent(2))).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("hints", [1, 2])
+def test_controlnet_on_both_prompts_samples_and_counts(dual, hints):
+    network = ControlNet(**{**UNET_SHAPE, "hint_channels": 3, "dtype": torch.float32})
+    weights = random_weights(network, "", torch.Generator().manual_seed(4))
+    network.load_state_dict({name: 0.3 * value for name, value in weights.items()})
+    control = comfy.controlnet.ControlNet(network, load_device=torch.device("cpu"))
+    images = torch.rand(hints, 64, 64, 3, generator=torch.Generator().manual_seed(4))
+    with torch.inference_mode():
+        controlled = stock.ControlNetApplyAdvanced().apply_controlnet(dual[1], dual[2], control, images, 1.0, 0, 1)
+    with counted_rows(dual[0]) as calls:
+        out = ksample(dual[0], *controlled, empty_latent(2))
+    assert out.isfinite().all() and sum(calls) == 32 + 2 * steps_in_window(8)
+    assert (out - ksample(*dual, empty_latent(2))).abs().max() > 0.1
+    assert_close(out[:1], ksample(dual[0], *controlled, {**empty_latent(1), "batch_index": [0]}), 1e-3)
 
 
 @pytest.mark.parametrize("sampler", ["heun", "dpm_2", "dpmpp_sde", "lcm", "dpm_adaptive", "sa_solver"])
