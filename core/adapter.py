@@ -125,6 +125,11 @@ class Adapter:
             parameter.requires_grad_(True)
         self._thawed = []
 
+    def leave_casts_to_autocast(self) -> None:
+        """Keep peft from copying every input to float32 first, which autocast would copy back and keep."""
+        for layer in self._layers.values():
+            layer.cast_input_dtype_enabled = False  # type: ignore[assignment]
+
     def parameters(self) -> list[nn.Parameter]:
         """What trains, always in the same order."""
         return [parameter for _, parameter in self._named_parameters()]

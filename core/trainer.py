@@ -224,6 +224,9 @@ class Trainer:
         if not options.text_encoder_rate:
             self._cached_text = self._encode_all()
         self._adapters = make_adapters(self._trained(), options.adapter, self.config.seed)
+        if self._is_bf16:
+            for adapter in self._adapters.values():
+                adapter.leave_casts_to_autocast()
         rates = {DENOISER: self.config.learning_rate, TEXT_ENCODER: options.text_encoder_rate}
         groups = [{"params": adapter.parameters(), "lr": rates[name]}
                   for name, adapter in self._adapters.items()]
@@ -231,8 +234,7 @@ class Trainer:
         self.lr_scheduler = make_lr_scheduler(options.lr_schedule, self.optimizer, options.warmup_steps,
                                               self.config.steps)
         if self._is_checkpointing():
-            self._recomputed_blocks = [block for owner in self._trained().values()
-                                       for block in find_blocks(owner.module)]
+            self._recomputed_blocks = find_blocks(self.denoiser.module)  # text encoders are small
 
     @torch.no_grad()
     def _encode_all(self) -> dict[str, Conditioning]:

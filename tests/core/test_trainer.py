@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import DDPMScheduler
+from peft.tuners.lora import LoraLayer
 from tiny_unet import (
     PROMPTS,
     TinyDenoiser,
@@ -181,6 +182,10 @@ def test_the_learning_rate_follows_the_schedule():
         assert [step.learning_rate for step in run.steps()] == pytest.approx([1e-3, 7.5e-4, 5e-4, 2.5e-4])
 
 
+def peft_layers(unet):
+    return [module for module in unet.modules() if isinstance(module, LoraLayer)]
+
+
 def test_bf16_autocasts_the_network_and_keeps_the_adapter_in_float32():
     seen = []
     denoiser = TinyDenoiser()
@@ -188,6 +193,7 @@ def test_bf16_autocasts_the_network_and_keeps_the_adapter_in_float32():
     with trainer(training_config(steps=1, precision="bf16"), denoiser=denoiser) as run:
         list(run.steps())
         assert seen == [torch.bfloat16]
+        assert not any(layer.cast_input_dtype_enabled for layer in peft_layers(denoiser.module))
         assert {parameter.dtype for parameter in run._parameters()} == {torch.float32}
 
 
