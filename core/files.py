@@ -1,6 +1,6 @@
 """Safetensors files that are either whole or absent, and say in one canonical JSON key what they are.
 
-Equal content gives equal bytes: tensors are ordered by safetensors itself, metadata is a single key whose JSON is sorted.
+Equal content gives equal bytes: safetensors orders the tensors, and the metadata is one key whose JSON is sorted.
 """
 
 from __future__ import annotations
@@ -34,11 +34,10 @@ class StorageError(RuntimeError):
 
     def __init__(self, path: Path, reason: OSError):
         self.path, self.reason = path, reason
-        fix = "Free some space, then queue the same graph again: it goes on from the last good state."
-        if reason.errno not in OUT_OF_SPACE:
-            fix = "Check the folder's permissions, then queue the same graph again: it goes on from the last good state."
+        fix = "Free some space" if reason.errno in OUT_OF_SPACE else "Check the folder's permissions"
         super().__init__(f"{path.name}: got {reason.strerror or reason} while saving, expected a writable folder with "
-                         f"enough space at {path.parent}. {fix}")
+                         f"enough space at {path.parent}. {fix}, then queue the same graph again: it goes on from the "
+                         "last good state.")
 
 
 def canonical_json(value: Any) -> str:

@@ -43,8 +43,8 @@ def check_run_name(name: str, field: str = "run_name") -> str:
     valid = bool(plain) and not FORBIDDEN.search(plain) and not plain.startswith(".") and not plain.endswith(".")
     short = len(plain.encode()) <= LONGEST_NAME
     require(valid and short and stem not in RESERVED, field, repr(name),
-            f"one folder name of at most {LONGEST_NAME} bytes, without / \\ : * ? \" < > |, not starting or ending with "
-            "a dot, not a reserved name such as CON", "Write a plain name, for example my_dog.")
+            f"one folder name of at most {LONGEST_NAME} bytes, without / \\ : * ? \" < > |, not starting or ending "
+            "with a dot, not a reserved name such as CON", "Write a plain name, for example my_dog.")
     return plain
 
 

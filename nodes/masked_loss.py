@@ -1,7 +1,7 @@
 """Only the subject counts: masks in the loss, and the object-specific loss of one-shot training.
 
-Object-specific loss: Lu, Xie, Guo 2024, "Object-Driven One-Shot Fine-tuning of Text-to-Image Diffusion with Prototypical
-Embedding", eq. 4.
+Object-specific loss: Lu, Xie, Guo 2024, "Object-Driven One-Shot Fine-tuning of Text-to-Image Diffusion with
+Prototypical Embedding", eq. 4.
 """
 
 from __future__ import annotations

@@ -54,7 +54,8 @@ class TrainingOptionsNode(io.ComfyNode):
                                tooltip="Learning rate over the run. linear and cosine fall to 0 at the last step, so "
                                        "such a run cannot be extended. Default constant."),
                 io.Int.Input("warmup_steps", default=0, min=0, max=100000, advanced=True,
-                             tooltip="Steps over which the rate rises from 0; not with the constant schedule. Default 0."),
+                             tooltip="Steps over which the rate rises from 0; needs another schedule than constant. "
+                                     "Default 0."),
                 io.Int.Input("accumulation", default=1, min=1, max=1024, advanced=True,
                              tooltip="Batches per step: the effect of a batch this many times larger, in the memory "
                                      "of one. Default 1."),

@@ -30,7 +30,7 @@ class TrainingPreview(io.ComfyNode):
                 io.Int.Input("steps", default=20, min=1, max=1000, tooltip="Sampling steps, 1 to 1000. Default 20."),
                 io.Float.Input("cfg", default=7.0, min=0.0, max=100.0, step=0.1,
                                tooltip="Guidance scale, 0 to 100; 1 = no guidance. Default 7."),
-                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF,
+                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=False,
                              tooltip="Noise of the preview: the same for every one, so that they can be compared."),
                 io.Int.Input("every", default=100, min=1, max=100000,
                              tooltip="Training steps between two previews. A preview costs about as much as its "

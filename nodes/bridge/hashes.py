@@ -68,7 +68,7 @@ def tensor_digest(tensor: Tensor) -> bytes:
         part = flat[start:start + CHUNK]
         exact = torch.float64 if part.dtype == torch.float64 else torch.float32
         part = part.to("cpu", exact) if part.is_floating_point() else part.to("cpu")
-        digest.update(part.contiguous().view(torch.uint8).numpy())
+        digest.update(part.contiguous().view(torch.uint8).numpy().data)
     return digest.digest()
 
 

@@ -70,7 +70,8 @@ def encode_photos(vae: Any, subjects: Sequence[Subject], size: int, root: Path, 
         InputError: when the VAE gives NaN.
     """
     photos = [photo for subject in subjects for photo in subject.photos]
-    text = "/".join([vae_hash, str(size), *(hashlib.blake2b(tensor_bytes(photo.pixels)).hexdigest() for photo in photos)])
+    pixels = (hashlib.blake2b(tensor_bytes(photo.pixels)).hexdigest() for photo in photos)
+    text = "/".join([vae_hash, str(size), *pixels])
     digest = "latents-" + hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
     cached = read_cache(root, digest)
     if cached is not None:
@@ -84,13 +85,16 @@ def encode_photo(vae: Any, photo: Photo, size: int) -> Tensor:
     """Raw VAE latents (1, C, h, w) of one photo."""
     with torch.inference_mode(False), torch.no_grad():
         latents = vae.encode(square_pixels(photo.pixels, size)[None]).float().clone()
-    require(latents.ndim == 4, "vae", f"latents of {latents.ndim} dimensions", "an image VAE", "Connect the model's VAE.")
+    require(latents.ndim == 4, "vae", f"latents of {latents.ndim} dimensions", "an image VAE",
+            "Connect the model's own VAE.")
     require(bool(latents.isfinite().all()), "vae", "NaN latents", "finite latents",
             "Start ComfyUI with --fp32-vae or --bf16-vae: the SDXL VAE overflows in fp16.")
     return latents
 
 
-def make_examples(model: Any, subjects: Sequence[Subject], latents: Tensor, size: int, dilation: int = 0) -> tuple[Example, ...]:
+def make_examples(
+    model: Any, subjects: Sequence[Subject], latents: Tensor, size: int, dilation: int = 0
+) -> tuple[Example, ...]:
     """One example per photo, in the model's latent space; masks at latent size, grown by `dilation` pixels before."""
     photos = [(subject, photo) for subject in subjects for photo in subject.photos]
     height, width = latents.shape[-2:]

@@ -1,7 +1,7 @@
 """The loaded MODEL as something that can be trained, without a second copy of its weights.
 
 ComfyUI runs nodes in inference mode, so a loaded model's weights are inference tensors, through which no gradient
-flows. `trainable` replaces them one at a time by normal tensors with the same bits; nothing else about the model changes.
+flows. `trainable` replaces them one at a time by normal tensors with the same bits; nothing else changes.
 """
 
 from __future__ import annotations
@@ -147,6 +147,26 @@ def static_patcher(patcher: Any) -> Any:
     except RuntimeError as reason:
         raise InputError("model", "a model in dynamic VRAM from a loader that cannot reload it", "a trainable model",
                          "Use a stock loader, or start ComfyUI with --disable-dynamic-vram.") from reason
+
+
+def static_clip(clip: Any) -> Any:
+    """The CLIP itself, or for dynamic VRAM a clone whose weights stay in place.
+
+    Raises:
+        InputError: as `static_patcher`.
+    """
+    if not clip.patcher.is_dynamic():
+        return clip
+    static = clip.clone()
+    static.patcher = static_patcher(clip.patcher)
+    static.cond_stage_model = static.patcher.model
+    return static
+
+
+def is_quantised(model: Any) -> bool:
+    """Whether the MODEL's weights are stored in 8 bits or less, where a merged adapter is rounded away in part."""
+    return any(parameter.is_floating_point() and parameter.element_size() == 1 or type(parameter.data) is not Tensor
+               for parameter in model.model.diffusion_model.parameters())
 
 
 def replace_inference_tensors(module: nn.Module) -> None:

@@ -90,8 +90,8 @@ def find_file(name: str) -> Path:
     """
     path = None if ".." in Path(name).parts or Path(name).is_absolute() else folder_paths.get_full_path("loras", name)
     if path is None:
-        raise InputError("name", repr(name), "a file in ComfyUI's LoRA folders", "Choose one from the list, or save one "
-                         "with SavePersonalization.")
+        raise InputError("name", repr(name), "a file in ComfyUI's LoRA folders",
+                         "Choose one from the list, or save one with SavePersonalization.")
     return Path(path)
 
 

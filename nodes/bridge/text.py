@@ -122,7 +122,9 @@ def check_trainable(clip: Any) -> None:
 def text_adapter_keys(module: nn.Module) -> Mapping[str, str]:
     """For each module path of the text encoder the stem of its adapter keys, as kohya's files have them."""
     present = [name for name in TRAINABLE.values() if hasattr(module, name)]
-    prefix = {name: "lora_te" for name in present} if len(present) == 1 else {"clip_l": "lora_te1", "clip_g": "lora_te2"}
+    prefix = {"clip_l": "lora_te1", "clip_g": "lora_te2"}
+    if len(present) == 1:
+        prefix = {present[0]: "lora_te"}
     keys = {}
     for path, _ in module.named_modules():
         encoder, _, inside = path.partition(".transformer.")

@@ -24,7 +24,17 @@ from ...core.subject import Subject
 from ...core.trainer import Trainer
 from .hashes import model_hash, tensor_digest, vae_hash
 from .images import data_hash, encode_photos, make_examples
-from .model import ComfyDenoiser, check_model, free_memory, schedule_of, static_patcher, trainable, training_memory
+from .model import (
+    ComfyDenoiser,
+    check_model,
+    free_memory,
+    is_quantised,
+    schedule_of,
+    static_clip,
+    static_patcher,
+    trainable,
+    training_memory,
+)
 from .progress import Progress, draw_losses
 from .sampling import patched, sample_preview
 from .sockets import ObjectiveChain, Personalization, PreviewSettings
@@ -133,6 +143,9 @@ def warnings_about_run(request: Request) -> list[str]:
         warnings.append(f"the preview's prompt names no identifier ({', '.join(identifiers)}): it shows the class")
     if len(set(identifiers)) < len(identifiers):
         warnings.append("two subjects share an identifier: they will blend")
+    if is_quantised(request.model):
+        warnings.append("the model is stored in fp8, where a merged LoRA is rounded away in part: save the result and "
+                        "load it with a bypass LoRA loader, or use an fp16 checkpoint")
     return warnings
 
 
@@ -165,7 +178,9 @@ def _load(request: Request, run: Run) -> Personalization | None:
     return _result(run, lora, metadata, saved.metadata["losses"][:steps], f"loaded {steps} steps, nothing to train")
 
 
-def _result(run: Run, lora: dict[str, Tensor], metadata: dict[str, Any], losses: list[float], what: str) -> Personalization:
+def _result(
+    run: Run, lora: dict[str, Tensor], metadata: dict[str, Any], losses: list[float], what: str
+) -> Personalization:
     path = run.adapter_path(metadata["steps"])
     report = "\n".join([f"run {run.name}: {what}", f"seen: {metadata['exposure']}", f"adapter file: {path}"])
     return Personalization(lora=lora, metadata=metadata, file=path, losses=losses, report=report)
@@ -254,19 +269,21 @@ def prepared(request: Request) -> Iterator[tuple[Trainer, Callable[[], None]]]:
     At the end, whatever it was, MODEL and CLIP are as they were.
     """
     size = request.config.resolution
-    unet = static_patcher(request.model)
+    unet, clip = static_patcher(request.model), request.clip
+    if request.is_text_trained:
+        clip = static_clip(clip)
     text_cache = (runs_root(), model_hash(request.clip.patcher))
-    encoder = ComfyTextEncoder(request.clip, with_gradients=request.is_text_trained, cache=text_cache)
+    encoder = ComfyTextEncoder(clip, with_gradients=request.is_text_trained, cache=text_cache)
     latents = encode_photos(request.vae, request.subjects, size, runs_root(), vae_hash(request.vae))
     data = _training_data(request, latents)
-    patchers = [unet, request.clip.patcher] if request.is_text_trained else [unet]
+    patchers = [unet, clip.patcher] if request.is_text_trained else [unet]
     if not request.is_text_trained:
         encoder.encode(data.prompts())  # now, while the text encoder may still push the network out of memory
     memory = training_memory(request.model, request.rows, size, latents.shape[1])
     with ExitStack() as stack:
         prepare = stack.enter_context(trainable(*patchers, memory=memory))
         if request.is_text_trained:
-            stack.enter_context(out_of_place_layers(request.clip.cond_stage_model))
+            stack.enter_context(out_of_place_layers(clip.cond_stage_model))
         trainer = Trainer(denoiser=ComfyDenoiser(unet, size), text_encoder=encoder, data=data, config=request.config,
                           free_bytes=free_memory(unet))
         yield stack.enter_context(trainer), prepare

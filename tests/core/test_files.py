@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
+
 from comfyui_personalize.core import files
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.files import (
@@ -23,7 +25,6 @@ from comfyui_personalize.core.files import (
     write_bytes,
     write_tensors,
 )
-from safetensors.torch import save_file
 
 ROOT = Path(__file__).resolve().parents[2]
 TENSORS = {"b": torch.arange(6.0).reshape(2, 3), "a": torch.tensor(1, dtype=torch.int64), "c": torch.zeros(0)}

@@ -6,6 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tiny_model import tiny_models
+from trainer_rig import photos, subjects
+
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.subject import Photo, Subject
 from comfyui_personalize.nodes.bridge.images import (
@@ -16,8 +19,6 @@ from comfyui_personalize.nodes.bridge.images import (
     square_mask,
     square_pixels,
 )
-from tiny_model import tiny_models
-from trainer_rig import photos, subjects
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import comfy.model_management
 import comfy.model_sampling
 import comfy.sd
 import comfy.utils
 import pytest
 import torch
+from tiny_model import tiny_models
+
 from comfyui_personalize.core.conditioning import Conditioning
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.nodes.bridge.hashes import model_hash, tensor_digest
 from comfyui_personalize.nodes.bridge.model import (
     ComfyDenoiser,
     check_model,
+    is_quantised,
     replace_inference_tensors,
     schedule_of,
+    static_clip,
     static_patcher,
     trainable,
     unet_adapter_keys,
 )
 from comfyui_personalize.nodes.bridge.text import encode
-from tiny_model import tiny_models
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 
@@ -148,6 +153,36 @@ def test_dynamic_vram_models_are_trained_on_a_static_clone():
 
     with pytest.raises(InputError, match="--disable-dynamic-vram"):
         static_patcher(Dynamic())
+
+
+def test_a_dynamic_clip_is_trained_on_the_clones_own_module():
+    class Dynamic:
+        def __init__(self, model, dynamic):
+            self.model, self.dynamic = model, dynamic
+
+        def is_dynamic(self):
+            return self.dynamic
+
+        def clone(self, disable_dynamic):
+            return Dynamic("static module", not disable_dynamic)
+
+    class Clip:
+        def __init__(self):
+            self.patcher, self.cond_stage_model = Dynamic("old module", True), "old module"
+
+        def clone(self):
+            return Clip()
+
+    clip = Clip()
+    static = static_clip(clip)
+    assert static.cond_stage_model == static.patcher.model == "static module"
+    assert clip.cond_stage_model == "old module" and static_clip(static) is static
+
+
+def test_fp8_weights_are_noticed(models):
+    assert not is_quantised(models[0])
+    small = torch.nn.Linear(2, 2).to(torch.float8_e4m3fn)
+    assert is_quantised(SimpleNamespace(model=SimpleNamespace(diffusion_model=small)))
 
 
 def test_the_hash_is_the_same_for_another_copy_in_another_dtype():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import comfy.lora
 import pytest
 import torch
+from tiny_model import tiny_models
+
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.nodes.bridge.model import trainable
 from comfyui_personalize.nodes.bridge.text import (
@@ -15,7 +17,6 @@ from comfyui_personalize.nodes.bridge.text import (
     out_of_place_layers,
     text_adapter_keys,
 )
-from tiny_model import tiny_models
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 LONG = "a sks dog " + " ".join(f"word{number}" for number in range(90))

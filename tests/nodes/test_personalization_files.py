@@ -9,14 +9,15 @@ import comfy.sd
 import comfy.utils
 import pytest
 import torch
+from safetensors.torch import save_file
+from tiny_model import tiny_models
+from trainer_rig import equal, sample, train, use_store
+
 from comfyui_personalize.core.config import TrainingOptions
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.files import write_tensors
 from comfyui_personalize.nodes.load_personalization import LoadPersonalization
 from comfyui_personalize.nodes.save_personalization import SavePersonalization
-from safetensors.torch import save_file
-from tiny_model import tiny_models
-from trainer_rig import equal, sample, train, use_store
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_model import tiny_models
+from trainer_rig import Untouched, equal, train, use_store
+
 from comfyui_personalize.core import files
 from comfyui_personalize.core.config import TrainingOptions
 from comfyui_personalize.core.files import StorageError, read_tensors
 from comfyui_personalize.nodes.bridge.model import ComfyDenoiser
-from tiny_model import tiny_models
-from trainer_rig import Untouched, equal, train, use_store
 
 pytestmark = [pytest.mark.usefixtures("inference_mode"),
               pytest.mark.skipif(not hasattr(os, "fork"), reason="lacks fork")]

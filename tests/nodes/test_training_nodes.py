@@ -5,6 +5,9 @@ from __future__ import annotations
 import comfy.model_management
 import pytest
 import torch
+from tiny_model import tiny_models
+from trainer_rig import photos, subjects, train, use_store
+
 from comfyui_personalize.core.adapter import AdapterConfig
 from comfyui_personalize.core.config import TrainingOptions
 from comfyui_personalize.core.errors import InputError
@@ -17,8 +20,6 @@ from comfyui_personalize.nodes.personalize_trainer import PersonalizeTrainer
 from comfyui_personalize.nodes.prior_preservation import PriorPreservationNode
 from comfyui_personalize.nodes.training_options import TrainingOptionsNode
 from comfyui_personalize.nodes.training_preview import TrainingPreview
-from tiny_model import tiny_models
-from trainer_rig import photos, subjects, train, use_store
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 MINE = [node for node in NODES if node.__module__.rpartition(".")[2] in {
@@ -117,7 +118,8 @@ REFUSED = {
     "run name": ({"run_name": "../x"}, "run_name: got '../x', expected one folder name"),
     "resolution": ({"resolution": 100}, "resolution: got 100, expected a multiple of 8"),
     "no masks": ({"objective": chain(MaskedLoss())}, "masks: got no mask for photo 1"),
-    "no prior": ({"objective": chain(PriorPreservation(), pools=(pool("cat"),))}, "prior: got no class images of 'dog'"),
+    "no prior": ({"objective": chain(PriorPreservation(), pools=(pool("cat"),))},
+                 "prior: got no class images of 'dog'"),
     "prior of another size": ({"objective": chain(PriorPreservation(), pools=(pool(size=128),))}, "class images: got"),
     "no clip": ({"clip": None}, "clip: got nothing, expected the CLIP"),
 }

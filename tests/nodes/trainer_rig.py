@@ -10,9 +10,10 @@ import comfy.model_management
 import comfy.sample
 import pytest
 import torch
+from torch import Tensor
+
 from comfyui_personalize.core.subject import Photo, Subject
 from comfyui_personalize.nodes.personalize_trainer import PersonalizeTrainer
-from torch import Tensor
 
 
 def photos(count: int = 2, seed: int = 0, masked: bool = False) -> tuple[Photo, ...]:
