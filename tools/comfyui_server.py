@@ -79,9 +79,13 @@ class Client:
         self.address = address
         self.client_id = uuid.uuid4().hex
 
+    def open(self, path: str, timeout: float = 60.0) -> Any:
+        """The open answer to a GET: a context manager with `status` and `read`."""
+        return urlopen(self.address + path, timeout=timeout)
+
     def get(self, path: str, timeout: float = 60.0) -> Any:
         """The JSON answer to a GET."""
-        with urlopen(self.address + path, timeout=timeout) as answer:
+        with self.open(path, timeout) as answer:
             return json.load(answer)
 
     def post(self, path: str, body: bytes | dict[str, Any], content_type: str = "application/json") -> Any:
@@ -150,7 +154,7 @@ class Client:
     def download(self, picture: Mapping[str, str]) -> bytes:
         """The bytes of one entry of a node's ``images`` output."""
         query = urlencode({key: picture[key] for key in ("filename", "subfolder", "type")})
-        with urlopen(f"{self.address}/view?{query}", timeout=60.0) as answer:
+        with self.open(f"/view?{query}") as answer:
             return answer.read()
 
 
