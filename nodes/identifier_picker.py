@@ -43,6 +43,7 @@ class IdentifierPicker(io.ComfyNode):
                     default=0,
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=False,
                     tooltip="Which candidates are drawn, 0 to 2^64 - 1. Another seed, other words.",
                 ),
                 io.Int.Input(

@@ -75,7 +75,7 @@ def _settings() -> list[io.Input]:
         io.Int.Input("steps", default=25, min=1, max=1000, tooltip="Sampling steps per image, 1 to 1000."),
         io.Float.Input("cfg", default=7.0, min=0.0, max=100.0, step=0.1,
                        tooltip="Guidance scale, 0 to 100; 1 is without guidance and twice as fast."),
-        io.Int.Input("seed", default=0, min=0, max=LARGEST_SEED,
+        io.Int.Input("seed", default=0, min=0, max=LARGEST_SEED, control_after_generate=False,
                      tooltip="Image i depends on this seed and i alone, 0 to 2^64 - 1."),
         io.Int.Input("batch", default=4, min=1, max=64, advanced=True,
                      tooltip="Images sampled at a time, 1 to 64: speed and memory, not the picture."),

@@ -1,4 +1,4 @@
-"""What a node tells its user: a text on the node itself, and warnings in the log."""
+"""What a node tells its user: a text on the node itself, and warnings as pop-ups and in the log."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ from collections.abc import Sequence
 
 from server import PromptServer
 
+EVENT = "personalize.warning"
+"""web/warnings.js listens to it."""
+
 
 def show_notice(node_id: str | None, text: str, warnings: Sequence[str] = ()) -> None:
-    """Show `text` and the warnings below the node while the graph runs, and log each warning."""
+    """Show `text` and the warnings on the node while the graph runs, each warning also as a pop-up; log them."""
     for warning in warnings:
         logging.warning("%s", warning)
     server = getattr(PromptServer, "instance", None)
-    if server is not None and node_id is not None:
-        lines = [text, *(f"Warning: {warning}" for warning in warnings)]
-        server.send_progress_text("\n".join(lines), str(node_id), server.client_id)
+    if server is None or node_id is None:
+        return
+    lines = [text, *(f"Warning: {warning}" for warning in warnings)]
+    server.send_progress_text("\n".join(lines), str(node_id), server.client_id)
+    for warning in warnings:
+        server.send_sync(EVENT, {"node": str(node_id), "text": warning}, server.client_id)
