@@ -126,19 +126,12 @@ def draw_class_images(data: TrainingData, seed: int, micro_step: int, batch: int
 
 def exposure(data: TrainingData, seed: int, micro_steps: int, batch: int) -> Exposure:
     """How often each example and class image is seen in a run of so many micro-steps."""
-    photos: Counter[int] = Counter()
-    pools: dict[str, Counter[int]] = {noun: Counter() for noun in data.class_latents}
-    for micro_step in range(micro_steps):
-        examples = draw_examples(data, seed, micro_step, batch)
-        photos.update(examples)
-        images = draw_class_images(data, seed, micro_step, batch) or ()
-        for example, image in zip(examples, images, strict=False):
-            pools[data.examples[example].class_noun][image] += 1
-    return Exposure(
-        tuple(photos[example] for example in range(len(data.examples))),
-        {noun: tuple(pools[noun][image] for image in range(len(latents)))
-         for noun, latents in data.class_latents.items()},
-    )
+    photos = _counts(seed, "photos", micro_steps * batch, len(data.examples))
+    rows: Counter[str] = Counter()
+    for example, times in zip(data.examples, photos, strict=True):
+        rows[example.class_noun] += times
+    return Exposure(photos, {noun: _counts(seed, f"class images/{noun}", rows[noun], len(latents))
+                             for noun, latents in data.class_latents.items()})
 
 
 def _draws(data: TrainingData, seed: int, micro_step: int, batch: int) -> list[tuple[int, int]]:
@@ -159,6 +152,13 @@ def _shuffled(seed: int, stream: str, position: int, count: int) -> int:
     """Entry `position` of an endless sequence that visits all `count` items in a new order every epoch."""
     epoch, offset = divmod(position, count)
     return _order(seed, stream, epoch, count)[offset]
+
+
+def _counts(seed: int, stream: str, draws: int, count: int) -> tuple[int, ...]:
+    """How often each of `count` items is among the first so many entries of that sequence."""
+    epochs, rest = divmod(draws, count)
+    once_more = _order(seed, stream, epochs, count)[:rest]
+    return tuple(epochs + (item in once_more) for item in range(count))
 
 
 @lru_cache(maxsize=16)

@@ -51,13 +51,25 @@ def test_every_class_image_is_used_once_per_epoch_of_its_own_pool(batch):
             assert sorted(images[start:start + 7]) == list(range(7))
 
 
-def test_exposure_counts_what_was_drawn():
+@pytest.mark.parametrize(("micro_steps", "batch"), [(0, 1), (1, 1), (7, 3), (10, 2), (33, 1)])
+def test_exposure_counts_what_was_drawn(micro_steps, batch):
     data = training_data(TWO_SUBJECTS, class_images=4)
-    drawn = Counter(example for step in range(7) for example in draw_examples(data, 5, step, 3))
-    report = exposure(data, 5, 7, 3)
-    assert report.photos == tuple(drawn[number] for number in range(5)) and sum(report.photos) == 21
-    assert sum(map(sum, report.class_images.values())) == 21
-    assert str(report).startswith("photos: each of 5 seen 4 to 5 times; 'dog' class images: each of 4 seen")
+    photos_seen: Counter[int] = Counter()
+    images_seen: Counter[tuple[str, int]] = Counter()
+    for step in range(micro_steps):
+        examples = draw_examples(data, 5, step, batch)
+        photos_seen.update(examples)
+        nouns = [data.examples[example].class_noun for example in examples]
+        images_seen.update(zip(nouns, draw_class_images(data, 5, step, batch), strict=True))
+    report = exposure(data, 5, micro_steps, batch)
+    assert report.photos == tuple(photos_seen[number] for number in range(5))
+    assert report.class_images == {noun: tuple(images_seen[noun, image] for image in range(4))
+                                   for noun in ("dog", "cat")}
+
+
+def test_the_exposure_report_is_a_sentence():
+    report = exposure(training_data(photos(2, "dog"), class_images=3), 0, 5, 1)
+    assert str(report) == "photos: each of 2 seen 2 to 3 times; 'dog' class images: each of 3 seen 1 to 2 times"
 
 
 def test_no_class_images_are_drawn_without_pools():
