@@ -14,7 +14,8 @@ from ..core.runs import check_run_name
 from .bridge.notices import show_notice
 from .bridge.sampling import patched
 from .bridge.sockets import LORA_MODEL, LOSS_MAP, OBJECTIVE, OPTIONS, PERSONALIZATION, PREVIEW, SUBJECT, ObjectiveChain
-from .bridge.training_run import Request, personalize, warnings_about_run
+from .bridge.training_request import Request, warnings_about_run
+from .bridge.training_run import personalize
 
 
 class PersonalizeTrainer(io.ComfyNode):
@@ -89,8 +90,10 @@ class PersonalizeTrainer(io.ComfyNode):
         request = Request(model=model, clip=clip, vae=vae, subjects=tuple(subject), chain=chain, config=config,
                           run_name=run_name, preview=preview)
         result, pictures = personalize(request)
-        show_notice(cls.hidden.unique_id, result.report, warnings_about_run(request))
+        warnings = warnings_about_run(request)
+        report = "\n".join([result.report, *(f"Warning: {warning}" for warning in warnings)])
+        show_notice(cls.hidden.unique_id, result.report, warnings)
         trained_model, trained_clip = patched(model, clip, result.lora)
-        shown = ui.PreviewImage(pictures, cls=cls).as_dict() | {"text": (result.report,)}
+        shown = ui.PreviewImage(pictures, cls=cls).as_dict() | {"text": (report,)}
         return io.NodeOutput(trained_model, trained_clip, dict(result.lora), {"loss": list(result.losses)}, pictures,
-                             result, result.report, ui=shown)
+                             result, report, ui=shown)

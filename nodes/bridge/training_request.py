@@ -1,0 +1,139 @@
+"""What a training run is asked for: its key, its data, and everything that is refused before a model is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...core.adapter import find_targets
+from ...core.config import TrainingConfig
+from ...core.data import TrainingData
+from ...core.errors import require
+from ...core.runs import check_run_name, run_key
+from ...core.subject import Subject
+from .hashes import model_hash, tensor_digest, vae_hash
+from .images import data_hash, make_examples
+from .model import check_model, is_quantised, schedule_of
+from .sockets import ObjectiveChain, PreviewSettings
+from .text import check_trainable
+
+READERS = ("ComfyUI: LoraLoader and LoadPersonalization; diffusers: load_lora_weights; "
+           "kohya's sd-scripts and programs that read its LoRA files")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Request:
+    """Everything that PersonalizeTrainer was given."""
+
+    model: Any
+    clip: Any
+    vae: Any
+    subjects: tuple[Subject, ...]
+    chain: ObjectiveChain
+    config: TrainingConfig
+    run_name: str
+    preview: PreviewSettings | None = None
+
+    @cached_property
+    def key(self) -> str:
+        """The run's key: everything that changes the weights of a step, and nothing else."""
+        return run_key({
+            "version": 1,
+            "config": self.config.key_fields(),
+            "data": data_hash(self.subjects),
+            "class_images": sorted(pool.key for pool in self.chain.class_images),
+            "base_model": model_hash(self.model),
+            "schedule": schedule_digest(self.model),
+            "text_encoder": {"hash": model_hash(self.clip.patcher), "layer": self.clip.layer_idx},
+            "vae": vae_hash(self.vae),
+            "compute": {"device": self.model.load_device.type, "dtype": str(self.model.model.get_dtype_inference())},
+        })
+
+    @property
+    def is_text_trained(self) -> bool:
+        return self.config.options.text_encoder_rate > 0
+
+    @property
+    def rows(self) -> int:
+        """Rows of the largest forward: the subject's, and as many for each objective that adds some."""
+        return self.config.batch * (1 + len(self.config.objectives))
+
+    def metadata(self, step: int, exposure: str) -> dict[str, Any]:
+        """What the adapter file says about itself."""
+        return {
+            "version": 1,
+            "identifiers": [subject.identifier for subject in self.subjects],
+            "class_nouns": [subject.class_noun for subject in self.subjects],
+            "captions": [subject.caption for subject in self.subjects],
+            "base_model_hash": model_hash(self.model),
+            "text_encoder_hash": model_hash(self.clip.patcher),
+            "config": self.config.to_dict() | {"steps": step},
+            "data_hash": data_hash(self.subjects),
+            "steps": step,
+            "exposure": exposure,
+            "readers": READERS,
+        }
+
+
+def schedule_digest(model: Any) -> str:
+    """Digest of the noise schedule, which other nodes may have changed without touching a weight."""
+    schedule = schedule_of(model)
+    digest = hashlib.blake2b(schedule.prediction.encode(), digest_size=20)
+    for table in (schedule.alphas, schedule.sigmas, schedule.timesteps):
+        digest.update(tensor_digest(table))
+    return digest.hexdigest()
+
+
+def check(request: Request) -> None:
+    """Raise `InputError` for everything that can be refused before a model is loaded or an image encoded."""
+    check_run_name(request.run_name)
+    require(request.clip is not None, "clip", "nothing", "the CLIP of the checkpoint",
+            "This checkpoint has no text encoder; load one with CLIPLoader.")
+    check_model(request.model)
+    adapter = request.config.options.adapter
+    find_targets(request.model.model.diffusion_model, adapter)
+    if request.is_text_trained:
+        check_trainable(request.clip)
+        find_targets(request.clip.cond_stage_model, adapter)
+    channels = request.model.get_model_object("latent_format").latent_channels
+    require(request.vae.latent_channels == channels, "vae", f"a VAE of {request.vae.latent_channels} latent channels",
+            f"the {channels} channels of this model", "Connect the VAE that belongs to the checkpoint.")
+    side = request.config.resolution // _downscale(request.vae)
+    probe = training_data(request, torch.zeros(sum(len(subject.photos) for subject in request.subjects),
+                                                channels, side, side))
+    for objective in request.config.objectives:
+        objective.check(probe)
+
+
+def warnings_about_run(request: Request) -> list[str]:
+    """What will probably disappoint, although it can be trained."""
+    warnings = []
+    identifiers = [subject.identifier for subject in request.subjects]
+    if request.preview is not None and not any(name in request.preview.prompt for name in identifiers):
+        warnings.append(f"the preview's prompt names no identifier ({', '.join(identifiers)}): it shows the class")
+    if len(set(identifiers)) < len(identifiers):
+        warnings.append("two subjects share an identifier: they will blend")
+    if is_quantised(request.model):
+        warnings.append("the model is stored in fp8, where a merged LoRA is rounded away in part: save the result and "
+                        "load it with a bypass LoRA loader, or use an fp16 checkpoint")
+    return warnings
+
+
+def training_data(request: Request, latents: Tensor) -> TrainingData:
+    """Photos (raw VAE latents) and class images, all in the model's latent space."""
+    dilation = max([getattr(objective, "dilation", 0) for objective in request.config.objectives], default=0)
+    with torch.inference_mode(False), torch.no_grad():
+        examples = make_examples(request.model, request.subjects, latents.clone(), request.config.resolution, dilation)
+        pools = {pool.class_noun: request.model.model.process_latent_in(pool.latents.clone())
+                 for pool in request.chain.class_images}
+    prompts = {pool.class_noun: pool.prompt for pool in request.chain.class_images}
+    return TrainingData(examples=examples, class_latents=pools, class_prompts=prompts)
+
+
+def _downscale(vae: Any) -> int:
+    return vae.downscale_ratio if isinstance(vae.downscale_ratio, int) else 8
