@@ -37,7 +37,7 @@ UNET_SHAPE = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="What DCI costs, as a ratio to plain sampling.")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[16, 32], help="latent sizes")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[16], help="latent sizes")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--write", action="store_true", help=f"write {RESULTS.relative_to(ROOT)}")
     parser.add_argument("--worker", nargs=2, metavar=("VARIANT", "SIZE"), help=argparse.SUPPRESS)
