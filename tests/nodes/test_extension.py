@@ -1,0 +1,68 @@
+"""The extension as ComfyUI's loader sees it: every node, its schema, its help page."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from comfy_api.latest import io
+
+import comfyui_personalize
+from comfyui_personalize.nodes import NODES
+
+ROOT = Path(comfyui_personalize.__file__).parent
+NODE_IDS = {
+    "IdentifierPicker", "SubjectPhotos", "PriorSampleGen", "PriorPreservation", "MaskedLoss", "TrainingOptions",
+    "TrainingPreview", "PersonalizeTrainer", "SavePersonalization", "LoadPersonalization", "DCIConditioning",
+}
+every_node = pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)
+
+
+def test_the_entry_point_hands_over_the_eleven_nodes():
+    extension = asyncio.run(comfyui_personalize.comfy_entrypoint())
+    assert {node.GET_SCHEMA().node_id for node in asyncio.run(extension.get_node_list())} == NODE_IDS
+
+
+def test_no_old_style_mapping_hides_the_entry_point():
+    assert not hasattr(comfyui_personalize, "NODE_CLASS_MAPPINGS")
+
+
+@every_node
+def test_every_input_and_output_has_a_tooltip_and_the_node_a_description(node):
+    schema = node.GET_SCHEMA()
+    assert schema.description and schema.display_name and schema.category == "personalize"
+    assert [entry.id for entry in schema.inputs if not entry.tooltip] == []
+    assert [entry.display_name for entry in schema.outputs if not entry.tooltip] == []
+
+
+@every_node
+def test_at_most_eight_widgets_are_in_sight(node):
+    widgets = [entry for entry in node.GET_SCHEMA().inputs if isinstance(entry, io.WidgetInput)]
+    assert len([entry for entry in widgets if not entry.advanced and not entry.force_input]) <= 8
+
+
+@every_node
+def test_every_number_has_a_range_and_a_default_inside_it(node):
+    for entry in node.GET_SCHEMA().inputs:
+        if isinstance(entry, io.Int.Input | io.Float.Input):
+            assert entry.min <= entry.default <= entry.max, entry.id
+        if isinstance(entry, io.Combo.Input) and entry.default is not None:
+            assert entry.default in entry.options, entry.id
+
+
+@every_node
+def test_seeds_are_not_randomized_after_every_run(node):
+    """The editor does that to any input named `seed` that does not refuse."""
+    for entry in node.GET_SCHEMA().inputs:
+        if "seed" in entry.id:
+            assert entry.control_after_generate is False
+
+
+@every_node
+def test_every_node_has_a_help_page_that_names_every_widget(node):
+    schema = node.GET_SCHEMA()
+    page = ROOT / comfyui_personalize.WEB_DIRECTORY / "docs" / f"{schema.node_id}.md"
+    text = page.read_text(encoding="utf-8")
+    widgets = [entry.id for entry in schema.inputs if isinstance(entry, io.WidgetInput)]
+    assert [widget for widget in widgets if widget not in text and widget.replace("_", " ") not in text] == []
