@@ -50,7 +50,6 @@ class Rows:
         return replace(self, latents=self.latents.to(device), noise=self.noise.to(device),
                        index=self.index.to(device), masks=masks)
 
-
     def first(self) -> Rows:
         """The first row alone."""
         return Rows(latents=self.latents[:1], noise=self.noise[:1], index=self.index[:1],
