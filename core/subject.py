@@ -49,10 +49,7 @@ class Subject:
 
     def __post_init__(self) -> None:
         require(bool(self.photos), "images", "no photo", "1 or more photos", "Connect an image to the node.")
-        require(bool(self.identifier.strip()), "identifier", "an empty text", "a rare word such as the picker's",
-                "Connect IdentifierPicker, or type a rare word.")
-        require("{V}" in self.caption_template, "caption_template", repr(self.caption_template), "a text with {V}",
-                f"Write for example {CAPTION_TEMPLATE!r}.")
+        check_words(self.identifier, self.caption_template)
 
     @property
     def caption(self) -> str:
@@ -68,6 +65,18 @@ class Subject:
     def class_caption(self) -> str:
         """'a {noun}', the prompt of the class images."""
         return fill(CLASS_TEMPLATE, "", self.class_noun)
+
+
+def check_words(identifier: str, caption_template: str) -> None:
+    """What can be said before there are photos.
+
+    Raises:
+        InputError: for an empty identifier, or a template without a place for it.
+    """
+    require(bool(identifier.strip()), "identifier", "an empty text", "a rare word such as the picker's",
+            "Connect IdentifierPicker, or type a rare word.")
+    require("{V}" in caption_template, "caption_template", repr(caption_template), "a text with {V}",
+            f"Write for example {CAPTION_TEMPLATE!r}.")
 
 
 def fill(template: str, identifier: str, class_noun: str) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..core.errors import InputError
 from ..core.identifier import warnings_about
-from ..core.subject import CAPTION_TEMPLATE, Subject
+from ..core.subject import CAPTION_TEMPLATE, Subject, check_words
 from .bridge.notices import show_notice
 from .bridge.photos import photos_from_images
 from .bridge.sockets import SUBJECT
@@ -69,6 +70,18 @@ class SubjectPhotos(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, identifier, caption_template, images=None, masks=None) -> bool | str:
+        """Refuses typed words when the graph is queued; linked ones come as None and are seen by `execute`.
+
+        ComfyUI hands over inputs that grow (images, masks) whether they are asked for or not.
+        """
+        try:
+            check_words(_first(identifier, "linked"), _first(caption_template, CAPTION_TEMPLATE))
+        except InputError as refusal:
+            return str(refusal)
+        return True
+
+    @classmethod
     def execute(
         cls, images, identifier, class_noun, caption_template, masks=None, subject=None
     ) -> io.NodeOutput:
@@ -83,6 +96,12 @@ class SubjectPhotos(io.ComfyNode):
         show_notice(cls.hidden.unique_id, f"{len(photos)} photos of '{chosen.caption}'", warnings)
         upstream = tuple(member for chain in subject or () if chain for member in chain)
         return io.NodeOutput((*upstream, chosen))
+
+
+def _first(values, linked):
+    """The one value of a widget, or `linked` where another node will give it."""
+    value = values[0] if isinstance(values, list | tuple) else values
+    return linked if value is None else value
 
 
 def _flat(sockets):

@@ -116,6 +116,14 @@ def test_words_that_cannot_work_are_refused(words, message):
         load(picture(), **words)
 
 
+def test_typed_words_are_refused_when_the_graph_is_queued_and_linked_ones_are_not():
+    validate = SubjectPhotos.validate_inputs
+    assert validate(identifier=["sks"], caption_template=["a {V} {noun}"]) is True
+    assert validate(identifier=(None,), caption_template=(None,)) is True
+    assert "identifier: got an empty text" in validate(identifier=[" "], caption_template=(None,))
+    assert "caption_template: got 'a dog'" in validate(identifier=["sks"], caption_template=["a dog"])
+
+
 @pytest.mark.parametrize(
     ("words", "warning"),
     [
