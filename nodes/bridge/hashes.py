@@ -76,7 +76,9 @@ def _value(value: Any) -> bytes:
     """Digest of anything a patch is made of: tensors, numbers, tuples, weight adapters, functions."""
     if torch.is_tensor(value):
         return tensor_digest(value)
-    if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
+    if isinstance(value, Mapping):
+        return _value([(str(name), value[name]) for name in sorted(value, key=str)])
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
         return hashlib.blake2b(b"".join(_value(item) for item in value) + b"|", digest_size=20).digest()
     if hasattr(value, "weights"):  # comfy.weight_adapter: a class and its tensors
         return type(value).__name__.encode() + _value(value.weights)

@@ -53,11 +53,11 @@ class ComfyTextEncoder:
         return self._frozen[prompt]
 
     def _from_disk(self, prompt: str) -> Conditioning | None:
-        found = read_cache(self.cache[0], self._digest(prompt)) if self.cache else None
+        found = read_cache(self.cache[0], self._digest(prompt)) if self.cache and is_cachable(prompt) else None
         return None if found is None else Conditioning(found["context"], found.get("pooled"))
 
     def _to_disk(self, prompt: str, row: Conditioning) -> Conditioning:
-        if self.cache:
+        if self.cache and is_cachable(prompt):
             tensors = {"context": row.context} | ({} if row.pooled is None else {"pooled": row.pooled})
             write_cache(self.cache[0], self._digest(prompt), tensors)
         return row
@@ -66,6 +66,11 @@ class ComfyTextEncoder:
         assert self.cache is not None
         settings = f"{self.cache[1]}\0{self.clip.layer_idx}\0{sorted(self.clip.tokenizer_options.items())}\0{prompt}"
         return "text-" + hashlib.blake2b(settings.encode(), digest_size=20).hexdigest()
+
+
+def is_cachable(prompt: str) -> bool:
+    """Whether the CLIP's hash and the text say everything: textual inversion files may change."""
+    return "embedding:" not in prompt
 
 
 def encode(clip: Any, prompt: str) -> Conditioning:

@@ -76,6 +76,11 @@ def test_frozen_prompts_are_encoded_once_and_kept_on_disk(clip, tmp_path, monkey
         ComfyTextEncoder(clip, cache=(tmp_path, "another hash")).encode(["a sks dog"])
 
 
+def test_prompts_with_textual_inversions_are_never_kept_on_disk(clip, tmp_path):
+    ComfyTextEncoder(clip, cache=(tmp_path, "hash")).encode(["a embedding:dog"])
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
 def test_keys_are_what_stock_loraloader_maps_to_the_same_layer(clip):
     module = clip.cond_stage_model
     theirs = comfy.lora.model_lora_keys_clip(module, {})
