@@ -49,7 +49,7 @@ class PersonalizeTrainer(io.ComfyNode):
                              tooltip="Photos per step, 1 to 64; class images and object terms come on top. Default 1."),
                 io.Int.Input("resolution", default=512, min=64, max=2048, step=8,
                              tooltip="Photos are cropped to the centre and scaled to this many pixels, 64 to 2048, a "
-                                     "multiple of 8. Default 512 (SD 1.5); 1024 for SDXL, 128 for the pocket model."),
+                                     "multiple of 8. Default 512 (SD 1.5); 1024 for SDXL, 96 for the pocket model."),
                 io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=False,
                              tooltip="Seed of adapter, order, noise and timesteps. Same seed, same result on CPU."),
                 io.String.Input("run_name", default="my_subject",
