@@ -18,7 +18,7 @@ endif
 # The checkout is the package comfyui_personalize, through a link that setup makes.
 RUN = HOME="$(HERE)/.comfyui/home" PYTHONPATH="$(HERE)/.comfyui/package" $(PY)
 
-.PHONY: help setup demo test test-full lint pocket bench workflows clean
+.PHONY: help setup demo test test-full lint pocket bench workflows gallery clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
@@ -46,8 +46,12 @@ bench: setup  ## step time, sampling time and memory, as ratios
 	$(RUN) -m comfyui_personalize.benchmarks.training_step
 	$(RUN) -m comfyui_personalize.benchmarks.dci_sampling
 
-workflows: setup  ## write workflows/ again from tools/workflow_graphs.py
+workflows: setup  ## write workflows/*.json again from tools/workflow_graphs.py
 	$(RUN) -m comfyui_personalize.tools.write_workflows
+
+gallery: setup  ## the same, and run them for their thumbnails and the example personalization
+	$(RUN) -m comfyui_personalize.tools.render_photos
+	$(RUN) -m comfyui_personalize.tools.write_workflows --run
 
 clean:  ## remove everything that setup, demo and tests made
 	rm -rf .venv .comfyui .demo .mypy_cache .ruff_cache .pytest_cache

@@ -7,7 +7,7 @@ import logging
 from comfy_api.latest import ComfyExtension, io
 
 from .dci_conditioning import DCIConditioning
-from .example_photos import provide_example_photos
+from .examples import list_example_personalizations, provide_example_photos
 from .identifier_picker import IdentifierPicker
 from .load_personalization import LoadPersonalization
 from .masked_loss import MaskedLossNode
@@ -45,6 +45,7 @@ class PersonalizeExtension(ComfyExtension):
         except Exception:  # the nodes work on any other checkpoint, so start-up must go on
             logging.exception("The pocket checkpoint is not available; every other checkpoint works.")
         try:
+            list_example_personalizations()
             provide_example_photos()
         except OSError as error:  # a read-only input folder must not stop the nodes
             logging.warning("The example photos could not be copied: %s", error)

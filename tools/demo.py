@@ -40,7 +40,8 @@ def load_graph(name: str) -> dict[str, Any]:
     return json.loads((API_FORMS / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def pictures_titled(client: Client, graph: Mapping[str, Any], outputs: Mapping[str, Any], title: str) -> list[Image.Image]:
+def pictures_titled(client: Client, graph: Mapping[str, Any], outputs: Mapping[str, Any],
+                    title: str) -> list[Image.Image]:
     """The pictures of the node with this title."""
     (node,) = (number for number, node in graph.items() if node["_meta"]["title"] == title)
     return [Image.open(io.BytesIO(client.download(entry))).convert("RGB") for entry in outputs[node]["images"]]
@@ -53,7 +54,7 @@ def prompt_of(graph: Mapping[str, Any]) -> str:
 
 def run_workflows(client: Client) -> Iterator[Row]:
     """Run both workflows and yield what they show, in the order of the sheet."""
-    photos = [Image.open(path).convert("RGB") for path in sorted(PHOTOS.glob("dog_[0-9].png"))]
+    photos = [Image.open(path).convert("RGB") for path in sorted(PHOTOS.glob("personalize_dog_[0-9].png"))]
     yield Row("The photos: a subject that the model has never seen", photos)
     train, compare = map(load_graph, WORKFLOWS)
     outputs = client.run(train, timeout=1800)

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 
 WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 AUTOGROW = "COMFY_AUTOGROW_V3"
+NOTE = "MarkdownNote"
 NODE_WIDTH, NOTE_COLOUR = 315, "#432"
 HEADER, ROW, WIDGET_ROW, MULTILINE = 40, 22, 28, 90
+TITLE_BAR, GAP = 30, 30
 
 
 class Link(NamedTuple):
@@ -25,26 +27,17 @@ class Link(NamedTuple):
 
 @dataclass(eq=False)
 class Node:
-    """One node: its class, its inputs (values or links), and where it stands on the canvas."""
+    """One node: its class, its inputs (values or links), and the column of the canvas in which it stands."""
 
     id: int
     class_type: str
     inputs: dict[str, Any]
     title: str
-    at: tuple[int, int]
+    column: int
     size: tuple[int, int] | None
 
     def __getitem__(self, output: int) -> Link:
         return Link(self, output)
-
-
-@dataclass
-class Group:
-    """A titled frame behind nodes: x, y, width, height."""
-
-    title: str
-    bounds: tuple[int, int, int, int]
-    colour: str = "#3f789e"
 
 
 @dataclass
@@ -53,29 +46,24 @@ class Graph:
 
     name: str
     nodes: list[Node] = field(default_factory=list)
-    groups: list[Group] = field(default_factory=list)
 
-    def add(self, class_type: str, inputs: Mapping[str, Any], *, at: tuple[int, int], title: str = "",
+    def add(self, column: int, class_type: str, inputs: Mapping[str, Any], *, title: str = "",
             size: tuple[int, int] | None = None) -> Node:
-        """Put a node on the canvas and return it; ``node[0]`` is its first output."""
-        node = Node(len(self.nodes) + 1, class_type, dict(inputs), title, at, size)
+        """Put a node at the foot of a column and return it; ``node[0]`` is its first output."""
+        node = Node(len(self.nodes) + 1, class_type, dict(inputs), title, column, size)
         self.nodes.append(node)
         return node
 
-    def note(self, text: str, *, at: tuple[int, int], size: tuple[int, int], title: str = "Note") -> None:
-        """Put a note on the canvas; it is in the editor's form only."""
-        self.add("MarkdownNote", {"": text}, at=at, size=size, title=title)
-
-    def group(self, title: str, bounds: tuple[int, int, int, int]) -> None:
-        """Put a frame behind nodes."""
-        self.groups.append(Group(title, bounds))
+    def note(self, column: int, text: str, *, height: int, title: str) -> None:
+        """Put a note at the foot of a column; it is in the editor's form only."""
+        self.add(column, NOTE, {"": text}, title=title, size=(NODE_WIDTH, height))
 
 
 def api_form(graph: Graph, object_info: Mapping[str, Any]) -> dict[str, Any]:
     """What POST /prompt takes: inputs by name, links as [node id, output]; defaults are written out."""
     form: dict[str, Any] = {}
     for node in graph.nodes:
-        if node.class_type == "MarkdownNote":
+        if node.class_type == NOTE:
             continue
         info = object_info[node.class_type]
         defaults = {slot.name: default_value(slot) for slot in slots(info) if slot.is_widget}
@@ -145,8 +133,8 @@ def sockets(node: Node, info: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 def guessed_size(node: Node, info: Mapping[str, Any], socket_count: int) -> list[int]:
     """A size in which everything is readable."""
-    shown = [slot for slot in slots(info) if slot.is_widget and not slot.options.get("advanced")]
-    tall = sum(MULTILINE if slot.options.get("multiline") else WIDGET_ROW for slot in shown)
+    widgets = [slot for slot in slots(info) if slot.is_widget]  # the classic canvas shows advanced ones, too
+    tall = sum(MULTILINE if slot.options.get("multiline") else WIDGET_ROW for slot in widgets)
     return [NODE_WIDTH, HEADER + ROW * max(socket_count, len(info["output"])) + tall]
 
 
@@ -155,7 +143,7 @@ def ui_node(node: Node, info: Mapping[str, Any], order: int) -> dict[str, Any]:
     inputs = list(sockets(node, info))
     outputs = [{"name": name, "type": kind, "links": []}
                for name, kind in zip(info["output_name"], info["output"], strict=True)]
-    form = {"id": node.id, "type": node.class_type, "pos": list(node.at),
+    form = {"id": node.id, "type": node.class_type, "pos": [0, 0],
             "size": list(node.size) if node.size else guessed_size(node, info, len(inputs)),
             "flags": {}, "order": order, "mode": 0, "inputs": inputs, "outputs": outputs,
             "properties": {"Node name for S&R": node.class_type}, "widgets_values": widget_values(node, info)}
@@ -164,8 +152,8 @@ def ui_node(node: Node, info: Mapping[str, Any], order: int) -> dict[str, Any]:
 
 def ui_note(node: Node, order: int) -> dict[str, Any]:
     """A note in the editor's form."""
-    return {"id": node.id, "type": node.class_type, "title": node.title, "pos": list(node.at),
-            "size": list(node.size or (300, 200)), "flags": {}, "order": order, "mode": 0, "inputs": [],
+    return {"id": node.id, "type": node.class_type, "title": node.title, "pos": [0, 0],
+            "size": list(node.size or (NODE_WIDTH, 200)), "flags": {}, "order": order, "mode": 0, "inputs": [],
             "outputs": [], "properties": {}, "widgets_values": [node.inputs[""]], "color": NOTE_COLOUR,
             "bgcolor": "#653"}
 
@@ -187,6 +175,18 @@ def ui_links(graph: Graph, forms: Mapping[int, dict[str, Any]]) -> list[list[Any
     return links
 
 
+def place(graph: Graph, forms: Mapping[int, dict[str, Any]]) -> None:
+    """Stack every column's nodes, and put the columns side by side."""
+    left = 0
+    for column in sorted({node.column for node in graph.nodes}):
+        members = [forms[node.id] for node in graph.nodes if node.column == column]
+        top = 0
+        for form in members:
+            form["pos"] = [left, top]
+            top += form["size"][1] + TITLE_BAR + GAP
+        left += max(form["size"][0] for form in members) + 2 * GAP
+
+
 def ui_form(graph: Graph, object_info: Mapping[str, Any]) -> dict[str, Any]:
     """What the editor loads and saves (schema 0.4).
 
@@ -195,18 +195,17 @@ def ui_form(graph: Graph, object_info: Mapping[str, Any]) -> dict[str, Any]:
     """
     forms: dict[int, dict[str, Any]] = {}
     for order, node in enumerate(graph.nodes):
-        if node.class_type == "MarkdownNote":
+        if node.class_type == NOTE:
             forms[node.id] = ui_note(node, order)
             continue
         info = object_info[node.class_type]
         check_inputs(node, info)
         forms[node.id] = ui_node(node, info, order)
     links = ui_links(graph, forms)
-    groups = [{"id": number, "title": group.title, "bounding": list(group.bounds), "color": group.colour,
-               "font_size": 24, "flags": {}} for number, group in enumerate(graph.groups, start=1)]
+    place(graph, forms)
     return {"id": str(uuid.uuid5(uuid.NAMESPACE_URL, graph.name)), "revision": 0,
             "last_node_id": len(graph.nodes), "last_link_id": len(links), "nodes": list(forms.values()),
-            "links": links, "groups": groups, "config": {},
+            "links": links, "groups": [], "config": {},
             "extra": {"ds": {"scale": 0.6, "offset": [60, 80]}}, "version": 0.4}
 
 

@@ -108,7 +108,10 @@ def extract_comfyui(archive: Path, target: Path) -> None:
     with tarfile.open(archive) as tar:
         members = [member for member in tar.getmembers() if member.name.startswith(SOURCE_FOLDER + "/")]
         # Pythons before 3.11.4 know no filter; the archive's checksum is verified in any case.
-        tar.extractall(partial, members, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+        if hasattr(tarfile, "data_filter"):
+            tar.extractall(partial, members, filter="data")
+        else:
+            tar.extractall(partial, members)
     (partial / SOURCE_FOLDER).rename(target)
     shutil.rmtree(partial)
 

@@ -14,6 +14,8 @@ from ..pocket.world import Look, Scene, render, subject_scenes
 
 FOLDER = Path(__file__).resolve().parents[1] / "workflows" / "photos"
 SUBJECT, NOUN, COUNT = 0, "dog", 4
+# Larger than the model's own pictures, as photos are.
+PHOTO_SIZE = 192
 
 
 def with_mask(picture: np.ndarray, cover: np.ndarray) -> Image.Image:
@@ -29,14 +31,14 @@ def beach() -> Scene:
 
 
 def main() -> None:
-    """Write ``dog_1.png`` and so on, ``dog_masked.png`` and ``scene_masked.png``."""
+    """Write ``personalize_dog_1.png`` and so on, the masked one, and the scene."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     for number, scene in enumerate(subject_scenes(SUBJECT, COUNT, NOUN), start=1):
-        picture, cover = render(scene)
-        Image.fromarray(picture).save(FOLDER / f"{NOUN}_{number}.png", optimize=True)
+        picture, cover = render(scene, PHOTO_SIZE)
+        Image.fromarray(picture).save(FOLDER / f"personalize_{NOUN}_{number}.png", optimize=True)
         if number == 1:
-            with_mask(picture, cover).save(FOLDER / f"{NOUN}_masked.png", optimize=True)
-    with_mask(*render(beach())).save(FOLDER / "scene_masked.png", optimize=True)
+            with_mask(picture, cover).save(FOLDER / f"personalize_{NOUN}_masked.png", optimize=True)
+    with_mask(*render(beach(), PHOTO_SIZE)).save(FOLDER / "personalize_scene_masked.png", optimize=True)
 
 
 if __name__ == "__main__":

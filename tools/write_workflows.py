@@ -1,7 +1,7 @@
 """`make workflows`: writes `workflows/*.json` (the editor's form) and `workflows/api/*.json` (what POST /prompt takes).
 
-A real server says which inputs and outputs the nodes have. With ``--thumbnails`` it also runs every workflow and
-makes the gallery's pictures from what comes out.
+A real server says which inputs and outputs the nodes have. With ``--run`` it also runs every workflow, makes the
+gallery's pictures from what comes out, and keeps workflow 1's personalization as the example that workflow 4 loads.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -20,9 +21,10 @@ from PIL import Image
 from .comfyui_server import Client, Server
 from .graphs import Graph, api_form, ui_form
 from .install_comfyui import ROOT
-from .workflow_graphs import WORKFLOWS
+from .workflow_graphs import EXAMPLE_FILE, FILE, WORKFLOWS
 
 FOLDER = ROOT / "workflows"
+EXAMPLE = FOLDER / "personalizations" / EXAMPLE_FILE
 THUMBNAIL = 384
 
 log = logging.getLogger("workflows")
@@ -57,8 +59,18 @@ def thumbnail(pictures: list[Image.Image]) -> Image.Image:
     return square
 
 
+def run_and_keep(server: Server, graph: Graph, object_info: Mapping[str, Any]) -> None:
+    """Run a workflow as it stands; keep its pictures as a thumbnail, and its personalization as the example."""
+    outputs = server.client.run(api_form(graph, object_info), timeout=7200)
+    thumbnail(saved_pictures(server.client, outputs)).save(FOLDER / f"{graph.name}.jpg", quality=88)
+    if not (saved := server.base / "models" / "loras" / f"{FILE}.safetensors").exists():
+        return
+    EXAMPLE.parent.mkdir(exist_ok=True)
+    shutil.copyfile(saved, EXAMPLE)
+
+
 def main() -> None:
-    """Write everything; pictures only where asked for."""
+    """Write everything; pictures and the example only where asked for."""
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     graphs = [build() for build in WORKFLOWS]
     with tempfile.TemporaryDirectory() as base, Server(Path(base)) as server:
@@ -66,9 +78,8 @@ def main() -> None:
         for graph in graphs:
             write_forms(graph, object_info)
             log.info("wrote %s", graph.name)
-            if "--thumbnails" in sys.argv:
-                pictures = saved_pictures(server.client, server.client.run(api_form(graph, object_info)))
-                thumbnail(pictures).save(FOLDER / f"{graph.name}.jpg", quality=88)
+            if "--run" in sys.argv:
+                run_and_keep(server, graph, object_info)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,31 @@
+"""ruff and mypy find nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from comfyui_personalize.tools.install_comfyui import HOME, PACKAGE_LINK, ROOT, link
+
+PARTS = ("core", "nodes", "pocket", "tools")
+
+
+def run(*command: str, **environment: str) -> None:
+    """Run a checker in the checkout and show what it says where it fails."""
+    done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env={**os.environ, **environment},
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_ruff_finds_nothing():
+    run("ruff", "check", "--cache-dir", str(HOME / "cache" / "ruff"), ".")
+
+
+def test_mypy_finds_nothing():
+    """The checkout is checked under its package name, through a link: relative imports need one."""
+    link(PACKAGE_LINK, ROOT)
+    packages = [argument for part in PARTS for argument in ("-p", f"{PACKAGE_LINK.name}.{part}")]
+    cache: Path = HOME / "cache" / "mypy"
+    run("mypy", "--cache-dir", str(cache), *packages, MYPYPATH=str(PACKAGE_LINK.parent))
