@@ -40,11 +40,11 @@ lint: setup  ## ruff and mypy
 	$(RUN) -m pytest tests/test_lint.py
 
 pocket: setup  ## train the embedded model again; resumable, hours on a CPU
-	$(RUN) -m comfyui_personalize.pocket.train
+	$(RUN) -m pocket.train
 
 bench: setup  ## step time, sampling time and memory, as ratios
-	$(RUN) -m comfyui_personalize.benchmarks.training_step
-	$(RUN) -m comfyui_personalize.benchmarks.dci_sampling
+	$(RUN) benchmarks/training_step.py --write
+	$(RUN) benchmarks/dci_sampling.py --write
 
 workflows: setup  ## write workflows/*.json again from tools/workflow_graphs.py
 	$(RUN) -m comfyui_personalize.tools.write_workflows
