@@ -67,7 +67,7 @@ def header(rounds: int, steps: int) -> str:
 107 M weights (channels 320 and 640, one block per level), latent 16 x 16, fp32, LoRA of rank 16 on attention.
 CPU seconds per step (median after {WARM_UP} steps), each run its own process, competitors alternating; ratios are
 medians over rounds. The machine was shared: trust a ratio to about 0.05. Memory is what training adds to the
-loaded model. TrainLoraNode runs in fp32 without checkpointing, its fastest setting; with a caption per photo it
+loaded model. TrainLoraNode runs in fp32 without checkpointing, as ours does; with a caption per photo it
 evaluates B x B rows.
 """
 
