@@ -36,7 +36,7 @@ EMBEDDING: Final = 64
 TEMPERATURE: Final = 0.1
 COLOUR_NAMES: Final = tuple(COLOURS)
 IGNORED: Final = -100
-IDENTITIES: Final = 5000
+IDENTITIES: Final = 4000
 
 
 class Judge(nn.Module):
@@ -193,7 +193,8 @@ def train_judge(work: Path, minutes: float, path: Path = JUDGE_FILE) -> None:
         if step % 100 == 0:
             log.info("judge step %d, loss %.3f", step, loss)
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(judge.state_dict(), path, metadata={"nouns": json.dumps(NOUNS), "contexts": json.dumps(CONTEXTS),
+    tensors = {key: tensor.half() for key, tensor in judge.state_dict().items()}  # halves the file
+    save_file(tensors, path, metadata={"nouns": json.dumps(NOUNS), "contexts": json.dumps(CONTEXTS),
                                                   "colours": json.dumps(COLOUR_NAMES)})
 
 

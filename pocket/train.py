@@ -27,7 +27,7 @@ def run_autoencoder(work: Path, minutes: float) -> None:
     train_decoder(work, minutes)
 
 
-STAGES: dict[str, Callable[[Path, float], None]] = {
+STAGES: dict[str, Callable[[Path, float], object]] = {
     "autoencoder": run_autoencoder,
     "judge": train_judge,
     "generator": train_in_parallel,

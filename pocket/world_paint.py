@@ -102,9 +102,8 @@ def arc(cx: float, cy: float, rx: float, ry: float, start: float, end: float, n:
 
 def shade(colour: Colour, factor: float) -> Colour:
     """Darker (factor < 1) or lighter (factor > 1, towards white)."""
-    if factor <= 1:
-        return tuple(round(c * factor) for c in colour)
-    return tuple(round(c + (255 - c) * (factor - 1)) for c in colour)
+    red, green, blue = (c * factor if factor <= 1 else c + (255 - c) * (factor - 1) for c in colour)
+    return round(red), round(green), round(blue)
 
 
 def contrast_colour(name: str) -> Colour:

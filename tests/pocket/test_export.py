@@ -58,11 +58,11 @@ def test_cpu_operations_keep_the_unets_function():
     assert torch.allclose(before, after, atol=1e-4)
 
 
-def test_an_identity_start_predicts_zero():
-    unet = start_from_identity(build_unet()).eval()
+def test_an_identity_start_predicts_its_input_divided_by_its_rms():
+    unet, x = start_from_identity(build_unet()).eval(), torch.randn(2, LATENT_CHANNELS, 8, 8)
     with torch.no_grad():
-        out = unet(torch.randn(1, LATENT_CHANNELS, 8, 8), torch.tensor([5]), torch.randn(1, 3, CONTEXT_DIM)).sample
-    assert not out.any()
+        out = unet(x, torch.tensor([5, 900]), torch.randn(2, 3, CONTEXT_DIM)).sample
+    assert torch.allclose(out, x / x.square().mean((2, 3), keepdim=True).sqrt(), atol=1e-3)
 
 
 @needs_tokenizer
