@@ -16,7 +16,7 @@ import torch
 from torch import Generator, Tensor
 
 from .errors import require
-from .objectives.base import Rows
+from .rows import Rows
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -22,8 +22,8 @@ from .config import TrainingConfig
 from .data import Exposure, TrainingData, draw_subject_rows, exposure, generator_for
 from .errors import TrainingDiverged
 from .objectives import PriorPreservation
-from .objectives.base import Rows, stack
 from .optimizer import make_lr_scheduler, make_optimizer, optimizer_tensors, restore_optimizer
+from .rows import Rows, stack
 
 SUBJECT, DENOISER, TEXT_ENCODER = "subject", "denoiser", "text_encoder"
 

@@ -7,64 +7,14 @@ up: mean of eq. 1 over the subject rows (times every pixel weight) + each object
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
-import torch
 from torch import Generator, Tensor
 
+from ..data import TrainingData
 from ..errors import InputError
-
-if TYPE_CHECKING:
-    from ..data import TrainingData
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Rows:
-    """Rows of one forward, before noise is added.
-
-    Attributes:
-        latents: (N, C, h, w), clean.
-        noise: (N, C, h, w).
-        index: (N,), levels of the noise schedule.
-        prompts: N texts.
-        examples: which training example each row stands for, N numbers; None for class images.
-        class_images: which image of its noun's pool goes with each subject row; None without pools.
-        masks: (N, 1, h, w) in 0..1, 1 = subject; None where no photo has a mask.
-    """
-
-    latents: Tensor
-    noise: Tensor
-    index: Tensor
-    prompts: tuple[str, ...]
-    examples: tuple[int, ...] | None = None
-    class_images: tuple[int, ...] | None = None
-    masks: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.prompts)
-
-    def to(self, device: torch.device) -> Rows:
-        """The same rows on another device."""
-        masks = None if self.masks is None else self.masks.to(device)
-        return replace(self, latents=self.latents.to(device), noise=self.noise.to(device),
-                       index=self.index.to(device), masks=masks)
-
-    def first(self) -> Rows:
-        """The first row alone."""
-        return Rows(latents=self.latents[:1], noise=self.noise[:1], index=self.index[:1],
-                    prompts=self.prompts[:1])
-
-
-def stack(groups: Iterable[Rows]) -> Rows:
-    """Groups of rows one below the other, as one forward takes them."""
-    blocks = tuple(groups)
-    return Rows(
-        latents=torch.cat([rows.latents for rows in blocks]),
-        noise=torch.cat([rows.noise for rows in blocks]),
-        index=torch.cat([rows.index for rows in blocks]),
-        prompts=tuple(prompt for rows in blocks for prompt in rows.prompts),
-    )
+from ..rows import Rows
 
 
 @dataclass(frozen=True, kw_only=True)

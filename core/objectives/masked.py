@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..errors import require
-from .base import Objective, Rows
+from ..rows import Rows
+from .base import Objective
 
 if TYPE_CHECKING:
     from ..data import TrainingData

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import Generator, Tensor
 
 from ..errors import require
-from .base import Objective, Rows
+from ..rows import Rows
+from .base import Objective
 from .masked import require_masks
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ import torch
 from torch import Generator, Tensor
 
 from ..errors import require
-from .base import Objective, Rows
+from ..rows import Rows
+from .base import Objective
 
 if TYPE_CHECKING:
     from ..data import TrainingData
