@@ -28,9 +28,8 @@ def test_registry_metadata_is_complete():
     project, comfy = PROJECT["project"], PROJECT["tool"]["comfy"]
     assert project["name"] == "comfyui-personalize"
     assert re.fullmatch(r"\d+\.\d+\.\d+", project["version"])
-    assert {"Repository", "Documentation", "Bug Tracker"} <= project["urls"].keys()
-    assert {"PublisherId", "DisplayName", "Icon", "requires-comfyui", "web", "includes"} <= comfy.keys()
-    assert (ROOT / comfy["web"]).is_dir()
+    assert {"Repository", "Documentation", "Issues"} <= project["urls"].keys()
+    assert {"PublisherId", "DisplayName", "Icon", "Models", "requires-comfyui", "includes"} <= comfy.keys()
     assert any(line.startswith("Operating System ::") for line in project["classifiers"])
     assert any(line.startswith("Environment :: GPU ::") for line in project["classifiers"])
 

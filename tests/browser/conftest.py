@@ -25,7 +25,7 @@ def chromium() -> str:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, chromium: str) -> Iterator[Server]:
     """A running server whose user has seen the first-run tutorial."""
     base = tmp_path_factory.mktemp("browser")
@@ -36,9 +36,9 @@ def server(tmp_path_factory: pytest.TempPathFactory, chromium: str) -> Iterator[
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(chromium: str) -> Iterator:
-    """A browser context with a fresh profile."""
+    """A browser context with a fresh profile; gone with its module, since Playwright keeps an event loop running."""
     from playwright.sync_api import sync_playwright
 
     with tempfile.TemporaryDirectory() as profile, sync_playwright() as playwright:
