@@ -35,7 +35,7 @@ from .world_scenes import CONTEXTS, PHRASES
 from .world_shapes import NOUNS
 
 FIGURES: Final = Path(__file__).with_name("figures.json")
-STEPS, CFG_SCALE, BATCH = 20, 4.0, 25
+STEPS, CFG_SCALE, BATCH = 25, 3.0, 25
 PHOTO_SIZES: Final = (512, 128)
 
 
@@ -131,7 +131,7 @@ def evaluate(work: Path, captions: int = 500, photos: Path | None = None) -> dic
     pictures = generate(work, scenes, decoder)
     reached = accuracy(judge, pictures, truth)
     figures: dict[str, Any] = {
-        "captions": captions, "sampler": f"DDIM, {STEPS} steps, cfg {CFG_SCALE}",
+        "captions": captions, "sampler": f"ancestral, {STEPS} steps, cfg {CFG_SCALE}",
         "generator_steps": torch.load(work / "generator.pt", weights_only=True)["step"],
         "judge": own, "judge_identity": identity_figures(judge, transform, decoder), "generator": reached,
         "generator_relative": {k: reached[k] / own["through_autoencoder"][k] for k in reached},

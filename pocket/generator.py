@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from diffusers import UNet2DConditionModel
 from torch import distributed, nn
+from torch.nn import functional
 from transformers import CLIPTextModel
 
-from .config import BETA_END, BETA_START, TIMESTEPS
+from .config import BETA_END, BETA_START, DOWNSCALE, TIMESTEPS
 from .klt import Transform
 from .text import Vocabulary, build_compact_encoder, tokenize, training_vocabulary
 from .unet import build_unet, start_from_identity, use_cpu_operations
@@ -26,11 +27,13 @@ BATCH = 16
 """Rows per step over all processes: on a CPU samples are scarce, and small steps make more of them."""
 PEAK_LR = 6e-4
 SNR_GAMMA = 5.0
-HIGH_NOISE_BOOST, HIGH_NOISE_LIMIT = 0.1, 2.0
-"""Extra weight min(0.1 / SNR, 2): the layout that a caption decides is decided at high noise."""
+HIGH_NOISE_BOOST, HIGH_NOISE_LIMIT = 0.1, 4.0
+"""Extra weight min(0.1 / SNR, 4): the layout that a caption decides is decided at high noise."""
 CAPTION_DROPOUT = 0.1
 EMA_DECAY = 0.998
 WARM_UP = 100
+OBJECT_BOOST = 2.0
+"""Extra weight of the cells that the object covers (exact masks): backgrounds are learned long before shapes."""
 SAVE_SECONDS = 120.0
 
 
@@ -65,29 +68,43 @@ def build_generator() -> Generator:
     return Generator(unet, build_compact_encoder(vocabulary), vocabulary)
 
 
-def load_batch(seeds: range, transform: Transform, rng: np.random.Generator) -> tuple[torch.Tensor, list[str]]:
-    """Draws the scenes of the seeds: latents (B, C, h, w) and captions, some of them dropped."""
+@dataclass(frozen=True)
+class Batch:
+    """What one step sees."""
+
+    latents: torch.Tensor
+    """(B, C, h, w)"""
+    cell_weight: torch.Tensor
+    """(B, 1, h, w): 1 on the background, 1 + OBJECT_BOOST on the object, divided by the mean."""
+    captions: list[str]
+
+
+def load_batch(seeds: range, transform: Transform, rng: np.random.Generator) -> Batch:
+    """Draws the scenes of the seeds; some captions are dropped."""
     scenes = [training_scene(seed) for seed in seeds]
-    pictures = torch.from_numpy(np.stack([render(scene)[0] for scene in scenes])).float() / 255
+    drawn = [render(scene) for scene in scenes]
+    pictures = torch.from_numpy(np.stack([picture for picture, _ in drawn])).float() / 255
+    coverage = torch.from_numpy(np.stack([mask for _, mask in drawn]))[:, None].float() / 255
+    weight = 1 + OBJECT_BOOST * functional.avg_pool2d(coverage, DOWNSCALE)
     captions = [scene.caption if rng.random() >= CAPTION_DROPOUT else "" for scene in scenes]
-    return transform.encode(pictures), captions
+    return Batch(transform.encode(pictures), weight / weight.mean(), captions)
 
 
-def denoising_loss(generator: Generator, latents: torch.Tensor, captions: list[str],
-                   abar: torch.Tensor) -> torch.Tensor:
+def denoising_loss(generator: Generator, batch: Batch, abar: torch.Tensor) -> torch.Tensor:
     """mean of w(t) |eps - eps_theta(sqrt(abar) z + sqrt(1 - abar) eps, t, c)|^2, w = min(SNR, 5) / SNR + boost.
 
-    Source: Hang et al. 2023, min-SNR weighting, in its noise-prediction form; the boost is ours.
+    Source: Hang et al. 2023, min-SNR weighting, in its noise-prediction form; both boosts are ours.
     """
+    latents = batch.latents
     spread = (torch.rand(1) + torch.arange(len(latents)) / len(latents)) % 1  # even over the batch: less variance
     timesteps = (spread * TIMESTEPS).long()
     noise = torch.randn_like(latents)
     a = abar[timesteps][:, None, None, None]
     noisy = a.sqrt() * latents + (1 - a).sqrt() * noise
-    predicted = generator.unet(noisy, timesteps, generator.encode(captions)).sample
+    predicted = generator.unet(noisy, timesteps, generator.encode(batch.captions)).sample
     snr = (a / (1 - a)).flatten()
     weight = snr.clamp(max=SNR_GAMMA) / snr + (HIGH_NOISE_BOOST / snr).clamp(max=HIGH_NOISE_LIMIT)
-    return (weight * (predicted - noise).square().mean((1, 2, 3))).mean()
+    return (weight * (batch.cell_weight * (predicted - noise).square()).mean((1, 2, 3))).mean()
 
 
 def learning_rate(step: int, done: float) -> float:
@@ -161,7 +178,7 @@ def train_steps(generator: Generator, flat: FlatParameters, ema: torch.Tensor, o
     last, done = time.monotonic(), progress.used / seconds
     while done < 1:
         first = SEEDS["train"].start + progress.step * BATCH + rank * rows
-        loss = denoising_loss(generator, *load_batch(range(first, first + rows), transform, rng), abar)
+        loss = denoising_loss(generator, load_batch(range(first, first + rows), transform, rng), abar)
         flat.vector.grad.zero_()
         loss.backward()
         done = flat.average_gradient(world, progress.used / seconds)
