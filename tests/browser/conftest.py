@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -42,8 +43,9 @@ def browser(chromium: str) -> Iterator:
     from playwright.sync_api import sync_playwright
 
     with tempfile.TemporaryDirectory() as profile, sync_playwright() as playwright:
+        own_home = {**os.environ, "HOME": profile, "XDG_CONFIG_HOME": profile, "XDG_CACHE_HOME": profile}
         context = playwright.chromium.launch_persistent_context(
-            profile, executable_path=chromium, args=FLAGS, viewport={"width": 1900, "height": 1050})
+            profile, executable_path=chromium, args=FLAGS, env=own_home, viewport={"width": 1900, "height": 1050})
         yield context
         context.close()
 
