@@ -76,12 +76,17 @@ def auxiliary_noun_warning(class_noun: str, auxiliary_noun: str) -> str | None:
     advice = "DCI works best with a noun of another kind."
     if _singular(noun) == _singular(auxiliary):
         return f"The auxiliary noun {auxiliary_noun!r} is the class noun in another number. {advice}"
-    if any({_singular(noun), _singular(auxiliary)} <= group for group in SYNONYMS):
-        return f"The auxiliary noun {auxiliary_noun!r} means much the same as {class_noun!r}. {advice}"
     shared = {_singular(word) for word in noun.split()} & {_singular(word) for word in auxiliary.split()}
     if shared:
         return f"The auxiliary noun {auxiliary_noun!r} shares {min(shared)!r} with {class_noun!r}. {advice}"
+    if any(_names_one_of(noun, group) and _names_one_of(auxiliary, group) for group in SYNONYMS):
+        return f"The auxiliary noun {auxiliary_noun!r} means much the same as {class_noun!r}. {advice}"
     return None
+
+
+def _names_one_of(noun: str, group: frozenset[str]) -> bool:
+    """Whether the noun or its last word ('sports car') is in the group, in any number."""
+    return bool({_singular(noun), _singular(noun.split(" ")[-1])} & {_singular(member) for member in group})
 
 
 def _singular(noun: str) -> str:
@@ -90,4 +95,4 @@ def _singular(noun: str) -> str:
         return noun[:-3] + "y"
     if noun.endswith(("ches", "shes", "xes", "sses")):
         return noun[:-2]
-    return noun[:-1] if noun.endswith("s") and not noun.endswith("ss") and noun != "glasses" else noun
+    return noun[:-1] if noun.endswith("s") and not noun.endswith("ss") else noun

@@ -16,6 +16,7 @@ def test_auxiliary_noun_equal_to_the_noun_or_empty_is_refused(noun):
     ("dog", "puppies", "much the same"), ("dog", "Dogs", "another number"),
     ("toy car", "car", "shares 'car'"), ("tortoise plushy", "tortoise", "shares"),
     ("backpack", "rucksack", "much the same"), ("box", "boxes", "number"),
+    ("glasses", "sunglasses", "much the same"), ("sports car", "vehicles", "much the same"),
 ])
 def test_synonyms_and_shared_words_are_warned_about(noun, auxiliary, words):
     assert words in auxiliary_noun_warning(noun, auxiliary)
