@@ -244,10 +244,12 @@ def warnings_about(identifier: str, class_noun: str, vocabularies: Sequence[Voca
 
 
 def _word_problem(word: str, vocabularies: Sequence[Vocabulary]) -> str | None:
+    if word.startswith("embedding:"):
+        return None  # a learned embedding, which has no text; a bare vocabulary would read its file name
     for vocabulary in vocabularies:
         ids = tuple(vocabulary.tokenize(word))
         if any(index < 0 for index in ids):
-            return None  # a learned embedding, which has no text
+            return None
         if len(ids) != 1:
             pieces = " | ".join(vocabulary.pieces.get(index, f"#{index}") for index in ids)
             return f"splits into {len(ids)} common pieces in {vocabulary.name} ({pieces})"

@@ -99,6 +99,10 @@ def test_a_word_with_a_meaning_or_in_pieces_is_warned_about(identifier, complain
     assert complaint in warning and "Take one from Identifier Picker." in warning
 
 
+def test_a_learned_embedding_is_not_read_as_text_where_no_clip_is_connected():
+    assert warnings_about("embedding:my_dog", "dog", [stock_clip_vocabulary()]) == ()
+
+
 def test_a_picked_identifier_gives_no_warning_and_an_empty_noun_one():
     assert warnings_about("sks wrs", "dog", [stock_clip_vocabulary()]) == ()
     (warning,) = warnings_about("sks", " ", [stock_clip_vocabulary()])
