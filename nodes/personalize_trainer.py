@@ -59,7 +59,7 @@ class PersonalizeTrainer(io.ComfyNode):
             outputs=[
                 io.Model.Output(tooltip="The personalized model, for any sampler."),
                 io.Clip.Output(tooltip="The text encoder, personalized where it was trained."),
-                LORA_MODEL.Output("LORA_MODEL", tooltip="The adapter's tensors, for the stock Save LoRA."),
+                LORA_MODEL.Output("LORA_MODEL", tooltip="The adapter's tensors, for the stock Save LoRA Weights."),
                 LOSS_MAP.Output("LOSS_MAP", tooltip="Loss of every step, for the stock Plot Loss Graph."),
                 io.Image.Output(tooltip="The previews, the last one with the final weights; without Training Preview "
                                         "the loss curve."),

@@ -22,7 +22,7 @@ class PriorSampleGen(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PriorSampleGen",
-            display_name="Prior Sample Generator",
+            display_name="Prior Sample Gen",
             category="personalize",
             description="Samples pictures of the subject's class from the model as it is, so that training "
             "keeps what the model knows of it. Kept on disk: the second run samples nothing.",

@@ -92,7 +92,7 @@ def _checked_mask(mask: Tensor, pixels: Tensor) -> Tensor:
             "masks",
             "an empty mask of 64 x 64 pixels (Load Image gives it for a picture without transparency)",
             "some white pixels on the subject, at the photo's size",
-            "Paint the subject in the MaskEditor of Load Image, connect another mask, or disconnect it.",
+            "Paint the subject in the Mask Editor of Load Image, connect another mask, or disconnect it.",
         )
     require(
         bool(mask.isfinite().all()),
