@@ -5,10 +5,11 @@ Equal content gives equal bytes: safetensors orders the tensors, and the metadat
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
-import tempfile
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -58,28 +59,30 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")  # mkstemp's would be readable by nobody else
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:  # an interrupt must not leave half a file behind either
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     _sync_directory(path.parent)
 
 
 def _sync_directory(folder: Path) -> None:
-    """Make the rename itself survive a power cut, where the system has directory handles (not on Windows)."""
+    """Make the rename itself survive a power cut, where the system can: not on Windows, nor on every network drive.
+    The file is in its place already, so nothing is lost where it cannot."""
     if os.name != "posix":
         return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def tensors_to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> bytes:
@@ -126,7 +129,7 @@ def _parse(path: Path, text: str) -> dict[str, Any]:
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """All tensors and the `personalize` metadata of a file.
+    """All tensors and the `personalize` metadata of a file; copies, for Windows replaces no file that is still mapped.
 
     Raises:
         InputError: as `read_metadata`.
@@ -134,7 +137,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     metadata = read_metadata(path)
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata
+            return {name: file.get_tensor(name).clone() for name in file.keys()}, metadata
     except (SafetensorError, OSError) as reason:
         raise _unreadable(path, f"a corrupt file ({reason})") from reason
 

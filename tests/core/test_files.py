@@ -115,6 +115,25 @@ def test_a_real_file_size_limit_keeps_the_old_file(tmp_path):
     assert read_metadata(path) == {"step": 1} and names(tmp_path) == ["state.safetensors"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="lacks file modes")
+def test_files_have_the_users_own_permissions_and_survive_folders_that_cannot_be_synced(tmp_path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    (tmp_path / "plain").touch()
+    monkeypatch.setattr(files.os, "open", refuse)
+    write_bytes(tmp_path / "x.bin", b"new")
+    assert (tmp_path / "x.bin").read_bytes() == b"new"
+    assert (tmp_path / "x.bin").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="lacks /proc")
+def test_a_read_file_is_not_held_open(tmp_path):
+    write_tensors(tmp_path / "x.safetensors", {"x": torch.zeros(100_000)}, {})
+    tensors, _ = read_tensors(tmp_path / "x.safetensors")  # Windows could not replace it while tensors map it
+    assert len(tensors) == 1 and str(tmp_path) not in Path("/proc/self/maps").read_text()
+
+
 def test_a_missing_folder_is_a_storage_error(tmp_path):
     with pytest.raises(StorageError, match="No such file"):
         write_bytes(tmp_path / "missing" / "x.bin", b"")
