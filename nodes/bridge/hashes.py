@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 _MEMO: weakref.WeakKeyDictionary[nn.Module, dict[Any, str]] = weakref.WeakKeyDictionary()
+_INJECTED: weakref.WeakKeyDictionary[Any, bytes] = weakref.WeakKeyDictionary()
 UNUSED = ("clip_l.transformer.text_projection.weight", "clip_h.transformer.text_projection.weight")
 """Checkpoints of Stable Diffusion have no such weight: ComfyUI leaves arbitrary memory there and never reads it."""
 CHUNK = 1 << 24
@@ -24,10 +25,12 @@ CHUNK = 1 << 24
 def model_hash(patcher: Any) -> str:
     """Digest of a MODEL's or CLIP's weights with the LoRA patches of the graph, whatever is loaded at the moment.
 
-    Weights injected at run time (bypass LoRA) cannot be looked into: they give another digest in every session.
+    Weights injected at run time (bypass LoRA) cannot be looked into: every injection gives another digest.
     """
     memo = _MEMO.setdefault(patcher.model, {})
-    key = (patcher.patches_uuid, len(patcher.patches), tuple(sorted(patcher.injections)))
+    injected = [_INJECTED.setdefault(injection, uuid.uuid4().bytes)
+                for _, injections in sorted(patcher.injections.items()) for injection in injections]
+    key = (patcher.patches_uuid, len(patcher.patches), tuple(injected))
     if key not in memo:
         digest = hashlib.blake2b(digest_size=20)
         for name, patches in sorted(patcher.get_key_patches().items()):
@@ -36,8 +39,7 @@ def model_hash(patcher: Any) -> str:
             digest.update(name.encode())
             digest.update(_value(patches[0][0]))
             digest.update(_value(patches[1:]))
-        if patcher.injections:
-            digest.update(uuid.uuid4().bytes)
+        digest.update(b"".join(injected))
         memo[key] = digest.hexdigest()
     return memo[key]
 

@@ -38,7 +38,7 @@ class ComfyDenoiser:
         self.device: torch.device = model.load_device
 
     def __call__(self, noisy: Tensor, index: Tensor, conditioning: Conditioning) -> Tensor:
-        dtype = self.model.get_dtype_inference()
+        dtype = training_dtype(self.model)
         noisy = noisy.to(self.device, dtype)
         timestep = self.schedule.timesteps.to(self.device)[index.to(self.device)]
         extra = self._extra_conditions(noisy, conditioning, dtype)
@@ -60,6 +60,28 @@ class ComfyDenoiser:
                      for name, value in conditions.items()}
         return {name: value.to(self.device, dtype if value.is_floating_point() else None)
                 if torch.is_tensor(value) else value for name, value in processed.items()}
+
+
+def training_dtype(model: Any) -> torch.dtype:
+    """What a network computes in while it trains (less, under autocast): its own dtype, but never float16, where small
+    gradients become zero."""
+    dtype: torch.dtype = model.get_dtype_inference()
+    return torch.float32 if dtype == torch.float16 else dtype
+
+
+@contextmanager
+def casting_layers(model: Any) -> Iterator[None]:
+    """Within the context the layers of a float16 network cast their weights to what they are given."""
+    is_needed = training_dtype(model) != model.get_dtype_inference()
+    layers = [layer for layer in model.diffusion_model.modules()
+              if is_needed and not getattr(layer, "comfy_cast_weights", True)]
+    for layer in layers:
+        layer.comfy_cast_weights = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.comfy_cast_weights = False
 
 
 def training_options() -> dict[str, Any]:

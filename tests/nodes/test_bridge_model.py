@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import comfy.model_management
 import comfy.model_sampling
@@ -10,6 +11,7 @@ import comfy.sd
 import comfy.utils
 import pytest
 import torch
+from comfy.patcher_extension import PatcherInjection
 from tiny_model import tiny_models
 
 from comfyui_personalize.core.conditioning import Conditioning
@@ -17,6 +19,7 @@ from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.nodes.bridge.hashes import model_hash, tensor_digest
 from comfyui_personalize.nodes.bridge.model import (
     ComfyDenoiser,
+    casting_layers,
     check_model,
     is_quantised,
     replace_inference_tensors,
@@ -108,6 +111,32 @@ def test_gradients_reach_an_adapter_while_trainable(models):
         denoiser(noisy, torch.tensor([500]), row).square().mean().backward()
         assert noisy.grad is not None and float(noisy.grad.abs().sum()) > 0
     assert torch.is_inference_mode_enabled()
+
+
+def test_float16_networks_train_in_float32_with_gradients_that_are_not_rounded_away(models):
+    with trainable(models[0]):
+        network = models[0].model.diffusion_model
+        row = encode(models[1], "a sks dog")
+        gradients = []
+        for dtype in (torch.float32, torch.float16):
+            models[0].model.get_dtype_inference = lambda dtype=dtype: dtype
+            network.to(torch.float16 if dtype == torch.float16 else network.dtype)
+            noisy = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+            with casting_layers(models[0].model):
+                (1e-7 * ComfyDenoiser(models[0], 64)(noisy, torch.tensor([500]), row).square().mean()).backward()
+            gradients.append(noisy.grad)
+    assert torch.allclose(*gradients, rtol=0.1, atol=float(gradients[0].abs().max()) / 50)
+    assert not any(vars(layer).get("comfy_cast_weights") for layer in network.modules())
+
+
+def test_the_hash_tells_injections_of_one_name_apart(models):
+    def injected() -> Any:
+        patcher = models[0].clone()
+        patcher.set_injections("bypass_lora", [PatcherInjection(inject=print, eject=print)])
+        return patcher
+
+    first, second = injected(), injected()
+    assert model_hash(first) == model_hash(first.clone()) != model_hash(second) != model_hash(models[0])
 
 
 def test_replaced_weights_keep_bits_ties_and_buffers():
