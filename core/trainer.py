@@ -67,6 +67,7 @@ class Trainer:
             data = replace(data, class_latents={}, class_prompts={})
         self.denoiser, self.text_encoder, self.data, self.config = denoiser, text_encoder, data, config
         self.step = 0
+        self.is_updating = False  # true after an error inside an update: weights and step count do not agree
         self.losses: list[float] = []
         self._free_bytes = free_bytes
         self._adapters: dict[str, Adapter] = {}
@@ -164,10 +165,12 @@ class Trainer:
                 f"expected finite numbers. Lower the learning rate, or use fp32; the weights of step "
                 f"{self.step} are kept.")
         learning_rate = float(self.lr_scheduler.get_last_lr()[0])
+        self.is_updating = True
         self.optimizer.step()
         self.lr_scheduler.step()
         self.step += 1
         self.losses.append(sum(values))
+        self.is_updating = False
         terms = dict(zip(losses[0], values, strict=True))
         return TrainingStep(self.step, self.losses[-1], terms, learning_rate)
 
@@ -261,7 +264,7 @@ class Trainer:
     @property
     def _is_bf16(self) -> bool:
         if self.config.options.precision == "auto":
-            return self.denoiser.device.type == "cuda" and torch.cuda.is_bf16_supported()
+            return self.denoiser.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         return self.config.options.precision == "bf16"
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ...core.conditioning import Conditioning
 from ...core.errors import require
 from ...core.runs import read_cache, write_cache
+from .hashes import tensor_digest
 
 TRAINABLE = {"l": "clip_l", "g": "clip_g", "h": "clip_h"}
 """Tokenizer key and attribute of the encoders whose gradients are known to be right."""
@@ -71,6 +72,16 @@ class ComfyTextEncoder:
 def is_cachable(prompt: str) -> bool:
     """Whether the CLIP's hash and the text say everything: textual inversion files may change."""
     return "embedding:" not in prompt
+
+
+def embedded_digest(clip: Any, prompt: str) -> str:
+    """Digest of the prompt's tokens, with the vectors of its textual inversion files."""
+    digest = hashlib.blake2b(digest_size=20)
+    for kind, chunks in sorted(clip.tokenize(prompt).items()):
+        for token, weight, *_ in (entry for chunk in chunks for entry in chunk):
+            digest.update(f"{kind}/{weight}/".encode())
+            digest.update(tensor_digest(token) if torch.is_tensor(token) else repr(token).encode())
+    return digest.hexdigest()
 
 
 def encode(clip: Any, prompt: str) -> Conditioning:

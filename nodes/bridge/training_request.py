@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,7 +21,7 @@ from .hashes import model_hash, tensor_digest, vae_hash
 from .images import data_hash, make_examples
 from .model import check_model, is_quantised, schedule_of
 from .sockets import ObjectiveChain, PreviewSettings
-from .text import check_trainable
+from .text import check_trainable, embedded_digest, is_cachable
 
 READERS = ("ComfyUI: LoraLoader and LoadPersonalization; diffusers: load_lora_weights; "
            "kohya's sd-scripts and programs that read its LoRA files")
@@ -49,7 +50,9 @@ class Request:
             "class_images": sorted(pool.key for pool in self.chain.class_images),
             "base_model": model_hash(self.model),
             "schedule": schedule_digest(self.model),
-            "text_encoder": {"hash": model_hash(self.clip.patcher), "layer": self.clip.layer_idx},
+            "text_encoder": {"hash": model_hash(self.clip.patcher), "layer": self.clip.layer_idx,
+                             "tokenizer": sorted(self.clip.tokenizer_options.items()),
+                             "embeddings": embedding_digests(self.clip, self.subjects)},
             "vae": vae_hash(self.vae),
             "compute": {"device": self.model.load_device.type, "dtype": str(self.model.model.get_dtype_inference())},
         })
@@ -80,6 +83,12 @@ class Request:
         }
 
 
+def embedding_digests(clip: Any, subjects: Sequence[Subject]) -> list[str]:
+    """What each caption with a textual inversion is read as: the files may change under the same name."""
+    captions = (text for subject in subjects for text in (subject.caption, subject.object_caption))
+    return [embedded_digest(clip, caption) for caption in captions if not is_cachable(caption)]
+
+
 def schedule_digest(model: Any) -> str:
     """Digest of the noise schedule, which other nodes may have changed without touching a weight."""
     schedule = schedule_of(model)
@@ -100,6 +109,8 @@ def check(request: Request) -> None:
     if request.is_text_trained:
         check_trainable(request.clip)
         find_targets(request.clip.cond_stage_model, adapter)
+    require(getattr(request.vae, "first_stage_model", None) is not None, "vae", "nothing", "the VAE of the checkpoint",
+            "This checkpoint has no VAE; load one with VAELoader.")
     channels = request.model.get_model_object("latent_format").latent_channels
     require(request.vae.latent_channels == channels, "vae", f"a VAE of {request.vae.latent_channels} latent channels",
             f"the {channels} channels of this model", "Connect the VAE that belongs to the checkpoint.")

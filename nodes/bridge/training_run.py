@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,15 @@ from ...core.runs import Run, open_run
 from ...core.trainer import Trainer
 from .hashes import model_hash, vae_hash
 from .images import encode_photos
-from .model import ComfyDenoiser, free_memory, static_clip, static_patcher, trainable, training_memory
+from .model import (
+    ComfyDenoiser,
+    casting_layers,
+    free_memory,
+    static_clip,
+    static_patcher,
+    trainable,
+    training_memory,
+)
 from .progress import Progress, draw_losses
 from .sampling import patched, sample_preview
 from .sockets import Personalization, PreviewSettings
@@ -26,7 +35,7 @@ from .text import ComfyTextEncoder, out_of_place_layers
 from .training_request import Request, check, training_data
 
 UNTIL_CANCELLED = (TrainingDiverged, comfy.model_management.InterruptProcessingException)
-"""Ends of a run at which weights and step count agree, so that all of it can be kept."""
+"""Ends of a run that are no defect: what keeping it has to say then counts more."""
 
 
 def runs_root() -> Path:
@@ -90,7 +99,7 @@ def _train(request: Request, run: Run, pictures: list[Tensor]) -> Personalizatio
 
 def _drive(request: Request, trainer: Trainer, keeper: Keeper, progress: Progress, prepare: Callable[[], None],
            pictures: list[Tensor]) -> None:
-    """Run all steps, showing, previewing and saving on the way; keep everything when cancelled or diverged."""
+    """Run all steps, showing, previewing and saving on the way; keep everything, whatever ends it early."""
     save_every, preview = request.config.options.save_every, request.preview
     try:
         progress.show(trainer.step)
@@ -104,8 +113,13 @@ def _drive(request: Request, trainer: Trainer, keeper: Keeper, progress: Progres
             if save_every and step.step % save_every == 0 and not is_last:
                 keeper.keep_state()
     except UNTIL_CANCELLED:
-        if trainer.step:
-            keeper.keep_result()
+        keeper.keep_what_was_learned()
+        raise
+    except Exception:  # out of memory in a preview, a sampler's own error
+        try:
+            keeper.keep_what_was_learned()
+        except Exception:
+            logging.exception("The steps since the last save could not be kept.")
         raise
 
 
@@ -138,6 +152,11 @@ class Keeper:
             self.run.save_state(self.trainer.step, *self.trainer.state())
             self.newest = self.trainer.step
 
+    def keep_what_was_learned(self) -> None:
+        """State and adapter file of a run that ends early, where weights and step count agree."""
+        if self.trainer.step and not self.trainer.is_updating:
+            self.keep_result()
+
     def keep_result(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """State and adapter file of the current step; returns the file's content."""
         self.keep_state()
@@ -167,6 +186,7 @@ def prepared(request: Request) -> Iterator[tuple[Trainer, Callable[[], None]]]:
     memory = training_memory(request.model, request.rows, size, latents.shape[1])
     with ExitStack() as stack:
         prepare = stack.enter_context(trainable(*patchers, memory=memory))
+        stack.enter_context(casting_layers(unet.model))
         if request.is_text_trained:
             stack.enter_context(out_of_place_layers(clip.cond_stage_model))
         trainer = Trainer(denoiser=ComfyDenoiser(unet, size), text_encoder=encoder, data=data, config=request.config,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import comfy.model_management
 import comfy.sd
 import comfy.utils
@@ -11,11 +13,12 @@ from tiny_model import tiny_models
 from trainer_rig import CancelAt, Untouched, equal, photos, sample, subjects, train, use_store
 
 from comfyui_personalize.core.adapter import AdapterConfig
-from comfyui_personalize.core.config import TrainingOptions
-from comfyui_personalize.core.errors import TrainingDiverged
+from comfyui_personalize.core.config import TrainingConfig, TrainingOptions
+from comfyui_personalize.core.errors import InputError, TrainingDiverged
 from comfyui_personalize.core.trainer import Trainer
 from comfyui_personalize.nodes.bridge.model import ComfyDenoiser
-from comfyui_personalize.nodes.bridge.sockets import PreviewSettings
+from comfyui_personalize.nodes.bridge.sockets import ObjectiveChain, PreviewSettings
+from comfyui_personalize.nodes.bridge.training_request import Request
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 Interrupted = comfy.model_management.InterruptProcessingException
@@ -81,6 +84,51 @@ def test_model_and_clip_are_untouched_after_an_error_in_a_preview(models, monkey
         with monkeypatch.context() as patch:
             patch.setattr(comfy.samplers.KSampler, "sample", fail)
             train(models, preview=preview())
+
+
+def test_an_error_in_a_preview_keeps_the_work_too(models, store, monkeypatch):
+    def fail(*_, **__):
+        raise torch.OutOfMemoryError
+
+    with monkeypatch.context() as patch, pytest.raises(torch.OutOfMemoryError):
+        patch.setattr(comfy.samplers.KSampler, "sample", fail)
+        train(models, steps=4, preview=preview(every=2))
+    assert (store / "test" / "adapter-000002.safetensors").exists()
+    assert "resumed from step 2" in train(models, steps=4)[6]
+
+
+def test_an_error_inside_an_update_keeps_nothing_half_done(models, store, monkeypatch):
+    update = torch.optim.AdamW.step
+
+    def fail_in_the_third(optimizer, *args, **kwargs):
+        update(optimizer, *args, **kwargs)
+        if float(next(iter(optimizer.state.values()))["step"]) == 3:
+            raise torch.OutOfMemoryError
+
+    with monkeypatch.context() as patch, pytest.raises(torch.OutOfMemoryError):
+        patch.setattr(torch.optim.AdamW, "step", fail_in_the_third)
+        train(models, steps=4, options=options(save_every=1))
+    assert not (store / "test" / "adapter-000002.safetensors").exists()
+    assert "resumed from step 2" in train(models, steps=4, options=options(save_every=1))[6]
+
+
+def test_a_checkpoint_without_vae_is_refused(models):
+    with pytest.raises(InputError, match="vae: got nothing"):
+        train((*models[:2], SimpleNamespace(first_stage_model=None)))
+
+
+def test_the_key_sees_tokenizer_options_and_the_content_of_embedding_files(models, monkeypatch):
+    def key(clip):
+        return Request(model=models[0], clip=clip, vae=models[2], subjects=subjects(identifier="embedding:sks"),
+                       chain=ObjectiveChain(), config=TrainingConfig(steps=1), run_name="test").key
+
+    padded, read, vector = models[1].clone(), models[1].tokenize, torch.zeros(8)
+    padded.set_tokenizer_option("min_padding", 3)
+    monkeypatch.setattr(models[1], "tokenize", lambda text: {"l": [[*read(text)["l"][0], (vector, 1.0)]]})
+    before = key(models[1])
+    assert key(models[1]) == before != key(padded)
+    vector += 1
+    assert key(models[1]) != before
 
 
 def test_same_key_and_steps_loads_without_training_or_encoding(models, monkeypatch):
