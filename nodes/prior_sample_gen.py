@@ -48,6 +48,8 @@ class PriorSampleGen(io.ComfyNode):
                 shown, prior=None) -> io.NodeOutput:
         for name, value in {"model": model, "clip": clip, "vae": vae}.items():
             require(value is not None, name, "nothing", f"a {name.upper()}", "Connect a loader that has one.")
+        require(getattr(vae, "first_stage_model", None) is not None, "vae", "nothing", "a VAE",
+                "This checkpoint has none; connect a VAE loader.")  # else ComfyUI says so after all images are made
         noun, upstream = class_noun.strip(), tuple(prior or ())
         check_noun_is_new(upstream, noun)
         recipe = PriorRecipe(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import comfy.model_management
 import comfy.samplers
 import comfy.sd
@@ -180,6 +182,14 @@ def test_a_loader_without_a_part_is_named(models, missing):
     parts = dict(zip(("model", "clip", "vae"), models, strict=True))
     with pytest.raises(InputError, match=f"{missing}: got nothing"):
         run_node(PriorSampleGen, **{**parts, missing: None}, **SETTINGS)
+
+
+def test_a_checkpoint_without_a_vae_is_refused_before_anything_is_sampled(models, sampled):
+    empty = copy.copy(models[2])
+    empty.first_stage_model = None  # as ComfyUI's checkpoint loader leaves it
+    with pytest.raises(InputError, match="vae: got nothing"):
+        generate((*models[:2], empty))
+    assert not sampled
 
 
 def test_an_empty_noun_is_warned_about(models, caplog):
