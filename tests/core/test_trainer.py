@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,9 +24,10 @@ from tiny_unet import (
 )
 from torch.nn import functional
 
+from comfyui_personalize.core.config import TrainingConfig
 from comfyui_personalize.core.errors import InputError, TrainingDiverged
 from comfyui_personalize.core.objectives import MaskedLoss, ObjectSpecificLoss, PriorPreservation
-from comfyui_personalize.core.trainer import SUBJECT
+from comfyui_personalize.core.trainer import SUBJECT, Trainer
 
 ONES = torch.ones(1, 8, 8)
 EVERYTHING = (PriorPreservation(), MaskedLoss(), ObjectSpecificLoss())
@@ -373,3 +375,11 @@ print(len(names))
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path("/"))
     assert result.returncode == 0, result.stderr
     assert int(result.stdout) >= 12
+
+
+def test_precision_auto_is_bf16_only_where_the_gpu_has_it_itself(monkeypatch):
+    trainer = object.__new__(Trainer)
+    trainer.config = TrainingConfig(steps=1)
+    trainer.denoiser = SimpleNamespace(device=torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert not trainer._is_bf16
