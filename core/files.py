@@ -58,6 +58,18 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise StorageError(path, reason) from reason
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, where they are missing.
+
+    Raises:
+        StorageError: when the disk is full or not writable, or a file is in the way.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as reason:
+        raise StorageError(folder, reason) from reason
+
+
 def _replace(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")  # mkstemp's would be readable by nobody else
     try:

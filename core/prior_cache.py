@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .errors import InputError, require
-from .files import canonical_json, read_tensors, write_bytes, write_tensors
+from .files import canonical_json, make_folder, read_tensors, write_bytes, write_tensors
 
 RECIPE = "recipe.json"
 PER_FOLDER = 100_000
@@ -115,8 +115,8 @@ class PriorCache:
             StorageError: when the disk is full or not writable.
         """
         path = self._path(recipe, index)
-        if not path.parent.exists():
-            path.parent.mkdir(parents=True)
+        if not (path.parent / RECIPE).exists():
+            make_folder(path.parent)
             write_bytes(path.parent / RECIPE, canonical_json(recipe.to_dict()).encode())
         write_tensors(path, {"latents": latents.detach().cpu().float()}, {"class_image": index})
 

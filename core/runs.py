@@ -22,7 +22,7 @@ from typing import Any
 from torch import Tensor
 
 from .errors import InputError, require
-from .files import StorageError, canonical_json, read_tensors, write_bytes, write_tensors
+from .files import canonical_json, make_folder, read_tensors, write_bytes, write_tensors
 
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
 FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
@@ -143,10 +143,7 @@ def open_run(root: Path, name: str, key: str) -> Run:
         _remove_leftovers(found.folder)
         return found
     folder = next(folder for folder in _candidates(root, name) if _is_free(folder))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as reason:
-        raise StorageError(folder, reason) from reason
+    make_folder(folder)
     write_bytes(folder / LABEL, canonical_json({"key": key, "label": name, "version": 1}).encode())
     return Run(folder, key)
 
@@ -188,10 +185,7 @@ def _key_of(folder: Path) -> str | None:
 def cache_path(root: Path, digest: str) -> Path:
     """Where encoded data of this digest is kept, in a folder that no run name can have."""
     folder = root / CACHE
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as reason:
-        raise StorageError(folder, reason) from reason
+    make_folder(folder)
     return folder / f"{digest}.safetensors"
 
 

@@ -11,7 +11,7 @@ import folder_paths
 from torch import Tensor
 
 from ...core.errors import InputError, require
-from ...core.files import read_metadata, read_tensors, tensors_to_bytes, write_bytes
+from ...core.files import make_folder, read_metadata, read_tensors, tensors_to_bytes, write_bytes
 from ...core.runs import check_run_name
 from .hashes import model_hash
 from .sampling import patched
@@ -36,7 +36,7 @@ def save_personalization(personalization: Personalization, name: str) -> Path:
     data = tensors_to_bytes(personalization.lora, personalization.metadata)
     for path in _candidates(loras_folder() / check_name(name)):
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             write_bytes(path, data)
             return path
         if path.stat().st_size == len(data) and path.read_bytes() == data:

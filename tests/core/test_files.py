@@ -19,6 +19,7 @@ from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.files import (
     StorageError,
     canonical_json,
+    make_folder,
     read_metadata,
     read_tensors,
     tensors_to_bytes,
@@ -137,6 +138,14 @@ def test_a_read_file_is_not_held_open(tmp_path):
 def test_a_missing_folder_is_a_storage_error(tmp_path):
     with pytest.raises(StorageError, match="No such file"):
         write_bytes(tmp_path / "missing" / "x.bin", b"")
+
+
+def test_a_file_in_the_place_of_a_folder_is_a_storage_error(tmp_path):
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="got .* while saving"):
+        make_folder(tmp_path / "file" / "b")
 
 
 def test_a_foreign_file_is_refused(tmp_path):
