@@ -212,8 +212,9 @@ def saved_personalization_with_stock_nodes() -> Graph:
     sample(graph, 3, mine, start._replace(latent=masked[0]), "Inpainting", "pocket_dog_inpaint")
     graph.note(0, "Loads a personalization (this one comes with the extension; choose yours in *name*) and uses it as "
                   "any MODEL and CLIP: **img2img** above, **inpainting** of the painted place below.\n\nThe file "
-                  "knows its identifier: it comes out of the loader and goes into the prompt. The stock *Load LoRA* "
-                  "reads the file as well; then type the identifier yourself.", height=240, title=ABOUT)
+                  "knows its identifier: it comes out of the loader and goes into the prompt. The stock *Load LoRA "
+                  "(Model and CLIP)* reads the file as well; then type the identifier yourself.", height=240,
+               title=ABOUT)
     graph.note(0, "Choose the checkpoint that the file was trained on; the loader warns if it is another. Load a "
                   "picture of 512 x 512 (SD 1.5) or 1024 x 1024 pixels (SDXL).", height=140, title=OTHER)
     return graph

@@ -15,6 +15,7 @@ from ...core.adapter import find_targets
 from ...core.config import TrainingConfig
 from ...core.data import TrainingData
 from ...core.errors import require
+from ...core.objectives import MaskedLoss, ObjectSpecificLoss
 from ...core.runs import check_run_name, run_key
 from ...core.subject import Subject
 from .hashes import model_hash, tensor_digest, vae_hash
@@ -132,6 +133,20 @@ def warnings_about_run(request: Request) -> list[str]:
     if is_quantised(request.model):
         warnings.append("the model is stored in fp8, where a merged LoRA is rounded away in part: save the result and "
                         "load it with a bypass LoRA loader, or use an fp16 checkpoint")
+    return warnings + warnings_about_masks(request)
+
+
+def warnings_about_masks(request: Request) -> list[str]:
+    """Masks that nothing reads, and an object term without the whole image beside it (METHODS 3, eq. 4)."""
+    masked = {type(objective): objective for objective in request.config.objectives}
+    has_masks = any(photo.mask is not None for subject in request.subjects for photo in subject.photos)
+    warnings = []
+    if has_masks and not masked.keys() & {MaskedLoss, ObjectSpecificLoss}:
+        warnings.append("the photos have masks, but no objective uses them: connect Masked Loss")
+    plain = masked.get(MaskedLoss)
+    if ObjectSpecificLoss in masked and isinstance(plain, MaskedLoss) and plain.background_weight < 1:
+        warnings.append(f"the object term is on with a background weight of {plain.background_weight:g}; "
+                        "the paper's loss (eq. 4) has 1")
     return warnings
 
 

@@ -9,12 +9,13 @@ from tiny_model import tiny_models
 from trainer_rig import photos, subjects, train, use_store
 
 from comfyui_personalize.core.adapter import AdapterConfig
-from comfyui_personalize.core.config import TrainingOptions
+from comfyui_personalize.core.config import TrainingConfig, TrainingOptions
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.objectives import MaskedLoss, ObjectSpecificLoss, PriorPreservation
 from comfyui_personalize.core.prior_cache import ClassImages
 from comfyui_personalize.nodes import NODES
 from comfyui_personalize.nodes.bridge.sockets import ObjectiveChain, PreviewSettings
+from comfyui_personalize.nodes.bridge.training_request import Request, warnings_about_masks
 from comfyui_personalize.nodes.masked_loss import MaskedLossNode
 from comfyui_personalize.nodes.personalize_trainer import PersonalizeTrainer
 from comfyui_personalize.nodes.prior_preservation import PriorPreservationNode
@@ -141,3 +142,21 @@ def test_the_api_refuses_what_the_widgets_refuse():
     assert "steps: got 0" in PersonalizeTrainer.validate_inputs(0, 512, "dog")
     assert "resolution: got 65" in PersonalizeTrainer.validate_inputs(5, 65, "dog")
     assert "run_name: got" in PersonalizeTrainer.validate_inputs(5, 512, "../dog")
+
+
+def warnings(*objectives) -> list[str]:
+    config = TrainingConfig(steps=1, objectives=objectives)
+    return warnings_about_masks(Request(model=None, clip=None, vae=None, subjects=subjects(photos=photos(masked=True)),
+                                        chain=ObjectiveChain(), config=config, run_name="test"))
+
+
+def test_masks_that_no_objective_uses_are_warned_about():
+    (warning,) = warnings(PriorPreservation())
+    assert "connect Masked Loss" in warning
+    assert warnings(MaskedLoss()) == []
+
+
+def test_an_object_term_without_the_whole_image_is_warned_about():
+    (warning,) = warnings(MaskedLoss(background_weight=0.0), ObjectSpecificLoss())
+    assert "background weight of 0" in warning
+    assert warnings(MaskedLoss(background_weight=1.0), ObjectSpecificLoss()) == []
