@@ -15,6 +15,7 @@ Optimizer = Literal["adamw", "adam", "sgd"]
 LRSchedule = Literal["constant", "constant_with_warmup", "linear", "cosine"]
 Precision = Literal["auto", "fp32", "bf16"]
 Switch = Literal["auto", "on", "off"]
+MAX_RESOLUTION = 2048
 SCHEDULES_WITHOUT_END = ("constant", "constant_with_warmup")
 
 
@@ -75,6 +76,8 @@ class TrainingConfig:
         _at_least("steps", self.steps, 1)
         _at_least("batch", self.batch, 1)
         _at_least("resolution", self.resolution, 64)
+        require(self.resolution <= MAX_RESOLUTION, "resolution", self.resolution, f"at most {MAX_RESOLUTION} pixels",
+                "Use the size the model was trained for, for example 512 or 1024.")
         require(self.resolution % 8 == 0, "resolution", self.resolution, "a multiple of 8 pixels",
                 f"Use {self.resolution // 8 * 8}.")
         require(0 < self.learning_rate < 1, "learning_rate", self.learning_rate,

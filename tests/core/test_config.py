@@ -92,6 +92,7 @@ def test_steps_are_in_the_key_where_the_schedule_looks_at_the_end():
     ({"batch": 0}, "batch: got 0"),
     ({"resolution": 100}, "resolution: got 100, expected a multiple of 8 pixels. Use 96."),
     ({"resolution": 8}, "resolution: got 8"),
+    ({"resolution": 100000}, "resolution: got 100000, expected at most 2048 pixels"),
     ({"learning_rate": 0}, "learning_rate: got 0"),
     ({"learning_rate": float("nan")}, "learning_rate: got nan"),
 ])
