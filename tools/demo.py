@@ -10,6 +10,7 @@ import io
 import json
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -87,6 +88,7 @@ def contact_sheet(rows: list[Row]) -> Image.Image:
 def main() -> int:
     """Run, and say where everything is."""
     logging.basicConfig(level=logging.INFO, format="demo: %(message)s", stream=sys.stdout)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the server is stopped, too
     start = time.monotonic()
     log.info("starting ComfyUI; its log is %s", FOLDER / "server.log")
     rows = []
