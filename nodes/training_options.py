@@ -40,7 +40,8 @@ class TrainingOptionsNode(io.ComfyNode):
                                tooltip="Learning rate of the text encoder's own LoRA; 0 keeps it frozen (default). "
                                        "Half of the trainer's rate is a good start: the identifier is learned faster."),
                 io.Combo.Input("precision", options=list(get_args(Precision)), default="auto",
-                               tooltip="Arithmetic of the forward pass. auto: bf16 on GPUs that have it, else fp32. "
+                               tooltip="Arithmetic of the forward pass. auto: bf16 on GPUs that have it, else the "
+                                       "network's own. "
                                        "The adapter itself is always fp32."),
                 io.Combo.Input("gradient_checkpointing", options=list(get_args(Switch)), default="auto",
                                tooltip="on: recompute activations, about half the memory at a third more time. auto "

@@ -15,7 +15,7 @@ from ...core.adapter import find_targets
 from ...core.config import TrainingConfig
 from ...core.data import TrainingData
 from ...core.errors import require
-from ...core.objectives import MaskedLoss, ObjectSpecificLoss
+from ...core.objectives import MaskedLoss, Objective, ObjectSpecificLoss
 from ...core.runs import check_run_name, run_key
 from ...core.subject import Subject
 from .hashes import model_hash, tensor_digest, vae_hash
@@ -65,7 +65,9 @@ class Request:
     @property
     def rows(self) -> int:
         """Rows of the largest forward: the subject's, and as many for each objective that adds some."""
-        return self.config.batch * (1 + len(self.config.objectives))
+        adding = [objective for objective in self.config.objectives
+                  if type(objective).extra_rows is not Objective.extra_rows]
+        return self.config.batch * (1 + len(adding))
 
     def metadata(self, step: int, exposure: str) -> dict[str, Any]:
         """What the adapter file says about itself."""
