@@ -46,7 +46,7 @@ bench: setup  ## step time, sampling time and memory, as ratios
 	$(RUN) benchmarks/training_step.py --write
 	$(RUN) benchmarks/dci_sampling.py --write
 
-workflows: setup  ## write workflows/*.json again from tools/workflow_graphs.py
+workflows: setup  ## write workflows/*.json again from tools/workflow_graphs
 	$(RUN) -m comfyui_personalize.tools.write_workflows
 
 gallery: setup  ## the same, and run them for their thumbnails and the example personalization

@@ -1,37 +1,25 @@
-"""The nodes, and the extension that ComfyUI loads."""
+"""The nodes, and the extension that ComfyUI loads. A file with a node class that is put here is found by itself."""
 
 from __future__ import annotations
 
+import importlib
 import logging
+import pkgutil
 
 from comfy_api.latest import ComfyExtension, io
 
-from .dci_conditioning import DCIConditioning
 from .examples import list_example_personalizations, provide_example_photos
-from .identifier_picker import IdentifierPicker
-from .load_personalization import LoadPersonalization
-from .masked_loss import MaskedLossNode
-from .personalize_trainer import PersonalizeTrainer
-from .prior_preservation import PriorPreservationNode
-from .prior_sample_gen import PriorSampleGen
-from .save_personalization import SavePersonalization
-from .subject_photos import SubjectPhotos
-from .training_options import TrainingOptionsNode
-from .training_preview import TrainingPreview
 
-NODES: list[type[io.ComfyNode]] = [
-    IdentifierPicker,
-    SubjectPhotos,
-    PriorSampleGen,
-    PriorPreservationNode,
-    MaskedLossNode,
-    TrainingOptionsNode,
-    TrainingPreview,
-    PersonalizeTrainer,
-    SavePersonalization,
-    LoadPersonalization,
-    DCIConditioning,
-]
+
+def _discover() -> list[type[io.ComfyNode]]:
+    """The node classes of every file in this folder, in the order of the files' names."""
+    modules = [importlib.import_module(f"{__name__}.{found.name}")
+               for found in pkgutil.iter_modules(__path__) if not found.ispkg]
+    return [value for module in modules for value in vars(module).values()
+            if isinstance(value, type) and issubclass(value, io.ComfyNode) and value.__module__ == module.__name__]
+
+
+NODES: list[type[io.ComfyNode]] = _discover()
 
 
 class PersonalizeExtension(ComfyExtension):

@@ -24,7 +24,7 @@ from .install_comfyui import ROOT
 FOLDER = ROOT / ".demo"
 API_FORMS = ROOT / "workflows" / "api"
 PHOTOS = ROOT / "workflows" / "photos"
-WORKFLOWS = ("1 DreamBooth LoRA with prior preservation", "3 DCI against plain sampling")
+WORKFLOWS = ("01 DreamBooth LoRA with prior preservation", "03 DCI against plain sampling")
 TILE, GAP, LABEL, COLUMNS = 192, 8, 34, 4
 # The pocket model is too small for two threads, which lose more than they gain as soon as a core is shared.
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}

@@ -21,7 +21,8 @@ from PIL import Image
 from .comfyui_server import Client, Server
 from .graphs import Graph, api_form, ui_form
 from .install_comfyui import ROOT
-from .workflow_graphs import EXAMPLE_FILE, FILE, WORKFLOWS
+from .workflow_graphs import workflows
+from .workflow_graphs.parts import EXAMPLE_FILE, FILE
 
 FOLDER = ROOT / "workflows"
 EXAMPLE = FOLDER / "personalizations" / EXAMPLE_FILE
@@ -72,7 +73,7 @@ def run_and_keep(server: Server, graph: Graph, object_info: Mapping[str, Any]) -
 def main() -> None:
     """Write everything; pictures and the example only where asked for."""
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    graphs = [build() for build in WORKFLOWS]
+    graphs = [build() for build in workflows()]
     with tempfile.TemporaryDirectory() as base, Server(Path(base)) as server:
         object_info = server.client.object_info()
         for graph in graphs:

@@ -1,7 +1,9 @@
-"""One file per objective."""
+"""One file per objective; a file that is put here is known by its objectives' `kind`."""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,9 +13,18 @@ from .masked import MaskedLoss
 from .object_specific import ObjectSpecificLoss
 from .prior_preservation import PriorPreservation
 
-OBJECTIVES: dict[str, type[Objective]] = {
-    objective.kind: objective for objective in (MaskedLoss, ObjectSpecificLoss, PriorPreservation)
-}
+__all__ = ["MaskedLoss", "OBJECTIVES", "ObjectSpecificLoss", "Objective", "PriorPreservation", "combine",
+           "objectives_from_dicts"]
+
+
+def _discover() -> dict[str, type[Objective]]:
+    modules = [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
+    classes = {value for module in modules for value in vars(module).values()
+               if isinstance(value, type) and issubclass(value, Objective) and value is not Objective}
+    return {objective.kind: objective for objective in sorted(classes, key=lambda objective: objective.kind)}
+
+
+OBJECTIVES: dict[str, type[Objective]] = _discover()
 
 
 def objectives_from_dicts(saved: Iterable[Mapping[str, Any]]) -> tuple[Objective, ...]:

@@ -39,7 +39,7 @@ def changed(graph: Graph, class_type: str, **inputs: Any) -> Graph:
 
 def workflow(number: int) -> Graph:
     """A gallery workflow in API form, small enough for a test."""
-    (path,) = (ROOT / "workflows" / "api").glob(f"{number} *.json")
+    (path,) = (ROOT / "workflows" / "api").glob(f"{number:02d} *.json")
     graph = json.loads(path.read_text(encoding="utf-8"))
     for class_type, inputs in SMALL.items():
         graph = changed(graph, class_type, **inputs)

@@ -8,7 +8,7 @@ import pytest
 
 from comfyui_personalize.tools.graphs import NOTE, api_form, slots, ui_form
 from comfyui_personalize.tools.install_comfyui import ROOT
-from comfyui_personalize.tools.workflow_graphs import WORKFLOWS
+from comfyui_personalize.tools.workflow_graphs import workflows
 
 FOLDER = ROOT / "workflows"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
@@ -52,7 +52,7 @@ def test_the_api_form_is_what_the_editor_would_send(name, object_info):
 
 
 def test_the_files_are_what_their_descriptions_give(object_info):
-    graphs = [build() for build in WORKFLOWS]
+    graphs = [build() for build in workflows()]
     assert sorted(graph.name for graph in graphs) == NAMES
     for graph in graphs:
         assert ui_form(graph, object_info) == read(f"{graph.name}.json"), "run `make workflows`"

@@ -1,0 +1,20 @@
+"""The workflows of the template gallery: one file each, with a function of the file's name that builds the graph.
+
+`make workflows` writes both of their forms. All of them run on the pocket checkpoint as they are; their notes say
+what to change for Stable Diffusion.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+
+from ..graphs import Graph
+
+
+def workflows() -> list[Callable[[], Graph]]:
+    """Every workflow's builder, in the order of the gallery's numbers."""
+    names = [module.name for module in pkgutil.iter_modules(__path__) if module.name != "parts"]
+    builders = [getattr(importlib.import_module(f"{__name__}.{name}"), name) for name in names]
+    return sorted(builders, key=lambda build: int(build().name.split()[0]))
