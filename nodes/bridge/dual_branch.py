@@ -2,34 +2,30 @@
 
 Everything is installed per sampling run by one OUTER_SAMPLE wrapper, so the order of nodes does not matter,
 MODEL clones share no state, and what other nodes patched stays: `_Run.route` chooses which rows the network
-sees at a noise level, `_Mixing` applies DBIM to the concept rows of one cross-attention layer.
+sees at a noise level, and the model's `MixingSites` apply DBIM to the concept rows in its attention layers.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...core.conditioning import Conditioning, concat_rows
 from ...core.dci.config import DCIConfig
-from ...core.dci.dbim import branch_map, concept_mask, integrate
 from ...core.dci.latents import auxiliary_noise, share_noise_prediction
-from ...core.errors import InputError, require
+from ...core.errors import InputError
+from .branch_mixing import BranchMixing, MaskRecorder, MixingSites
 from .dual_prompt import CONDITIONING_KEY, DualPrompt
+from .mixing_sites import mixing_sites
 
 logger = logging.getLogger(__name__)
 
-Block = tuple[str, int, int]
-"""A cross-attention layer: part of the network, number of the block in it, number of the layer in that."""
-Pairs = Mapping[tuple[int, Any], DualPrompt]
-"""The entries that both branches see, by list index and uuid."""
 WRAPPER_KEY = "personalize_dci"
 
 
@@ -37,34 +33,35 @@ def patch_dual_branch(model: Any, config: DCIConfig) -> Any:
     """A clone of the MODEL that samples with two branches wherever a conditioning carries a `DualPrompt`.
 
     Raises:
-        InputError: for a MODEL without cross-attention layers.
+        InputError: for a MODEL without attention layers in which the branches can be mixed.
     """
-    blocks = cross_attention_blocks(model)
+    return _with_sampling(model, DualBranchSampling(config, mixing_sites(model)))
+
+
+def dual_branch_of(model: Any) -> DualBranchSampling | None:
+    """How a MODEL samples with two branches, or None where it does not."""
+    found = model.get_wrappers(WrappersMP.OUTER_SAMPLE, WRAPPER_KEY)
+    return found[0] if found else None
+
+
+def record_masks(model: Any, recorder: MaskRecorder) -> Any:
+    """A clone of a MODEL that `patch_dual_branch` made, whose masks the recorder sees while it samples.
+
+    Raises:
+        InputError: for a MODEL that does not sample with two branches.
+    """
+    sampling = dual_branch_of(model)
+    if sampling is None:
+        raise InputError("model", "a MODEL without DCI", "one that DCI Model or DCI Conditioning patched",
+                         "Put this node behind the one that switches DCI on.")
+    return _with_sampling(model, replace(sampling, recorder=recorder))
+
+
+def _with_sampling(model: Any, sampling: DualBranchSampling) -> Any:
     patched = model.clone()
     patched.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, WRAPPER_KEY)
-    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, WRAPPER_KEY, DualBranchSampling(config, blocks))
+    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, WRAPPER_KEY, sampling)
     return patched
-
-
-def cross_attention_blocks(model: Any) -> tuple[Block, ...]:
-    """The cross-attention layers of a UNet, named as ComfyUI's attention patches name them."""
-    network = model.get_model_object("diffusion_model")
-    blocks = tuple(_unet_blocks(network))
-    require(bool(blocks), "model", f"{type(network).__name__}, which has no separate cross-attention layers",
-            "a UNet with cross-attention (SD 1.x, SD 2.x, SDXL)",
-            "Use such a model; in models with joint attention (Flux, SD3) DCI does not exist yet.")
-    return blocks
-
-
-def _unet_blocks(network: nn.Module) -> Iterator[Block]:
-    parts = (("input", "input_blocks"), ("middle", "middle_block"), ("output", "output_blocks"))
-    for name, attribute in parts:
-        part = getattr(network, attribute, None)
-        for number, block in enumerate([part] if name == "middle" else part or []):
-            for module in block.modules() if block is not None else ():
-                layers = getattr(module, "transformer_blocks", None) or ()
-                yield from ((name, number, index) for index, layer in enumerate(layers)
-                            if getattr(layer, "attn2", None) is not None)
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,8 @@ class DualBranchSampling:
     """The OUTER_SAMPLE wrapper of a patched MODEL. It keeps no state between runs: clones share it."""
 
     config: DCIConfig
-    blocks: tuple[Block, ...]
+    sites: MixingSites
+    recorder: MaskRecorder | None = None
 
     def __call__(self, executor: Any, noise: Tensor, latent_image: Tensor, sampler: Any, sigmas: Tensor,
                  denoise_mask: Tensor | None = None, callback: Callable | None = None,
@@ -92,7 +90,7 @@ class DualBranchSampling:
         rows = noise.shape[0]
         for entry in entries:
             _pair_rows(entry, rows)
-        run = _Run(self.config, self.blocks, rows, window_end)
+        run = _Run(self.config, self.sites, rows, window_end, self.recorder)
         add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, WRAPPER_KEY, run.route, guider.model_options, True)
         samples = executor(
             torch.cat([noise, auxiliary_noise(noise, seed or 0)]), torch.cat([latent_image] * 2), sampler,
@@ -108,9 +106,10 @@ class _Run:
     """One sampling run of `rows` pictures, 2 x `rows` latents."""
 
     config: DCIConfig
-    blocks: tuple[Block, ...]
+    sites: MixingSites
     rows: int
     window_end: float
+    recorder: MaskRecorder | None
 
     def route(self, executor: Any, model: Any, conds: list, latents: Tensor, sigma: Tensor,
               options: dict) -> list[Tensor]:
@@ -121,16 +120,18 @@ class _Run:
         shared.
         """
         concept, auxiliary = latents[: self.rows], latents[self.rows :]
-        if float(sigma.max()) <= self.window_end:
+        level = float(sigma.max())
+        if level <= self.window_end:
             estimates = executor(model, conds, concept, sigma[: self.rows], options)
             return [torch.cat([estimate, auxiliary]) for estimate in estimates]
         pairs = {(index, entry["uuid"]): entry[CONDITIONING_KEY]
                  for index, entries in enumerate(conds) for entry in entries or () if self._is_paired(entry)}
+        mixing = self.sites.install(options, BranchMixing(self.rows, level, self.config, self.recorder), pairs)
         paired = {index for index, _ in pairs}
         single = {index for index, entries in enumerate(conds) if entries and index not in paired}
         if not self.config.shared_guidance:
-            return executor(model, conds, latents, sigma, self._with_mixing(options, pairs))
-        dual = executor(model, _only(conds, paired), latents, sigma, self._with_mixing(options, pairs))
+            return executor(model, conds, latents, sigma, mixing)
+        dual = executor(model, _only(conds, paired), latents, sigma, mixing)
         if single:
             shared = executor(model, _only(conds, single), concept, sigma[: self.rows], options)
             for index in single:
@@ -142,61 +143,6 @@ class _Run:
         """Whether an entry holds rows for both branches; ComfyUI copies markers into negatives of areas."""
         context = entry["model_conds"].get("c_crossattn")
         return CONDITIONING_KEY in entry and context is not None and context.cond.shape[0] == 2 * self.rows
-
-    def _with_mixing(self, options: dict, pairs: Pairs) -> dict:
-        """Model options with DBIM in every cross-attention layer, around earlier replacements."""
-        transformer = options.get("transformer_options", {})
-        replace = transformer.get("patches_replace", {})
-        before = replace.get("attn2", {})
-        omega = self.config.omega
-        mixing = {block: _Mixing(before.get(block, before.get(block[:2])), pairs, self.rows, omega)
-                  for block in self.blocks}
-        replace = {**replace, "attn2": {**before, **mixing}}
-        return {**options, "transformer_options": {**transformer, "patches_replace": replace}}
-
-
-@dataclass(frozen=True)
-class _Mixing:
-    """Cross-attention of one layer, with DBIM on the concept rows of every paired entry."""
-
-    before: Callable | None
-    pairs: Pairs
-    rows: int
-    omega: float
-
-    def __call__(self, query: Tensor, key: Tensor, value: Tensor, options: dict) -> Tensor:
-        """Projected query (R, N, H d), key and value (R, T, H d) to attention outputs (R, N, H d).
-
-        R = 2 B rows of each entry in the call, one entry after the other.
-        """
-        heads = options["n_heads"]
-        if self.before is None:
-            out = optimized_attention(query, key, value, heads, attn_precision=options.get("attn_precision"),
-                                      transformer_options=options)
-        else:
-            out = self.before(query, key, value, options).clone()
-        entries = zip(options["cond_or_uncond"], options["uuids"], strict=True)
-        for number, entry in enumerate(entries):
-            if entry in self.pairs:
-                start = 2 * self.rows * number
-                span = slice(start, start + 2 * self.rows)
-                self._mix(out[span], query[span], key[span], heads, self.pairs[entry])
-        return out
-
-    def _mix(self, out: Tensor, query: Tensor, key: Tensor, heads: int, prompt: DualPrompt) -> None:
-        """Replace the concept rows of one entry's outputs (2 B, N, H d) in place."""
-        query, key = _split_heads(query, heads), _split_heads(key, heads)
-        concept, auxiliary = slice(None, self.rows), slice(self.rows, None)
-        mask = concept_mask(branch_map(query[concept], key[concept], prompt.concept),
-                            branch_map(query[auxiliary], key[auxiliary], prompt.auxiliary), self.omega)
-        outputs = _split_heads(out, heads)
-        mixed = integrate(outputs[concept], outputs[auxiliary], mask)
-        out[concept] = mixed.transpose(1, 2).flatten(2)
-
-
-def _split_heads(rows: Tensor, heads: int) -> Tensor:
-    """(R, N, H d) to (R, H, N, d)."""
-    return rows.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
 def _only(conds: list, kept: set[int]) -> list:
