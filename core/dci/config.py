@@ -1,31 +1,75 @@
-"""How strongly and for how long the auxiliary branch takes part (Jin et al., ECCV 2024, section 3.3)."""
+"""How strongly, how long and where the auxiliary branch takes part (Jin et al., ECCV 2024, section 3.3)."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from ..errors import require
+
+AuxiliaryNoise = Literal["independent", "shared"]
+Sharpening = Literal["published", "by_resolution"]
+Aggregation = Literal["masks", "half", "sum"]
+Layers = Literal["all", "last"]
+Prompts = Literal["entire", "split"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DCIConfig:
-    """What the user chooses about dual-branch sampling.
+    """What the user chooses about dual-branch sampling; the defaults are the published settings.
 
     Attributes:
         omega: injection strength, the factor on the auxiliary branch's logit; published range -2..2. The
             default 1 is the neutral point: where both masks agree, each branch gives one half.
+        omega_end: the strength at the end of the window; between, it is linear in log sigma. None: constant.
         window: fraction of the noise schedule, from pure noise on, in which both branches run; published 0.3.
             0 is plain sampling.
+        window_sigma: the noise level at which the window ends, in place of `window`; None: by `window`.
         shared_guidance: the auxiliary branch takes the concept branch's unconditional noise prediction
             (published default), so that a guided step costs 3 rows per picture instead of 4.
+        auxiliary_noise: the auxiliary branch's own noise (published), or the concept branch's.
+        sharpening: over space as published, or scaled so that every latent size is treated as 64 x 64 is.
+        scales: which attention layers mix, by scale: 1 is the latents' own size, 2 half of it; empty: all.
+        seed_exact: samplers that draw noise at every step draw for the concept branch what they draw in plain
+            sampling, so that DCI changes only what DCI changes.
+        aggregation: masks, or (ablation) the sum or the mean of both branches.
+        layers: all, or (ablation) only the last one that mixes.
+        prompts: both branches see the whole prompt, or (ablation) each the part that it is responsible for.
     """
 
     omega: float = 1.0
+    omega_end: float | None = None
     window: float = 0.3
+    window_sigma: float | None = None
     shared_guidance: bool = True
+    auxiliary_noise: AuxiliaryNoise = "independent"
+    sharpening: Sharpening = "published"
+    scales: tuple[int, ...] = ()
+    seed_exact: bool = True
+    aggregation: Aggregation = "masks"
+    layers: Layers = "all"
+    prompts: Prompts = "entire"
 
     def __post_init__(self) -> None:
-        require(-2 <= self.omega <= 2, "omega", self.omega, "-2 to 2",
-                "Use 1 to weigh both branches alike; more follows the prompt, less keeps the subject.")
+        for name in ("omega", "omega_end"):
+            value = getattr(self, name)
+            require(value is None or -2 <= value <= 2, name, value, "-2 to 2",
+                    "Use 1 to weigh both branches alike; more follows the prompt, less keeps the subject.")
         require(0 <= self.window <= 1, "window", self.window, "0 to 1, a fraction of the noise schedule",
                 "Use 0.3 as published, or 0 for plain sampling.")
+        require(self.window_sigma is None or 0 < self.window_sigma < math.inf, "window_sigma", self.window_sigma,
+                "a noise level above 0", "Leave it out to give the window as a fraction of the noise schedule.")
+        require(all(scale >= 1 for scale in self.scales), "scales", self.scales, "1, 2, 4, 8: 1 is the latents' size",
+                "Leave it empty to mix in all layers.")
+        for name, choices in (("auxiliary_noise", AuxiliaryNoise), ("sharpening", Sharpening), ("layers", Layers),
+                              ("aggregation", Aggregation), ("prompts", Prompts)):
+            require(getattr(self, name) in get_args(choices), name, repr(getattr(self, name)),
+                    " or ".join(get_args(choices)), "Choose one of these.")
+
+    def omega_at(self, sigma: float, start: float, end: float) -> float:
+        """omega at a noise level of the window that runs from `start` down to `end`: linear in log sigma."""
+        if self.omega_end is None or start <= end:
+            return self.omega
+        progress = math.log(start / sigma) / math.log(start / max(end, 1e-6 * start))
+        return self.omega + min(1.0, max(0.0, progress)) * (self.omega_end - self.omega)

@@ -11,10 +11,13 @@ import torch
 from torch import Tensor
 
 from ..errors import require
+from .config import Aggregation
 
 TOKEN_SHARPNESS = 10.0
 SPACE_SHARPNESS = 10.0
 SPACE_SCALE = 500.0
+PUBLISHED_LATENTS = 64 * 64
+"""Pixels of the latents for which the constants were chosen: Stable Diffusion 1.4 at 512 x 512."""
 
 
 @dataclass(frozen=True)
@@ -60,20 +63,30 @@ def branch_map(query: Tensor, key: Tensor, tokens: BranchTokens) -> Tensor:
     return evidence @ evidence.new_tensor(counted)
 
 
-def sharpen_over_space(branch: Tensor) -> Tensor:
+def resolution_scale(pixels: int, scale: int) -> float:
+    """500 n / 4096 for a layer of N pixels in latents of n = N scale^2 pixels.
+
+    The mean of the sharpened map, 500 / N as published, is then at every latent size what it is at 64 x 64 in the layer
+    of the same scale (*ours*).
+    """
+    return SPACE_SCALE * pixels * scale**2 / PUBLISHED_LATENTS
+
+
+def sharpen_over_space(branch: Tensor, space_scale: float = SPACE_SCALE) -> Tensor:
     """500 softmax_u(10 m): a map (B, H, N) sharpened over its pixels u.
 
     Source: METHODS 2, DBIM 4. Its mean is 500 / N, so the mask of eq. 4 is softer on larger maps.
     """
-    return SPACE_SCALE * (SPACE_SHARPNESS * branch).softmax(-1)
+    return space_scale * (SPACE_SHARPNESS * branch).softmax(-1)
 
 
-def concept_mask(concept_map: Tensor, auxiliary_map: Tensor, omega: float) -> Tensor:
+def concept_mask(concept_map: Tensor, auxiliary_map: Tensor, omega: float, space_scale: float = SPACE_SCALE) -> Tensor:
     """M^c of [M^c, M^a] = softmax([sharp(m^c), omega sharp(m^a)]), (B, H, N); M^a = 1 - M^c.
 
     Source: eq. 4. omega multiplies a logit: 0 gives M^c = sigmoid(sharp(m^c)), it does not switch DCI off.
     """
-    return torch.sigmoid(sharpen_over_space(concept_map) - omega * sharpen_over_space(auxiliary_map))
+    concept, auxiliary = (sharpen_over_space(branch, space_scale) for branch in (concept_map, auxiliary_map))
+    return torch.sigmoid(concept - omega * auxiliary)
 
 
 def integrate(concept: Tensor, auxiliary: Tensor, mask: Tensor) -> Tensor:
@@ -87,3 +100,11 @@ def integrate(concept: Tensor, auxiliary: Tensor, mask: Tensor) -> Tensor:
     Source: eq. 5.
     """
     return torch.lerp(auxiliary, concept, mask.to(concept.dtype).unsqueeze(-1))
+
+
+def integrate_without_masks(concept: Tensor, auxiliary: Tensor, aggregation: Aggregation) -> Tensor:
+    """O^c + O^a ('sum', the paper's ablation), or half of it ('half', which keeps the outputs' size; *ours*).
+
+    Source: section 4.3, 'w/o mask'.
+    """
+    return concept + auxiliary if aggregation == "sum" else torch.lerp(auxiliary, concept, 0.5)

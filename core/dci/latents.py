@@ -1,4 +1,4 @@
-"""Where the auxiliary branch starts: its own noise, independent of the concept branch's (METHODS 2, DCI)."""
+"""Where the auxiliary branch starts, and the noise prediction that it shares (METHODS 2, DCI)."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ import hashlib
 import torch
 from torch import Tensor
 
+from .config import AuxiliaryNoise
 
-def auxiliary_noise(noise: Tensor, seed: int) -> Tensor:
+
+def auxiliary_noise(noise: Tensor, seed: int, kind: AuxiliaryNoise = "independent") -> Tensor:
     """Standard normal noise (B, C, h, w) for the auxiliary latents of pictures that start from `noise`.
 
-    Each row has its own generator, seeded with the run's seed and that row's noise, so that a picture does
-    not depend on its place in the batch. A row without noise (a sampler that continues another one's work)
-    gets none.
+    Independent noise is the published choice; 'shared' is `noise` itself, so that both branches begin with one
+    layout. Each row has its own generator, seeded with the run's seed and that row's noise, so that a picture does not
+    depend on its place in the batch. A row without noise (a sampler that continues another one's work) gets none.
     """
+    if kind == "shared":
+        return noise
     return torch.cat([_row_noise(row, seed) for row in noise.split(1)])
 
 

@@ -9,7 +9,15 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from ...core.dci.config import DCIConfig
-from ...core.dci.dbim import branch_map, concept_mask, integrate
+from ...core.dci.dbim import (
+    SPACE_SCALE,
+    branch_map,
+    concept_mask,
+    integrate,
+    integrate_without_masks,
+    resolution_scale,
+)
+from ...core.errors import require
 from .dual_prompt import DualPrompt
 
 Pairs = Mapping[tuple[int, Any], DualPrompt]
@@ -46,12 +54,16 @@ class BranchMixing:
     Attributes:
         rows: B, pictures.
         sigma: the noise level.
+        omega: the injection strength at it.
+        layers: name and scale of the layers that mix.
         config: what the user chose.
         recorder: sees every mask, if there is one.
     """
 
     rows: int
     sigma: float
+    omega: float
+    layers: Mapping[str, int]
     config: DCIConfig
     recorder: MaskRecorder | None = None
 
@@ -78,10 +90,28 @@ class BranchMixing:
             prompt: the tokens of both branches.
         """
         concept, auxiliary = slice(None, self.rows), slice(self.rows, None)
+        if self.config.aggregation != "masks":
+            return integrate_without_masks(outputs[concept], outputs[auxiliary], self.config.aggregation)
         concept_map = branch_map(query[concept], key[concept], prompt.concept)
         auxiliary_map = branch_map(query[auxiliary], key[auxiliary], prompt.auxiliary)
-        mask = concept_mask(concept_map, auxiliary_map, self.config.omega)
+        mask = concept_mask(concept_map, auxiliary_map, self.omega, self._space_scale(layer, query.shape[2]))
         if self.recorder is not None:
             self.recorder.record(layer=layer, sigma=self.sigma, concept_map=concept_map, auxiliary_map=auxiliary_map,
                                  mask=mask)
         return integrate(outputs[concept], outputs[auxiliary], mask)
+
+    def _space_scale(self, layer: str, pixels: int) -> float:
+        published = self.config.sharpening == "published"
+        return SPACE_SCALE if published else resolution_scale(pixels, self.layers[layer])
+
+
+def mixing_layers(names: Mapping[str, int], config: DCIConfig) -> dict[str, int]:
+    """Name and scale of the layers that mix.
+
+    Raises:
+        InputError: where the network has no layer of the wanted scales.
+    """
+    kept = {name: scale for name, scale in names.items() if not config.scales or scale in config.scales}
+    require(bool(kept), "scales", config.scales, f"scales that the model has: {sorted(set(names.values()))}",
+            "Leave scales empty to mix in all layers.")
+    return kept if config.layers == "all" else dict([list(kept.items())[-1]])

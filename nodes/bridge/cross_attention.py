@@ -28,12 +28,12 @@ class CrossAttentionSites:
     blocks: Mapping[str, Block]
 
     def install(self, options: dict, run: BranchMixing, pairs: Pairs) -> dict:
-        """Model options with DBIM in every cross-attention layer, around earlier replacements."""
+        """Model options with DBIM in the cross-attention layers that mix, around earlier replacements."""
         transformer = options.get("transformer_options", {})
         replace = transformer.get("patches_replace", {})
         before = replace.get("attn2", {})
         mixing = {block: _Mixing(name, before.get(block, before.get(block[:2])), run, pairs)
-                  for name, block in self.blocks.items()}
+                  for name, block in self.blocks.items() if name in run.layers}
         replace = {**replace, "attn2": {**before, **mixing}}
         return {**options, "transformer_options": {**transformer, "patches_replace": replace}}
 

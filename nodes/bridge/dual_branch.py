@@ -20,7 +20,8 @@ from ...core.conditioning import Conditioning, concat_rows
 from ...core.dci.config import DCIConfig
 from ...core.dci.latents import auxiliary_noise, share_noise_prediction
 from ...core.errors import InputError
-from .branch_mixing import BranchMixing, MaskRecorder, MixingSites
+from .branch_mixing import BranchMixing, MaskRecorder, MixingSites, mixing_layers
+from .branch_noise import with_branch_noise
 from .dual_prompt import CONDITIONING_KEY, DualPrompt
 from .mixing_sites import mixing_sites
 
@@ -33,9 +34,12 @@ def patch_dual_branch(model: Any, config: DCIConfig) -> Any:
     """A clone of the MODEL that samples with two branches wherever a conditioning carries a `DualPrompt`.
 
     Raises:
-        InputError: for a MODEL without attention layers in which the branches can be mixed.
+        InputError: for a MODEL without attention layers in which the branches can be mixed, or without any of the
+            wanted scales.
     """
-    return _with_sampling(model, DualBranchSampling(config, mixing_sites(model)))
+    sites = mixing_sites(model)
+    mixing_layers(sites.names, config)
+    return _with_sampling(model, DualBranchSampling(config, sites))
 
 
 def dual_branch_of(model: Any) -> DualBranchSampling | None:
@@ -79,26 +83,35 @@ class DualBranchSampling:
         """One sampling run with 2 B rows, or the plain run where DCI has nothing to do."""
         guider = executor.class_obj
         schedule = guider.model_patcher.get_model_object("model_sampling")
-        window_end = float(schedule.percent_to_sigma(self.config.window))
+        window = _window(schedule, self.config)
         entries = _marked_entries(guider.conds)
         if not entries:
             logger.warning("This MODEL is patched for DCI, but its positive conditioning is not from "
                            "DCIConditioning: sampling without DCI.")
-        if not entries or float(sigmas.max()) <= window_end:
+        if not entries or float(sigmas.max()) <= window[1]:
             return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, seed,
                             latent_shapes=latent_shapes)
         rows = noise.shape[0]
         for entry in entries:
             _pair_rows(entry, rows)
-        run = _Run(self.config, self.sites, rows, window_end, self.recorder)
+        run = _Run(self.config, self.sites, rows, window, self.recorder)
         add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, WRAPPER_KEY, run.route, guider.model_options, True)
+        own_noise = auxiliary_noise(noise, seed or 0, self.config.auxiliary_noise)
+        on_device = torch.empty_like(noise, device=guider.model_patcher.load_device, dtype=torch.float32)
         samples = executor(
-            torch.cat([noise, auxiliary_noise(noise, seed or 0)]), torch.cat([latent_image] * 2), sampler,
-            sigmas, None if denoise_mask is None else torch.cat([denoise_mask] * 2),
+            torch.cat([noise, own_noise]), torch.cat([latent_image] * 2),
+            with_branch_noise(sampler, on_device, sigmas, seed, self.config), sigmas,
+            None if denoise_mask is None else torch.cat([denoise_mask] * 2),
             _concept_callback(callback, rows), disable_pbar, seed,
             latent_shapes=latent_shapes and [[2 * shape[0], *shape[1:]] for shape in latent_shapes],
         )
         return samples[:rows]
+
+
+def _window(schedule: Any, config: DCIConfig) -> tuple[float, float]:
+    """The noise levels at which the window starts and ends."""
+    end = config.window_sigma if config.window_sigma is not None else schedule.percent_to_sigma(config.window)
+    return float(schedule.sigma_max), float(end)
 
 
 @dataclass(frozen=True)
@@ -108,7 +121,7 @@ class _Run:
     config: DCIConfig
     sites: MixingSites
     rows: int
-    window_end: float
+    window: tuple[float, float]
     recorder: MaskRecorder | None
 
     def route(self, executor: Any, model: Any, conds: list, latents: Tensor, sigma: Tensor,
@@ -121,12 +134,12 @@ class _Run:
         """
         concept, auxiliary = latents[: self.rows], latents[self.rows :]
         level = float(sigma.max())
-        if level <= self.window_end:
+        if level <= self.window[1]:
             estimates = executor(model, conds, concept, sigma[: self.rows], options)
             return [torch.cat([estimate, auxiliary]) for estimate in estimates]
         pairs = {(index, entry["uuid"]): entry[CONDITIONING_KEY]
                  for index, entries in enumerate(conds) for entry in entries or () if self._is_paired(entry)}
-        mixing = self.sites.install(options, BranchMixing(self.rows, level, self.config, self.recorder), pairs)
+        mixing = self.sites.install(options, self._mixing(level), pairs)
         paired = {index for index, _ in pairs}
         single = {index for index, entries in enumerate(conds) if entries and index not in paired}
         if not self.config.shared_guidance:
@@ -138,6 +151,12 @@ class _Run:
                 estimate = share_noise_prediction(shared[index], concept, auxiliary)
                 dual[index] = torch.cat([shared[index], estimate])
         return dual
+
+    def _mixing(self, level: float) -> BranchMixing:
+        """What the layers of one network call need at a noise level."""
+        return BranchMixing(rows=self.rows, sigma=level, omega=self.config.omega_at(level, *self.window),
+                            layers=mixing_layers(self.sites.names, self.config), config=self.config,
+                            recorder=self.recorder)
 
     def _is_paired(self, entry: dict) -> bool:
         """Whether an entry holds rows for both branches; ComfyUI copies markers into negatives of areas."""
