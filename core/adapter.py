@@ -125,6 +125,9 @@ class Adapter:
             parameter.requires_grad_(True)
         self._thawed = []
 
+    def after_step(self) -> None:
+        """Nothing."""
+
     def leave_casts_to_autocast(self) -> None:
         """Keep peft from copying every input to float32 first, which autocast would copy back and keep."""
         for layer in self._layers.values():

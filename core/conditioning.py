@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .schedule import NoiseSchedule
+from .trainable import WordVectors
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,11 +70,22 @@ class TextEncoder(Protocol):
     Attributes:
         module: what adapters are put into when the text side trains.
         adapter_keys: as for `Denoiser`.
+        widths: for each text encoder ('l', 'g', ...) the width D of its token vectors.
     """
 
     module: nn.Module
     adapter_keys: Mapping[str, str]
+    widths: Mapping[str, int]
 
-    def encode(self, prompts: Sequence[str]) -> list[Conditioning]:
-        """One single-row `Conditioning` per prompt, with a graph when gradients are enabled."""
+    def encode(self, prompts: Sequence[str], vectors: WordVectors | None = None) -> list[Conditioning]:
+        """One single-row `Conditioning` per prompt, with a graph when gradients are enabled.
+
+        Args:
+            prompts: the texts.
+            vectors: words that are read as these vectors instead of their own tokens.
+        """
+        ...
+
+    def token_rows(self, text: str) -> dict[str, Tensor]:
+        """For each text encoder the embedding rows (n, D) of a text's own tokens."""
         ...

@@ -10,6 +10,7 @@ from .adapter import AdapterConfig
 from .errors import require
 from .objectives import objectives_from_dicts
 from .objectives.base import Objective, combine
+from .token_vectors import TokenVectorsConfig
 
 Optimizer = Literal["adamw", "adam", "sgd"]
 LRSchedule = Literal["constant", "constant_with_warmup", "linear", "cosine"]
@@ -24,6 +25,7 @@ class TrainingOptions:
     """The TrainingOptions node.
 
     Attributes:
+        trains_denoiser: whether the diffusion network itself learns; not so in Textual Inversion.
         text_encoder_rate: learning rate of the text encoder's adapter; 0 = frozen.
         accumulation: micro-steps per optimiser step.
         max_grad_norm: gradients are clipped to this norm; 0 = no clipping.
@@ -31,6 +33,7 @@ class TrainingOptions:
     """
 
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    trains_denoiser: bool = True
     text_encoder_rate: float = 0.0
     accumulation: int = 1
     optimizer: Optimizer = "adamw"
@@ -71,6 +74,7 @@ class TrainingConfig:
     seed: int = 0
     options: TrainingOptions = field(default_factory=TrainingOptions)
     objectives: tuple[Objective, ...] = ()
+    token_vectors: tuple[TokenVectorsConfig, ...] = ()
 
     def __post_init__(self) -> None:
         _at_least("steps", self.steps, 1)
@@ -92,13 +96,14 @@ class TrainingConfig:
     def from_dict(cls, fields: Mapping[str, Any]) -> TrainingConfig:
         """The config whose `to_dict` metadata holds."""
         return cls(**{**fields, "options": TrainingOptions.from_dict(fields["options"]),
-                      "objectives": objectives_from_dicts(fields["objectives"])})
+                      "objectives": objectives_from_dicts(fields["objectives"]),
+                      "token_vectors": tuple(TokenVectorsConfig(**word) for word in fields.get("token_vectors", ()))})
 
     def key_fields(self) -> dict[str, Any]:
-        """What changes the weights of step n: all but the number of steps (unless the LR schedule looks at
+        """What changes the weights of step n: all but the number of steps (unless a learning rate looks at
         the end), how often is saved, and where memory is traded for time."""
         fields = self.to_dict()
-        if self.options.lr_schedule in SCHEDULES_WITHOUT_END:
+        if self.options.lr_schedule in SCHEDULES_WITHOUT_END and all(word.stop_at == 1 for word in self.token_vectors):
             del fields["steps"]
         for name in ("save_every", "gradient_checkpointing"):
             del fields["options"][name]

@@ -16,6 +16,7 @@ import torch
 from torch import Generator, Tensor
 
 from .errors import require
+from .noise_source import NoiseSource
 from .rows import Rows
 
 
@@ -87,8 +88,8 @@ def generator_for(seed: int, stream: str, counter: int) -> Generator:
     return Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
 
 
-def draw_subject_rows(data: TrainingData, levels: int, seed: int, micro_step: int, batch: int) -> Rows:
-    """The subject's rows of one micro-step, with noise and noise levels (0..levels-1) of their own."""
+def draw_subject_rows(data: TrainingData, source: NoiseSource, seed: int, micro_step: int, batch: int) -> Rows:
+    """The subject's rows of one micro-step, with noise and noise levels of their own."""
     numbers = draw_examples(data, seed, micro_step, batch)
     examples = [data.examples[number] for number in numbers]
     masks = [example.mask for example in examples if example.mask is not None]
@@ -96,8 +97,8 @@ def draw_subject_rows(data: TrainingData, levels: int, seed: int, micro_step: in
     generator = generator_for(seed, "subject", micro_step)
     return Rows(
         latents=latents,
-        noise=torch.randn(latents.shape, generator=generator),
-        index=torch.randint(levels, (batch,), generator=generator),
+        noise=source.noise(latents.shape, generator),
+        index=source.levels(batch, generator),
         prompts=tuple(example.caption for example in examples),
         examples=numbers,
         class_images=draw_class_images(data, seed, micro_step, batch),

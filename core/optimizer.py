@@ -21,10 +21,21 @@ def make_optimizer(name: str, groups: Sequence[Mapping[str, Any]]) -> Optimizer:
 
 
 def make_lr_scheduler(name: str, optimizer: Optimizer, warmup_steps: int, steps: int) -> LambdaLR:
-    """diffusers' schedule: a factor on every group's own rate."""
+    """diffusers' schedule: a factor on every group's own rate; 0 once the group's `stop_at` of the run is reached."""
     from diffusers.optimization import get_scheduler  # takes seconds, which ComfyUI's start would wait
 
-    return get_scheduler(name, optimizer, num_warmup_steps=warmup_steps, num_training_steps=steps)
+    stops = [group.get("stop_at", 1.0) for group in optimizer.param_groups]
+    scheduler = get_scheduler(name, optimizer, num_warmup_steps=warmup_steps, num_training_steps=steps)
+    if all(stop == 1.0 for stop in stops):
+        return scheduler
+    factors = [_until(factor, stop * steps) for factor, stop in zip(scheduler.lr_lambdas, stops, strict=True)]
+    for group in optimizer.param_groups:
+        group["lr"] = group.pop("initial_lr")
+    return LambdaLR(optimizer, factors)
+
+
+def _until(factor: Callable[[int], float], last: float) -> Callable[[int], float]:
+    return lambda step: factor(step) if step < last else 0.0
 
 
 def optimizer_tensors(optimizer: Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:

@@ -21,6 +21,7 @@ class Rows:
         examples: which training example each row stands for, N numbers; None for class images.
         class_images: which image of its noun's pool goes with each subject row; None without pools.
         masks: (N, 1, h, w) in 0..1, 1 = subject; None where no photo has a mask.
+        is_taught_by_base: whether the target is what the network puts out with everything learned taken out.
     """
 
     latents: Tensor
@@ -30,6 +31,7 @@ class Rows:
     examples: tuple[int, ...] | None = None
     class_images: tuple[int, ...] | None = None
     masks: Tensor | None = None
+    is_taught_by_base: bool = False
 
     def __len__(self) -> int:
         return len(self.prompts)

@@ -15,17 +15,30 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .adapter import Adapter, make_adapters
 from .checkpointing import checkpointed, find_blocks, is_needed, measure_activation_bytes
-from .conditioning import Conditioning, Denoiser, TextEncoder, concat_rows
+from .conditioning import Conditioning, Denoiser, TextEncoder
 from .config import TrainingConfig
 from .data import Exposure, TrainingData, draw_subject_rows, exposure, generator_for
 from .errors import TrainingDiverged
+from .image_text import ImageTextEncoder
+from .loss import SUBJECT, compare, loss_terms, text_terms, wants_base
+from .noise_source import NoiseSource
 from .objectives import PriorPreservation
+from .objectives.base import TextView
 from .optimizer import make_lr_scheduler, make_optimizer, optimizer_tensors, restore_optimizer
+from .parts import (
+    DENOISER,
+    TEXT_ENCODER,
+    TOKEN_VECTORS,
+    Parts,
+    leave_casts_to_autocast,
+    make_parts,
+    parameter_groups,
+)
 from .rows import Rows, stack
-
-SUBJECT, DENOISER, TEXT_ENCODER = "subject", "denoiser", "text_encoder"
+from .text_side import TextSide
+from .token_vectors import TokenVectors
+from .trainable import Artifacts, WordVectors
 
 
 @dataclass(frozen=True)
@@ -46,37 +59,43 @@ class TrainingStep:
 
 
 class Trainer:
-    """Trains adapters in a loaded network; as a context manager it puts them in, and always takes them out.
+    """Trains parts of loaded models; as a context manager it puts them in, and always takes them out.
 
     Args:
         denoiser: the loaded network; its own weights are not changed.
-        text_encoder: encodes every prompt once, or in every micro-step where its adapter trains too.
+        text_encoder: encodes every prompt once, or in every micro-step where something of it trains.
         data: photos and class images as latents.
         config: everything the user chose.
         free_bytes: free memory, by which gradient checkpointing "auto" decides; None decides against it.
+        starts: first vectors of learned words whose start is "given".
+        image_text: the joint space of images and texts, for objectives that want it.
 
     Raises:
         InputError: an objective cannot be used with the data.
     """
 
     def __init__(self, *, denoiser: Denoiser, text_encoder: TextEncoder, data: TrainingData,
-                 config: TrainingConfig, free_bytes: int | None = None):
-        for objective in config.objectives:
-            objective.check(data)
+                 config: TrainingConfig, free_bytes: int | None = None, starts: WordVectors | None = None,
+                 image_text: ImageTextEncoder | None = None):
         if not any(isinstance(objective, PriorPreservation) for objective in config.objectives):
             data = replace(data, class_latents={}, class_prompts={})
+        for objective in config.objectives:
+            data = objective.prepare(data)
+        for objective in config.objectives:
+            objective.check(data)
         self.denoiser, self.text_encoder, self.data, self.config = denoiser, text_encoder, data, config
         self.step = 0
         self.is_updating = False  # true after an error inside an update: weights and step count do not agree
         self.losses: list[float] = []
+        self._source = NoiseSource(denoiser.schedule, config.objectives)
+        self._starts, self._image_text = starts or {}, image_text
         self._free_bytes = free_bytes
-        self._adapters: dict[str, Adapter] = {}
-        self._cached_text: dict[str, Conditioning] = {}
+        self._parts: Parts = {}
         self._recomputed_blocks: list[nn.Module] = []
 
     def __enter__(self) -> Trainer:
         try:
-            if not self._adapters:
+            if not self._parts:
                 self._start()
             self.inject()
         except BaseException:
@@ -101,62 +120,63 @@ class Trainer:
     @torch.inference_mode(False)
     @torch.enable_grad()
     def _train_step(self) -> TrainingStep:
-        accumulation = self.config.options.accumulation
+        accumulation, objectives = self.config.options.accumulation, self.config.objectives
         losses = []
         self.optimizer.zero_grad(set_to_none=True)
         for micro_step in range(self.step * accumulation, (self.step + 1) * accumulation):
             blocks = self._draw_rows(micro_step)  # batch and noise
+            bases = self._predict_base(blocks)
             with checkpointed(self._recomputed_blocks):
-                squared_error = self._squared_error(stack(blocks.values()))  # predict: one forward
-                terms = self._loss_terms(blocks, squared_error)
+                outcomes = compare(objectives, self.denoiser.schedule, blocks, self._predict(blocks), bases)
+                terms = loss_terms(objectives, outcomes)
+                terms |= text_terms(objectives, self._text_view, self.data, self.config.seed, micro_step)
                 (torch.stack(list(terms.values())).sum() / accumulation).backward()
             losses.append({name: term.detach() for name, term in terms.items()})
         return self._optimizer_step(losses)
 
     def _draw_rows(self, micro_step: int) -> dict[str, Rows]:
         """The subject's B rows, then the rows of each objective that adds some."""
-        seed, levels = self.config.seed, len(self.denoiser.schedule)
-        subject = draw_subject_rows(self.data, levels, seed, micro_step, self.config.batch)
+        seed = self.config.seed
+        subject = draw_subject_rows(self.data, self._source, seed, micro_step, self.config.batch)
         blocks = {SUBJECT: subject}
         for objective in self.config.objectives:
             generator = generator_for(seed, objective.kind, micro_step)
-            rows = objective.extra_rows(subject, self.data, levels, generator)
+            rows = objective.extra_rows(subject, self.data, self._source, generator)
             if rows is not None:
                 blocks[objective.kind] = rows
         return {name: rows.to(self.denoiser.device) for name, rows in blocks.items()}
 
-    def _squared_error(self, rows: Rows) -> Tensor:
-        """(target - prediction)² of every row, (N, C, h, w), in the network's own prediction space."""
-        schedule = self.denoiser.schedule
-        noisy = schedule.add_noise(rows.latents, rows.noise, rows.index)
+    def _predict(self, blocks: Mapping[str, Rows]) -> dict[str, Tensor]:
+        """What the network puts out for every block, in one forward for all latents of one shape."""
+        predictions: dict[str, Tensor] = {}
+        for shape in dict.fromkeys(rows.latents.shape[1:] for rows in blocks.values()):
+            names = [name for name, rows in blocks.items() if rows.latents.shape[1:] == shape]
+            rows = stack(blocks[name] for name in names)
+            parts = self._denoise(rows, self._text.rows(rows.prompts)).split([len(blocks[name]) for name in names])
+            predictions |= dict(zip(names, parts, strict=True))
+        return predictions
+
+    @torch.no_grad()
+    def _predict_base(self, blocks: Mapping[str, Rows]) -> dict[str, Tensor]:
+        """The same with everything learned taken out, for the blocks that want it."""
+        wanted = {name: rows for name, rows in blocks.items() if wants_base(self.config.objectives, name, rows)}
+        if not wanted:
+            return {}
+        self.eject()
+        try:
+            return {name: self._denoise(rows, self._text.base_rows(rows.prompts)) for name, rows in wanted.items()}
+        finally:
+            self.inject()
+
+    def _denoise(self, rows: Rows, conditioning: Conditioning) -> Tensor:
+        """The prediction (N, C, h, w) for the noisy rows, in the network's own prediction space."""
+        noisy = self.denoiser.schedule.add_noise(rows.latents, rows.noise, rows.index)
         with torch.autocast(self.denoiser.device.type, torch.bfloat16, enabled=self._is_bf16):
-            prediction = self.denoiser(noisy, rows.index, self._text(rows.prompts))
-        return (schedule.target(rows.latents, rows.noise, rows.index) - prediction.float()).square()
-
-    def _text(self, prompts: Sequence[str]) -> Conditioning:
-        """One row per prompt: from the cache, or with a graph where the text encoder trains."""
-        rows = self._cached_text
-        if TEXT_ENCODER in self._adapters:
-            distinct = tuple(dict.fromkeys(prompts))
-            rows = dict(zip(distinct, self.text_encoder.encode(distinct), strict=True))
-        return concat_rows([rows[prompt] for prompt in prompts])
-
-    def _loss_terms(self, blocks: Mapping[str, Rows], squared_error: Tensor) -> dict[str, Tensor]:
-        """The mean over the subject rows times every pixel weight, and each objective's own term."""
-        errors = dict(zip(blocks, squared_error.split([len(rows) for rows in blocks.values()]), strict=True))
-        for objective in self.config.objectives:
-            weight = objective.pixel_weight(blocks[SUBJECT])
-            if weight is not None:
-                errors[SUBJECT] = weight * errors[SUBJECT]
-        terms = {SUBJECT: errors[SUBJECT].mean()}
-        for objective in self.config.objectives:
-            if objective.kind in blocks:
-                terms[objective.kind] = objective.term(errors[objective.kind], blocks[objective.kind])
-        return terms
+            return self.denoiser(noisy, rows.index, conditioning).float()
 
     def _optimizer_step(self, losses: Sequence[Mapping[str, Tensor]]) -> TrainingStep:
         max_norm = self.config.options.max_grad_norm or math.inf
-        norm = nn.utils.clip_grad_norm_(self._parameters(), max_norm)
+        norm = nn.utils.clip_grad_norm_(self.parameters(), max_norm)
         means = [torch.stack([terms[name] for terms in losses]).mean() for name in losses[0]]
         *values, grad_norm = torch.stack([*means, norm]).tolist()  # the step's only wait for the device
         if not all(map(math.isfinite, [*values, grad_norm])):
@@ -168,6 +188,8 @@ class Trainer:
         self.is_updating = True
         self.optimizer.step()
         self.lr_scheduler.step()
+        for part in self._parts.values():
+            part.after_step()
         self.step += 1
         self.losses.append(sum(values))
         self.is_updating = False
@@ -178,20 +200,29 @@ class Trainer:
 
     def eject(self) -> None:
         """The network and the text encoder as they were."""
-        for adapter in self._adapters.values():
-            adapter.eject()
+        for part in self._parts.values():
+            part.eject()
 
     def inject(self) -> None:
-        """The same adapters back in."""
-        for adapter in self._adapters.values():
-            adapter.inject()
+        """The same parts back in."""
+        for part in self._parts.values():
+            part.inject()
 
-    def export(self) -> dict[str, Tensor]:
-        """The adapters under the keys of adapter files."""
+    def export(self) -> Artifacts:
+        """What was learned, under the keys of files that other programs read."""
         tensors: dict[str, Tensor] = {}
-        for name, adapter in self._adapters.items():
-            tensors |= adapter.export(self._trained()[name].adapter_keys)
-        return tensors
+        for name, owner in self._owners().items():
+            if name in self._parts:
+                tensors |= self._parts[name].export(owner.adapter_keys)  # type: ignore[attr-defined]
+        words = self._parts.get(TOKEN_VECTORS)
+        if not isinstance(words, TokenVectors):
+            return Artifacts(adapter=tensors)
+        return Artifacts(adapter=tensors, token_vectors=words.export(contexts=False),
+                         contexts=words.export(contexts=True))
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Everything that trains, always in the same order."""
+        return [parameter for part in self._parts.values() for parameter in part.parameters()]
 
     def exposure(self) -> Exposure:
         """How often each photo and class image has been seen so far."""
@@ -200,8 +231,8 @@ class Trainer:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All that an exact continuation needs: tensors, and values that JSON keeps exactly."""
-        tensors = {f"{name}.{key}": tensor for name, adapter in self._adapters.items()
-                   for key, tensor in adapter.state_dict().items()}
+        tensors = {f"{name}.{key}": tensor for name, part in self._parts.items()
+                   for key, tensor in part.state_dict().items()}
         optimizer, groups = optimizer_tensors(self.optimizer)
         tensors |= {f"optimizer.{key}": tensor for key, tensor in optimizer.items()}
         return tensors, {"step": self.step, "losses": list(self.losses), "param_groups": groups,
@@ -213,8 +244,8 @@ class Trainer:
         Raises:
             InputError: the state is of another model or adapter.
         """
-        for name, adapter in self._adapters.items():
-            adapter.load_state_dict(_below(name, tensors))
+        for name, part in self._parts.items():
+            part.load_state_dict(_below(name, tensors))
         restore_optimizer(self.optimizer, _below("optimizer", tensors), meta["param_groups"])
         self.lr_scheduler.load_state_dict(dict(meta["lr_scheduler"]))
         self.step, self.losses = int(meta["step"]), list(meta["losses"])
@@ -224,42 +255,36 @@ class Trainer:
     @torch.inference_mode(False)
     def _start(self) -> None:
         options = self.config.options
-        if not options.text_encoder_rate:
-            self._cached_text = self._encode_all()
-        self._adapters = make_adapters(self._trained(), options.adapter, self.config.seed)
+        prompts = self.data.prompts()
+        self._text = TextSide(self.text_encoder, prompts, self.denoiser.device)
+        self._parts = make_parts(self._owners(), self.config, self.data, self.text_encoder, self._starts)
+        words = self._parts.get(TOKEN_VECTORS)
+        self._text.token_vectors = words if isinstance(words, TokenVectors) else None
+        self._text.is_trained = TEXT_ENCODER in self._parts
         if self._is_bf16:
-            for adapter in self._adapters.values():
-                adapter.leave_casts_to_autocast()
-        rates = {DENOISER: self.config.learning_rate, TEXT_ENCODER: options.text_encoder_rate}
-        groups = [{"params": adapter.parameters(), "lr": rates[name]}
-                  for name, adapter in self._adapters.items()]
+            leave_casts_to_autocast(self._parts)
+        groups = parameter_groups(self._parts, self.config)
         self.optimizer = make_optimizer(options.optimizer, groups)
         self.lr_scheduler = make_lr_scheduler(options.lr_schedule, self.optimizer, options.warmup_steps,
                                               self.config.steps)
         if self._is_checkpointing():
             self._recomputed_blocks = find_blocks(self.denoiser.module)  # text encoders are small
 
-    @torch.no_grad()
-    def _encode_all(self) -> dict[str, Conditioning]:
-        """Every prompt once; copies, for an encoder may hand out inference tensors that no graph can keep."""
-        prompts = self.data.prompts()
-        return {prompt: row.copy_to(self.denoiser.device)
-                for prompt, row in zip(prompts, self.text_encoder.encode(prompts), strict=True)}
-
     def _is_checkpointing(self) -> bool:
         switch = self.config.options.gradient_checkpointing
         if switch != "auto" or self._free_bytes is None:
             return switch == "on"
         rows = stack(self._draw_rows(0).values())
-        row_bytes = measure_activation_bytes(lambda: self._squared_error(rows.first()))
+        first = rows.first()
+        row_bytes = measure_activation_bytes(lambda: self._denoise(first, self._text.rows(first.prompts)))
         return is_needed(len(rows) * row_bytes, self._free_bytes)
 
-    def _trained(self) -> dict[str, Denoiser | TextEncoder]:
-        text = {TEXT_ENCODER: self.text_encoder} if self.config.options.text_encoder_rate else {}
-        return {DENOISER: self.denoiser, **text}
+    def _owners(self) -> dict[str, Denoiser | TextEncoder]:
+        return {DENOISER: self.denoiser, TEXT_ENCODER: self.text_encoder}
 
-    def _parameters(self) -> list[nn.Parameter]:
-        return [parameter for adapter in self._adapters.values() for parameter in adapter.parameters()]
+    @property
+    def _text_view(self) -> TextView:
+        return TextView(vectors=self._text.vectors, encoder=self._image_text)
 
     @property
     def _is_bf16(self) -> bool:

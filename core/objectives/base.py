@@ -1,20 +1,60 @@
-"""What an objective is: a frozen config that may add rows, weigh pixels and add a loss term.
+"""What an objective is: a frozen config that may rewrite captions, add rows, shape noise, weigh errors, set targets,
+and add loss terms.
 
 A training step asks every objective for its rows, sends all rows through the network in one forward, and adds
-up: mean of eq. 1 over the subject rows (times every pixel weight) + each objective's term over its own rows.
+up: mean of eq. 1 over the subject rows (times every pixel weight) + each objective's terms.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Generator, Tensor
 
 from ..data import TrainingData
 from ..errors import InputError
+from ..noise_source import NoiseSource
 from ..rows import Rows
+from ..schedule import NoiseSchedule
+from ..trainable import WordVectors
+
+if TYPE_CHECKING:
+    from ..image_text import ImageTextEncoder
+    from ..token_vectors import TokenVectorsConfig
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Outcome:
+    """What became of a block of rows.
+
+    Attributes:
+        rows: the block.
+        prediction: what the network put out, (N, C, h, w), with its graph.
+        target: what it was compared with, (N, C, h, w).
+        base: what the network puts out with everything learned taken out, (N, C, h, w); None where nobody asked.
+        error: the distance of prediction and target at each element, times the row weights, (N, C, h, w).
+    """
+
+    rows: Rows
+    prediction: Tensor
+    target: Tensor
+    base: Tensor | None
+    error: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TextView:
+    """What a term on words alone may look at.
+
+    Attributes:
+        vectors: the learned words as they are, with their graph.
+        encoder: the joint space of images and texts, where the user gave one.
+    """
+
+    vectors: WordVectors
+    encoder: ImageTextEncoder | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,27 +63,67 @@ class Objective:
 
     Attributes:
         kind: its name in metadata; no two objectives of one kind can be combined.
-        trains: what it trains beside the adapters, e.g. ``{"token_vectors"}``.
+        needs_base: whether `target` wants the base network's prediction of the subject rows.
+        needs_image_text: whether `text_term` wants an image-text encoder.
     """
 
     kind: ClassVar[str]
-    trains: ClassVar[frozenset[str]] = frozenset()
+    needs_base: ClassVar[bool] = False
+    needs_image_text: ClassVar[bool] = False
+
+    # Before the run
+
+    def prepare(self, data: TrainingData) -> TrainingData:
+        """The data as this objective wants it, for example with other captions."""
+        return data
 
     def check(self, data: TrainingData) -> None:
-        """Raise `InputError` where this objective cannot be used with the data."""
+        """Raise `InputError` where this objective cannot be used with the prepared data."""
 
-    def extra_rows(self, subject_rows: Rows, data: TrainingData, schedule_length: int,
+    def token_vectors(self, data: TrainingData, learning_rate: float) -> tuple[TokenVectorsConfig, ...]:
+        """Words of the prepared captions that this objective learns; `learning_rate` is the run's."""
+        return ()
+
+    # Draws
+
+    def draw_levels(self, schedule: NoiseSchedule, count: int, generator: Generator) -> Tensor | None:
+        """Noise levels (count,) in place of uniform ones."""
+        return None
+
+    def shape_noise(self, noise: Tensor, generator: Generator) -> Tensor:
+        """The noise (N, C, h, w) that is trained on, from standard normal noise."""
+        return noise
+
+    def extra_rows(self, subject_rows: Rows, data: TrainingData, source: NoiseSource,
                    generator: Generator) -> Rows | None:
         """Rows that this objective adds to the forward; `generator` is its own, new for every micro-step."""
+        return None
+
+    # Loss
+
+    def target(self, target: Tensor, base: Tensor | None, rows: Rows) -> Tensor:
+        """What the subject rows are compared with, from what they would be compared with otherwise."""
+        return target
+
+    def row_weight(self, schedule: NoiseSchedule, index: Tensor) -> Tensor | None:
+        """Weight (N,) of rows at noise levels `index` (N,), of all blocks."""
+        return None
+
+    def distance(self, schedule: NoiseSchedule) -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:
+        """(prediction, target, index) to the distance at each element, in place of the squared error."""
         return None
 
     def pixel_weight(self, subject_rows: Rows) -> Tensor | None:
         """Weight of eq. 1 at each pixel of the subject rows, (B, 1, h, w)."""
         return None
 
-    def term(self, squared_error: Tensor, rows: Rows) -> Tensor:
-        """The loss term, a scalar, from the squared error (N, C, h, w) of the rows this objective added."""
+    def term(self, outcome: Outcome) -> Tensor:
+        """The loss term, a scalar, from the rows that this objective added."""
         raise NotImplementedError(f"{self.kind} adds rows but no loss term")
+
+    def text_term(self, text: TextView, data: TrainingData, generator: Generator) -> Tensor | None:
+        """A loss term, a scalar, on words alone; once per micro-step, with `generator` its own."""
+        return None
 
     def to_dict(self) -> dict[str, Any]:
         """What metadata and run keys hold."""
@@ -56,9 +136,9 @@ def combine(objectives: Iterable[Objective]) -> tuple[Objective, ...]:
     Raises:
         InputError: when two objectives of one kind are combined.
     """
-    ordered = tuple(sorted(objectives, key=lambda objective: objective.kind))
+    ordered: Sequence[Objective] = sorted(objectives, key=lambda objective: objective.kind)
     for first, second in zip(ordered, ordered[1:], strict=False):
         if first.kind == second.kind:
             raise InputError("objective", f"{first.kind} twice", "each kind of objective once",
                              "Remove one of the two nodes, or set the weight you want on one of them.")
-    return ordered
+    return tuple(ordered)

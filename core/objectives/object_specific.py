@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import Generator, Tensor
 
 from ..errors import require
+from ..noise_source import NoiseSource
 from ..rows import Rows
-from .base import Objective
+from .base import Objective, Outcome
 from .masked import require_masks
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class ObjectSpecificLoss(Objective):
                     f"the mask of photo {number}, which covers no latent pixel by half", "a larger subject",
                     "Raise dilation, or crop the photo closer to the subject.")
 
-    def extra_rows(self, subject_rows: Rows, data: TrainingData, schedule_length: int,
+    def extra_rows(self, subject_rows: Rows, data: TrainingData, source: NoiseSource,
                    generator: Generator) -> Rows:
         assert subject_rows.examples is not None and subject_rows.masks is not None  # check() saw to it
         masks = (subject_rows.masks >= 0.5).to(subject_rows.latents)
@@ -59,6 +60,6 @@ class ObjectSpecificLoss(Objective):
             masks=masks,
         )
 
-    def term(self, squared_error: Tensor, rows: Rows) -> Tensor:
-        assert rows.masks is not None
-        return self.weight * (rows.masks * squared_error).mean()
+    def term(self, outcome: Outcome) -> Tensor:
+        assert outcome.rows.masks is not None
+        return self.weight * (outcome.rows.masks * outcome.error).mean()

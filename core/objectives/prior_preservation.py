@@ -9,8 +9,9 @@ import torch
 from torch import Generator, Tensor
 
 from ..errors import require
+from ..noise_source import NoiseSource
 from ..rows import Rows
-from .base import Objective
+from .base import Objective, Outcome
 
 if TYPE_CHECKING:
     from ..data import TrainingData
@@ -37,7 +38,7 @@ class PriorPreservation(Objective):
             require(len(data.class_latents.get(noun, ())) > 0, "prior", f"no class images of {noun!r}",
                     "class images of every subject's class noun", f"Add a PriorSampleGen for {noun!r}.")
 
-    def extra_rows(self, subject_rows: Rows, data: TrainingData, schedule_length: int,
+    def extra_rows(self, subject_rows: Rows, data: TrainingData, source: NoiseSource,
                    generator: Generator) -> Rows:
         assert subject_rows.examples is not None and subject_rows.class_images is not None  # see check()
         nouns = [data.examples[example].class_noun for example in subject_rows.examples]
@@ -45,10 +46,10 @@ class PriorPreservation(Objective):
                                for noun, image in zip(nouns, subject_rows.class_images, strict=True)])
         return Rows(
             latents=latents,
-            noise=torch.randn(latents.shape, generator=generator),
-            index=torch.randint(schedule_length, (len(nouns),), generator=generator),
+            noise=source.noise(latents.shape, generator),
+            index=source.levels(len(nouns), generator),
             prompts=tuple(data.class_prompts[noun] for noun in nouns),
         )
 
-    def term(self, squared_error: Tensor, rows: Rows) -> Tensor:
-        return self.weight * squared_error.mean()
+    def term(self, outcome: Outcome) -> Tensor:
+        return self.weight * outcome.error.mean()

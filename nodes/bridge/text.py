@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ...core.conditioning import Conditioning
 from ...core.errors import require
 from ...core.runs import read_cache, write_cache
+from ...core.trainable import WordVectors
 from .hashes import tensor_digest
 
 TRAINABLE = {"l": "clip_l", "g": "clip_g", "h": "clip_h"}
@@ -39,7 +40,7 @@ class ComfyTextEncoder:
         self.adapter_keys = text_adapter_keys(self.module)
         self._frozen: dict[str, Conditioning] = {}
 
-    def encode(self, prompts: Sequence[str]) -> list[Conditioning]:
+    def encode(self, prompts: Sequence[str], vectors: WordVectors | None = None) -> list[Conditioning]:
         """One row per prompt; prompts over 77 tokens become longer rows."""
         if self.with_gradients and torch.is_grad_enabled():
             return [encode_with_gradients(self.clip, prompt) for prompt in prompts]

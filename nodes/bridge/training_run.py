@@ -127,7 +127,7 @@ def _preview(request: Request, settings: PreviewSettings, trainer: Trainer, prep
     """A picture with the weights so far. The adapters are out meanwhile, and the base weights come back bit by bit."""
     trainer.eject()
     try:
-        models = patched(request.model, request.clip, trainer.export())
+        models = patched(request.model, request.clip, trainer.export().adapter)
         return sample_preview(*models, request.vae, settings, request.config.resolution)
     finally:
         prepare()
@@ -160,7 +160,7 @@ class Keeper:
     def keep_result(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """State and adapter file of the current step; returns the file's content."""
         self.keep_state()
-        lora = self.trainer.export()
+        lora = self.trainer.export().adapter
         metadata = self.request.metadata(self.trainer.step, str(self.trainer.exposure()))
         self.run.save_adapter(self.trainer.step, lora, metadata)
         return lora, metadata

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_unet import photos, training_data
+from tiny_unet import photos, schedule, training_data
 
 from comfyui_personalize.core.data import (
     TrainingData,
@@ -16,7 +16,11 @@ from comfyui_personalize.core.data import (
     generator_for,
 )
 from comfyui_personalize.core.errors import InputError
+from comfyui_personalize.core.noise_source import NoiseSource
+from comfyui_personalize.core.schedule import NoiseSchedule
 
+SOURCE = NoiseSource(schedule())
+FOUR_LEVELS = NoiseSource(NoiseSchedule.rectified_flow(torch.linspace(0.25, 1, 4), torch.arange(4)))
 TWO_SUBJECTS = (*photos(3, "dog"), *photos(2, "cat"))
 
 
@@ -79,15 +83,15 @@ def test_no_class_images_are_drawn_without_pools():
 
 
 def test_subject_rows_have_shapes_levels_and_masks():
-    rows = draw_subject_rows(training_data(photos(mask=torch.ones(1, 8, 8))), 1000, 0, 0, 2)
+    rows = draw_subject_rows(training_data(photos(mask=torch.ones(1, 8, 8))), SOURCE, 0, 0, 2)
     assert rows.latents.shape == rows.noise.shape == (2, 4, 8, 8) and rows.masks.shape == (2, 1, 8, 8)
     assert rows.index.shape == (2,) and 0 <= rows.index.min() and rows.index.max() < 1000
     mixed = (*photos(1), *photos(1, mask=torch.ones(1, 8, 8)))
-    assert draw_subject_rows(training_data(mixed), 1000, 0, 0, 2).masks is None
+    assert draw_subject_rows(training_data(mixed), SOURCE, 0, 0, 2).masks is None
 
 
 def test_every_noise_level_can_be_drawn():
-    drawn = {int(draw_subject_rows(training_data(), 4, 0, step, 1).index) for step in range(60)}
+    drawn = {int(draw_subject_rows(training_data(), FOUR_LEVELS, 0, step, 1).index) for step in range(60)}
     assert drawn == {0, 1, 2, 3}
 
 

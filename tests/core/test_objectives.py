@@ -4,19 +4,21 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_unet import photos, training_data
+from tiny_unet import outcome, photos, schedule, training_data
 
 from comfyui_personalize.core.data import TrainingData, draw_subject_rows, generator_for
 from comfyui_personalize.core.errors import InputError
+from comfyui_personalize.core.noise_source import NoiseSource
 from comfyui_personalize.core.objectives import MaskedLoss, ObjectSpecificLoss, PriorPreservation
 from comfyui_personalize.core.objectives.masked import mask_to_latent
 
+SOURCE = NoiseSource(schedule())
 HALF = torch.zeros(1, 8, 8)
 HALF[..., :4] = 1
 
 
 def rows(mask, batch=2):
-    return draw_subject_rows(training_data(photos(mask=mask)), 1000, 0, 0, batch)
+    return draw_subject_rows(training_data(photos(mask=mask)), SOURCE, 0, 0, batch)
 
 
 def test_a_mask_becomes_area_averages_of_latent_size():
@@ -66,7 +68,7 @@ def test_floor_one_does_not_normalise():
 
 def test_object_rows_are_masked_latents_at_the_subjects_noise_under_the_object_caption():
     subject = rows(HALF * 0.7)
-    objects = ObjectSpecificLoss().extra_rows(subject, training_data(photos()), 1000, generator_for(0, "", 0))
+    objects = ObjectSpecificLoss().extra_rows(subject, training_data(photos()), SOURCE, generator_for(0, "", 0))
     assert torch.equal(objects.latents, subject.latents * HALF) and torch.equal(objects.masks[0], HALF)
     assert torch.equal(objects.noise, subject.noise) and torch.equal(objects.index, subject.index)
     assert objects.prompts == ("a sks dog", "a sks dog")
@@ -74,23 +76,23 @@ def test_object_rows_are_masked_latents_at_the_subjects_noise_under_the_object_c
 
 def test_the_object_term_is_the_error_inside_the_mask():
     subject = rows(HALF)
-    objects = ObjectSpecificLoss().extra_rows(subject, training_data(photos()), 1000, generator_for(0, "", 0))
+    objects = ObjectSpecificLoss().extra_rows(subject, training_data(photos()), SOURCE, generator_for(0, "", 0))
     error = torch.ones(2, 4, 8, 8)
-    assert ObjectSpecificLoss(weight=3).term(error, objects) == 1.5
+    assert ObjectSpecificLoss(weight=3).term(outcome(error, objects)) == 1.5
     error[..., 4:] = 100
-    assert ObjectSpecificLoss(weight=3).term(error, objects) == 1.5
+    assert ObjectSpecificLoss(weight=3).term(outcome(error, objects)) == 1.5
 
 
 def test_prior_rows_are_of_each_subjects_own_noun_with_their_own_noise():
     data = training_data((*photos(2, "dog"), *photos(2, "cat")))
-    subject = draw_subject_rows(data, 1000, 0, 0, 4)
-    prior = PriorPreservation().extra_rows(subject, data, 1000, generator_for(0, "prior", 0))
+    subject = draw_subject_rows(data, SOURCE, 0, 0, 4)
+    prior = PriorPreservation().extra_rows(subject, data, SOURCE, generator_for(0, "prior", 0))
     nouns = [data.examples[number].class_noun for number in subject.examples]
     assert prior.prompts == tuple(f"a {noun}" for noun in nouns)
     for noun, image, latents in zip(nouns, subject.class_images, prior.latents, strict=True):
         assert torch.equal(latents, data.class_latents[noun][image])
     assert not torch.equal(prior.noise, subject.noise) and not torch.equal(prior.index, subject.index)
-    assert PriorPreservation(weight=0.5).term(torch.full((4, 4, 8, 8), 3.0), prior) == 1.5
+    assert PriorPreservation(weight=0.5).term(outcome(torch.full((4, 4, 8, 8), 3.0), prior)) == 1.5
 
 
 def with_mask(mask):

@@ -15,6 +15,7 @@ from tiny_unet import (
     PROMPTS,
     TinyDenoiser,
     TinyTextEncoder,
+    outcome,
     photos,
     same_bits,
     schedule,
@@ -26,8 +27,9 @@ from torch.nn import functional
 
 from comfyui_personalize.core.config import TrainingConfig
 from comfyui_personalize.core.errors import InputError, TrainingDiverged
+from comfyui_personalize.core.loss import SUBJECT, loss_terms
 from comfyui_personalize.core.objectives import MaskedLoss, ObjectSpecificLoss, PriorPreservation
-from comfyui_personalize.core.trainer import SUBJECT, Trainer
+from comfyui_personalize.core.trainer import Trainer
 
 ONES = torch.ones(1, 8, 8)
 EVERYTHING = (PriorPreservation(), MaskedLoss(), ObjectSpecificLoss())
@@ -37,7 +39,7 @@ def first_step(config, data=None, denoiser=None):
     """The first step, and the gradients it left."""
     with trainer(config, data, denoiser) as run:
         step = next(run.steps())
-        return step, [parameter.grad.clone() for parameter in run._parameters()]
+        return step, [parameter.grad.clone() for parameter in run.parameters()]
 
 
 def unclipped(**options):
@@ -55,11 +57,11 @@ def reference(config, data, weight=1.0):
             for row in range(len(rows)):
                 one = {part: getattr(rows, part)[row:row + 1] for part in ("latents", "noise", "index")}
                 noisy = scheduler.add_noise(one["latents"], one["noise"], one["index"])
-                prediction = run.denoiser(noisy, one["index"], run._text(rows.prompts[row:row + 1]))
+                prediction = run.denoiser(noisy, one["index"], run._text.rows(rows.prompts[row:row + 1]))
                 loss = factor * functional.mse_loss(prediction, one["noise"]) / len(rows)
                 loss.backward()
                 terms[name] = terms.get(name, 0.0) + loss.item()
-        return terms, [parameter.grad.clone() for parameter in run._parameters()]
+        return terms, [parameter.grad.clone() for parameter in run.parameters()]
 
 
 # Rows and terms
@@ -109,10 +111,10 @@ def test_the_background_teaches_nothing_at_weight_zero():
     mask[..., 4:] = 0
     data = training_data(photos(1, mask=mask))
     run = trainer(training_config(batch=1, objectives=[MaskedLoss()]), data)
-    blocks = run._draw_rows(0)
     error = torch.zeros(1, 4, 8, 8)
     error[..., 4:] = 5
-    assert run._loss_terms(blocks, error)["subject"] == 0
+    outcomes = {SUBJECT: outcome(error, run._draw_rows(0)[SUBJECT])}
+    assert loss_terms(run.config.objectives, outcomes)[SUBJECT] == 0
 
 
 def test_eq_4_is_twice_eq_1_where_the_mask_is_one_and_the_captions_are_equal():
@@ -130,7 +132,7 @@ def test_accumulating_micro_steps_is_one_step_of_the_larger_batch():
     rows = [small._draw_rows(step)[SUBJECT] for step in (0, 1)]
     with small:
         step = next(small.steps())
-        small_gradients = [parameter.grad.clone() for parameter in small._parameters()]
+        small_gradients = [parameter.grad.clone() for parameter in small.parameters()]
     large = trainer(unclipped(steps=1, batch=2), data)
     joined = {part: torch.cat([getattr(row, part) for row in rows]) for part in ("latents", "noise", "index")}
     large._draw_rows = lambda _: {
@@ -138,7 +140,7 @@ def test_accumulating_micro_steps_is_one_step_of_the_larger_batch():
     }
     with large:
         assert next(large.steps()).loss == pytest.approx(step.loss, rel=1e-5)
-        for ours, theirs in zip(small_gradients, large._parameters(), strict=True):
+        for ours, theirs in zip(small_gradients, large.parameters(), strict=True):
             torch.testing.assert_close(ours, theirs.grad, atol=1e-6, rtol=1e-4)
 
 
@@ -171,7 +173,8 @@ def test_the_loss_at_fixed_noise_falls():
 
         def loss():
             with torch.no_grad():
-                return run._squared_error(fixed).mean().item()
+                prediction = run._denoise(fixed, run._text.rows(fixed.prompts))
+                return functional.mse_loss(prediction, fixed.noise).item()
 
         before = loss()
         list(run.steps())
@@ -196,7 +199,7 @@ def test_bf16_autocasts_the_network_and_keeps_the_adapter_in_float32():
         list(run.steps())
         assert seen == [torch.bfloat16]
         assert not any(layer.cast_input_dtype_enabled for layer in peft_layers(denoiser.module))
-        assert {parameter.dtype for parameter in run._parameters()} == {torch.float32}
+        assert {parameter.dtype for parameter in run.parameters()} == {torch.float32}
 
 
 # What changes, and what does not
@@ -232,7 +235,7 @@ def test_after_any_end_the_networks_are_what_they_were(error):
         pass
     assert modules_of(denoiser, text_encoder) == before
     assert not any("forward" in vars(module) for module in denoiser.module.modules())
-    assert len(run.export()) > 0
+    assert len(run.export().adapter) > 0
 
 
 def test_nothing_is_left_behind_when_starting_fails():
@@ -272,12 +275,12 @@ def test_a_trained_text_encoder_learns_at_its_own_rate():
         text = [name for name in tensors if name.startswith("text_encoder.") and "lora_B" in name]
         assert text and all(not torch.equal(start[name], tensors[name]) for name in text)
         assert [group["lr"] for group in run.optimizer.param_groups] == [1e-3, 1e-4]
-        assert any(key.startswith("lora_te_") for key in run.export())
+        assert any(key.startswith("lora_te_") for key in run.export().adapter)
 
 
 def test_exported_keys_are_those_of_the_network():
     with trainer() as run:
-        keys = set(run.export())
+        keys = set(run.export().adapter)
     assert "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q.lora_up.weight" in keys
     assert all(key.startswith("lora_unet_") for key in keys)
 
@@ -327,7 +330,7 @@ def test_a_step_that_diverges_is_not_applied(bad):
 
 def test_a_gradient_that_overflows_is_not_applied():
     with trainer(training_config(steps=5)) as run:
-        run._parameters()[1].register_hook(lambda gradient: gradient * math.inf)
+        run.parameters()[1].register_hook(lambda gradient: gradient * math.inf)
         good = run.state()[0]
         with pytest.raises(TrainingDiverged, match="gradient norm of (nan|inf)"):
             next(run.steps())

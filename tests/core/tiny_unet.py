@@ -12,6 +12,7 @@ from comfyui_personalize.core.adapter import AdapterConfig
 from comfyui_personalize.core.conditioning import Conditioning
 from comfyui_personalize.core.config import TrainingConfig, TrainingOptions
 from comfyui_personalize.core.data import Example, TrainingData, generator_for
+from comfyui_personalize.core.objectives.base import Outcome
 from comfyui_personalize.core.schedule import NoiseSchedule
 from comfyui_personalize.core.trainer import Trainer
 
@@ -81,14 +82,22 @@ class TinyTextEncoder:
         self.adapter_keys = {
             path: "lora_te_" + path.replace(".", "_") for path, _ in self.module.named_modules()
         }
+        self.widths = {"l": CONTEXT}
         self.encoded: Counter[str] = Counter()
 
-    def encode(self, prompts):
+    def encode(self, prompts, vectors=None):
         self.encoded.update(prompts)
-        tokens = [
-            torch.randn(1, TOKENS, CONTEXT, generator=generator_for(0, prompt, 0)) for prompt in prompts
-        ]
-        return [Conditioning(self.module["self_attn"](row)) for row in tokens]
+        return [Conditioning(self.module["self_attn"](self._tokens(prompt, vectors or {}))) for prompt in prompts]
+
+    def _tokens(self, prompt, vectors):
+        """One row (1, TOKENS, CONTEXT): noise of the prompt's own, its first rows replaced by learned words'."""
+        row = torch.randn(1, TOKENS, CONTEXT, generator=generator_for(0, prompt, 0))
+        learned = [found["l"] for word, found in vectors.items() if word in prompt.split()]
+        count = sum(map(len, learned))
+        return torch.cat([*(found[None] for found in learned), row[:, count:]], dim=1)
+
+    def token_rows(self, text):
+        return {"l": torch.stack([torch.randn(CONTEXT, generator=generator_for(0, word, 0)) for word in text.split()])}
 
 
 def photos(count=3, noun="dog", mask=None, seed=0, **prompts) -> tuple[Example, ...]:
@@ -120,6 +129,11 @@ def training_config(steps=3, batch=2, objectives=(), rank=4, learning_rate=1e-3,
 def trainer(config=None, data=None, denoiser=None, text_encoder=None, **others) -> Trainer:
     return Trainer(denoiser=denoiser or TinyDenoiser(), text_encoder=text_encoder or TinyTextEncoder(),
                    data=data or training_data(), config=config or training_config(), **others)
+
+
+def outcome(error, rows) -> Outcome:
+    """Rows whose error is this."""
+    return Outcome(rows=rows, prediction=error, target=torch.zeros_like(error), base=None, error=error)
 
 
 def same_bits(first, second) -> bool:

@@ -1,0 +1,41 @@
+"""Noise and noise levels of new rows: standard normal and uniform, unless an objective shapes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Generator, Tensor
+
+from .schedule import NoiseSchedule
+
+if TYPE_CHECKING:
+    from .objectives.base import Objective
+
+
+class NoiseSource:
+    """Draws for the rows of one run; all randomness comes from the generator that is passed.
+
+    Args:
+        schedule: the model's noise levels.
+        objectives: those that shape draws, in their fixed order.
+    """
+
+    def __init__(self, schedule: NoiseSchedule, objectives: Sequence[Objective] = ()):
+        self.schedule, self.objectives = schedule, tuple(objectives)
+
+    def levels(self, count: int, generator: Generator) -> Tensor:
+        """Levels (count,) of the schedule, 0..T-1."""
+        for objective in self.objectives:
+            drawn = objective.draw_levels(self.schedule, count, generator)
+            if drawn is not None:
+                return drawn
+        return torch.randint(len(self.schedule), (count,), generator=generator)
+
+    def noise(self, shape: Sequence[int], generator: Generator) -> Tensor:
+        """Noise (N, C, h, w)."""
+        noise = torch.randn(*shape, generator=generator)
+        for objective in self.objectives:
+            noise = objective.shape_noise(noise, generator)
+        return noise

@@ -1,0 +1,116 @@
+"""What of a run trains, and at which rate: adapters in the networks, learned words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from .adapter import Adapter, make_adapters
+from .conditioning import Denoiser, TextEncoder
+from .config import TrainingConfig
+from .data import TrainingData
+from .errors import require
+from .token_vectors import TokenVectors, TokenVectorsConfig, start_vectors
+from .trainable import Trainable, WordVectors
+
+DENOISER, TEXT_ENCODER, TOKEN_VECTORS = "denoiser", "text_encoder", "token_vectors"
+
+FROZEN = "frozen"
+
+Parts = dict[str, Trainable]
+
+
+class Frozen:
+    """A module of which nothing trains: while it is in, its parameters ask for no gradient."""
+
+    def __init__(self, module: nn.Module):
+        self.module = module
+        self._thawed: list[nn.Parameter] = []
+
+    def parameters(self) -> list[nn.Parameter]:
+        return []
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {}
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        """Nothing to set."""
+
+    def inject(self) -> None:
+        thawed = [parameter for parameter in self.module.parameters()
+                  if parameter.requires_grad and not parameter.is_inference()]  # those never get a gradient
+        for parameter in thawed:
+            parameter.requires_grad_(False)
+        self._thawed += thawed
+
+    def eject(self) -> None:
+        for parameter in self._thawed:
+            parameter.requires_grad_(True)
+        self._thawed = []
+
+    def after_step(self) -> None:
+        """Nothing."""
+
+
+def make_parts(owners: Mapping[str, Denoiser | TextEncoder], config: TrainingConfig, data: TrainingData,
+               text_encoder: TextEncoder, starts: WordVectors) -> Parts:
+    """Everything that trains, by name; nothing is put in where one of them cannot be made.
+
+    Raises:
+        InputError: as for the parts, or where nothing would train.
+    """
+    words = learned_words(config, data)
+    vectors = {word.word: starts[word.word] if word.start == "given" else
+               start_vectors(word, config.seed, text_encoder.widths, text_encoder.token_rows) for word in words}
+    trained = _with_a_rate(owners, config)
+    require(bool(trained or words), "training", "nothing that trains", "an adapter or token vectors",
+            "Turn on the adapter of the diffusion model, or connect token vectors.")
+    parts: Parts = dict(make_adapters(trained, config.options.adapter, config.seed))
+    parts |= {f"{FROZEN} {name}": Frozen(owner.module) for name, owner in owners.items() if name not in trained}
+    if words:
+        parts[TOKEN_VECTORS] = TokenVectors(words, vectors)
+    return parts
+
+
+def learned_words(config: TrainingConfig, data: TrainingData) -> tuple[TokenVectorsConfig, ...]:
+    """The user's own learned words and those of the objectives.
+
+    Raises:
+        InputError: one word is learned twice.
+    """
+    words = [*config.token_vectors, *(word for objective in config.objectives
+                                      for word in objective.token_vectors(data, config.learning_rate))]
+    names = [word.word for word in words]
+    for name in names:
+        require(names.count(name) == 1, "token vectors", f"{name!r} learned twice", "each word once",
+                "Remove one of the two nodes.")
+    return tuple(words)
+
+
+def parameter_groups(parts: Parts, config: TrainingConfig) -> list[dict[str, Any]]:
+    """One group of parameters per rate: each adapter's, and each learned word's, with the fraction of the run
+    after which it stands still."""
+    rates = {DENOISER: config.learning_rate, TEXT_ENCODER: config.options.text_encoder_rate}
+    groups: list[dict[str, Any]] = []
+    for name, part in parts.items():
+        if isinstance(part, TokenVectors):
+            groups += [{"params": part.of(word), "lr": word.learning_rate, "stop_at": word.stop_at, "weight_decay": 0.0}
+                       for word in part.configs]
+        elif not isinstance(part, Frozen):
+            groups.append({"params": part.parameters(), "lr": rates[name], "stop_at": 1.0})
+    return groups
+
+
+def leave_casts_to_autocast(parts: Parts) -> None:
+    """Keep peft from casting under autocast."""
+    for part in parts.values():
+        if isinstance(part, Adapter):
+            part.leave_casts_to_autocast()
+
+
+def _with_a_rate(owners: Mapping[str, Denoiser | TextEncoder],
+                 config: TrainingConfig) -> dict[str, Denoiser | TextEncoder]:
+    trains = {DENOISER: config.options.trains_denoiser, TEXT_ENCODER: config.options.text_encoder_rate > 0}
+    return {name: owner for name, owner in owners.items() if trains[name]}

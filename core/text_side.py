@@ -1,0 +1,50 @@
+"""Every prompt of a run as rows of conditioning: encoded once where nothing of it trains, in every micro-step where
+something does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from .conditioning import Conditioning, TextEncoder, concat_rows
+from .token_vectors import TokenVectors
+from .trainable import WordVectors
+
+
+class TextSide:
+    """Hands out rows of conditioning.
+
+    Args:
+        encoder: the loaded text encoder(s), with nothing put in yet.
+        prompts: every text that the run can use.
+        device: where the denoiser computes.
+        token_vectors: the learned words, if any.
+        is_trained: whether an adapter of the text encoder trains.
+    """
+
+    def __init__(self, encoder: TextEncoder, prompts: Sequence[str], device: torch.device,
+                 token_vectors: TokenVectors | None = None, is_trained: bool = False):
+        self.encoder, self.token_vectors, self.is_trained = encoder, token_vectors, is_trained
+        with torch.no_grad():  # copies: an encoder may hand out inference tensors that no graph can keep
+            self._frozen = {prompt: row.copy_to(device)
+                            for prompt, row in zip(prompts, encoder.encode(prompts), strict=True)}
+
+    @property
+    def vectors(self) -> WordVectors:
+        """The learned words as they are now."""
+        return self.token_vectors.vectors if self.token_vectors is not None else {}
+
+    def rows(self, prompts: Sequence[str]) -> Conditioning:
+        """One row per prompt, with a graph to whatever of it trains."""
+        learning = [prompt for prompt in dict.fromkeys(prompts) if self.learns_from(prompt)]
+        encoded = dict(zip(learning, self.encoder.encode(learning, self.vectors), strict=True)) if learning else {}
+        return concat_rows([encoded.get(prompt) or self._frozen[prompt] for prompt in prompts])
+
+    def base_rows(self, prompts: Sequence[str]) -> Conditioning:
+        """One row per prompt as the loaded text encoder reads it, without anything that was learned."""
+        return concat_rows([self._frozen[prompt] for prompt in prompts])
+
+    def learns_from(self, prompt: str) -> bool:
+        """Whether anything that trains takes part in this prompt's encoding."""
+        return self.is_trained or any(word in prompt for word in self.vectors)
