@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from .autoencoder import load_decoder, prepare_transform
-from .config import ATTENTION_LEVELS, CHANNEL_MULT, LATENT_CHANNELS, NUM_RES_BLOCKS
+from .config import ATTENTION_LEVELS, LATENT_CHANNELS, NUM_RES_BLOCKS
 from .generator import Generator, build_generator, load_ema
 from .klt import VAE_SCALE, Transform, build_encoder
 from .taesd import Decoder, widen
@@ -27,22 +28,23 @@ TOP_NAMES: Final = {
     "conv_in": "input_blocks.0.0", "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2",
     "conv_norm_out": "out.0", "conv_out": "out.2", "mid_block.resnets.0": "middle_block.0",
     "mid_block.attentions.0": "middle_block.1", "mid_block.resnets.1": "middle_block.2",
+    "class_embedding": "label_emb",
 }
 
 
-def module_names() -> dict[str, str]:
+def module_names(res_blocks: int = NUM_RES_BLOCKS, attention: Sequence[bool] = ATTENTION_LEVELS) -> dict[str, str]:
     """diffusers module prefix -> the original latent-diffusion prefix, for our levels and blocks."""
-    names, levels, index = dict(TOP_NAMES), len(CHANNEL_MULT), 1
+    names, levels, index = dict(TOP_NAMES), len(attention), 1
     for level in range(levels):
-        for block in range(NUM_RES_BLOCKS):
+        for block in range(res_blocks):
             names[f"down_blocks.{level}.resnets.{block}"] = f"input_blocks.{index}.0"
             names[f"down_blocks.{level}.attentions.{block}"] = f"input_blocks.{index}.1"
             index += 1
         names[f"down_blocks.{level}.downsamplers.0.conv"] = f"input_blocks.{index}.0.op"
         index += 1
     index = 0
-    for level, has_attention in enumerate(reversed(ATTENTION_LEVELS)):
-        for block in range(NUM_RES_BLOCKS + 1):
+    for level, has_attention in enumerate(reversed(attention)):
+        for block in range(res_blocks + 1):
             names[f"up_blocks.{level}.resnets.{block}"] = f"output_blocks.{index}.0"
             names[f"up_blocks.{level}.attentions.{block}"] = f"output_blocks.{index}.1"
             index += 1
@@ -50,9 +52,10 @@ def module_names() -> dict[str, str]:
     return names
 
 
-def rename_unet(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def rename_unet(state: dict[str, torch.Tensor], res_blocks: int = NUM_RES_BLOCKS,
+                attention: Sequence[bool] = ATTENTION_LEVELS) -> dict[str, torch.Tensor]:
     """diffusers keys -> ComfyUI keys under `model.diffusion_model.`; a key without a rule raises KeyError."""
-    names = module_names()
+    names = module_names(res_blocks, attention)
     renamed = {}
     for key, tensor in state.items():
         prefix = next((p for p in names if key.startswith(p + ".")), None)
