@@ -1,0 +1,258 @@
+"""How is the pocket upscaler trained? Velocity prediction on (low-res, high-res) pairs of the endless world.
+
+`python -m pocket.upscaler --minutes 40 --work .pocket` trains, resumes and exports. It is built like Stable Diffusion's
+x4 upscaler, text and noise level included, but reads no text: its contexts in training are noise, so that it goes with
+any weights of the pocket text encoder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count, islice
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from diffusers import UNet2DConditionModel
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from .config import MAX_TOKENS, TIMESTEPS
+from .export import rename_unet
+from .unet import OUTPUT_SCALE, TRAINED_EPSILON, scale_output, set_output_norm, use_cpu_operations
+from .upscaler_space import (
+    ATTENTION_LEVELS,
+    BETA_END,
+    BETA_START,
+    CONTEXT_DIM,
+    NOISE_LEVELS,
+    NUM_RES_BLOCKS,
+    SCALE,
+    low_res,
+    pictures_to_latents,
+    unet_settings,
+)
+from .world import SEEDS, render, training_scene
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT: Final = Path(__file__).parent / "checkpoints" / "pocket_upscaler.safetensors"
+MAX_BYTES: Final = 3_500_000
+PEAK_LR: Final = 1.5e-3
+EMA_DECAY: Final = 0.999
+WARM_UP: Final = 100
+SAVE_SECONDS: Final = 60.0
+DRAWN: Final = ((96, 8, 1), (192, 2, 2), (384, 1, 4))
+"""Picture size, scenes and crops of each, per step: scenes are then seen from 24 to 96 low-res pixels wide."""
+SMALL_CROP, LARGE_CROP, LARGE_FROM = 64, 96, 0.6
+"""Pixels of a crop, and from which share of the time on crops are large: small ones teach edges faster."""
+
+
+def alphas_cumprod(levels: int = TIMESTEPS) -> Tensor:
+    """The latents' schedule: SD's scaled-linear form between the upscaler's ends, (1000,)."""
+    betas = torch.linspace(BETA_START**0.5, BETA_END**0.5, levels, dtype=torch.float64) ** 2
+    return (1 - betas).cumprod(0).float()
+
+
+def augmentation_alphas() -> Tensor:
+    """The low-res picture's schedule: linear betas, of which ComfyUI uses the first 351 levels."""
+    betas = torch.linspace(BETA_START, BETA_END, TIMESTEPS, dtype=torch.float64)
+    return (1 - betas).cumprod(0).float()[:NOISE_LEVELS]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """What one step sees."""
+
+    latents: Tensor
+    """(B, 48, h, w)"""
+    low: Tensor
+    """(B, 3, h, w), noised."""
+    level: Tensor
+    """(B,), the noise level of `low`."""
+
+
+def draw_pairs(seeds: Iterator[int], crop: int, rng: np.random.Generator) -> Pairs:
+    """Crops of the next seeds' scenes; low-res pictures are made of whole ones, so that crops have no borders."""
+    high, low, cells = [], [], crop // SCALE
+    for size, scenes, crops in DRAWN:
+        for seed in islice(seeds, scenes):
+            picture = torch.from_numpy(render(training_scene(seed), size)[0].copy()).permute(2, 0, 1)[None] / 127.5 - 1
+            small = low_res(picture)
+            for y, x in rng.integers(0, (size - crop) // SCALE + 1, (crops, 2)):
+                high.append(picture[..., y * SCALE:y * SCALE + crop, x * SCALE:x * SCALE + crop])
+                low.append(small[..., y:y + cells, x:x + cells])
+    level = torch.from_numpy((rng.random(len(low)) ** 2 * NOISE_LEVELS).astype(np.int64))  # more of the low levels
+    return Pairs(latents=pictures_to_latents(torch.cat(high)), low=add_noise(torch.cat(low), level), level=level)
+
+
+def add_noise(low: Tensor, level: Tensor) -> Tensor:
+    """Noise augmentation: sqrt(abar) x + sqrt(1 - abar) eps. Source: Ho et al. 2022, cascaded diffusion, 4.2."""
+    a = augmentation_alphas()[level][:, None, None, None]
+    return a.sqrt() * low + (1 - a).sqrt() * torch.randn_like(low)
+
+
+def noise_contexts(rows: int) -> Tensor:
+    """Text-like contexts that say nothing, (B, 77, 128): a vector common to all tokens and one of each token's own."""
+    common, own = torch.randn(rows, 1, CONTEXT_DIM), torch.randn(rows, MAX_TOKENS, CONTEXT_DIM)
+    return common + torch.rand(rows, 1, 1) * own
+
+
+def velocity_loss(unet: UNet2DConditionModel, pairs: Pairs, abar: Tensor) -> Tensor:
+    """mean |v - v_theta(z_t, t, low, level)|^2 with v = sqrt(abar) eps - sqrt(1 - abar) z.
+
+    Source: Salimans and Ho 2022, eq. 12 and appendix D.
+    """
+    rows = len(pairs.latents)
+    spread = (torch.rand(1) + torch.arange(rows) / rows) % 1  # even over the batch: less variance
+    timesteps = (spread * TIMESTEPS).long()
+    noise, a = torch.randn_like(pairs.latents), abar[timesteps][:, None, None, None]
+    noisy = a.sqrt() * pairs.latents + (1 - a).sqrt() * noise
+    with torch.autocast("cpu", torch.bfloat16):
+        predicted = unet(torch.cat([noisy, pairs.low], 1), timesteps, noise_contexts(rows),
+                         class_labels=pairs.level).sample
+    return (predicted.float() - (a.sqrt() * noise - (1 - a).sqrt() * pairs.latents)).square().mean()
+
+
+def build_unet() -> UNet2DConditionModel:
+    """The network, its last GroupNorm nearly linear: brightness and noise strength are the network's to say."""
+    unet = use_cpu_operations(UNet2DConditionModel(**unet_settings()))
+    set_output_norm(unet)
+    return unet
+
+
+@dataclass
+class Training:
+    """Networks, optimiser and clock of a run that can be cut off."""
+
+    unet: UNet2DConditionModel
+    ema: list[Tensor]
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    used: float = 0.0
+    """Seconds of training so far; the schedule follows the clock, because cores are shared."""
+    losses: list[float] = field(default_factory=list)
+
+    @classmethod
+    def begin(cls) -> Training:
+        """Fresh networks, the same for everyone."""
+        torch.manual_seed(0)
+        unet = build_unet()
+        nn.init.zeros_(unet.conv_out.weight)
+        nn.init.constant_(unet.conv_norm_out.weight, TRAINED_EPSILON**0.5)
+        optimizer = torch.optim.AdamW(unet.parameters(), lr=PEAK_LR, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
+        return cls(unet, [p.detach().clone() for p in unet.parameters()], optimizer)
+
+    def state(self) -> dict[str, Any]:
+        """Everything a resumed run needs."""
+        return {"unet": self.unet.state_dict(), "ema": self.ema, "optimizer": self.optimizer.state_dict(),
+                "step": self.step, "used": self.used, "losses": self.losses}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on from `state`."""
+        self.unet.load_state_dict(state["unet"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.ema, self.step, self.used, self.losses = (state[k] for k in ("ema", "step", "used", "losses"))
+
+    def averaged(self) -> UNet2DConditionModel:
+        """A copy of the network with the averaged weights."""
+        unet = build_unet()
+        for target, source in zip(unet.parameters(), self.ema, strict=True):
+            target.data.copy_(source)
+        return unet.eval().requires_grad_(False)
+
+
+def learning_rate(step: int, done: float) -> float:
+    """Warm-up, flat to 40 % of the time, then a cosine to 2 %."""
+    late = min(1.0, max(0.0, (done - 0.4) / 0.6))
+    return float(PEAK_LR * min(1.0, (step + 1) / WARM_UP) * (0.02 + 0.49 * (1 + np.cos(np.pi * late))))
+
+
+def train_steps(training: Training, seconds: float) -> Iterator[float]:
+    """Yields the share of the time used after each optimiser step."""
+    abar, rng = alphas_cumprod(), np.random.default_rng(training.step)
+    torch.manual_seed(training.step)
+    parameters, last = list(training.unet.parameters()), time.monotonic()
+    while (done := training.used / seconds) < 1:
+        seeds = count(SEEDS["train"].start + 10**8 + training.step * sum(scenes for _, scenes, _ in DRAWN))
+        crop = LARGE_CROP if done >= LARGE_FROM else SMALL_CROP
+        loss = velocity_loss(training.unet, draw_pairs(seeds, crop, rng), abar)
+        training.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        for group in training.optimizer.param_groups:
+            group["lr"] = learning_rate(training.step, done)
+        training.optimizer.step()
+        decay = min(EMA_DECAY, (1 + training.step) / (10 + training.step))
+        torch._foreach_lerp_(training.ema, [p.detach() for p in parameters], 1 - decay)
+        training.step += 1
+        training.losses.append(loss.item())
+        training.used, last = training.used + time.monotonic() - last, time.monotonic()
+        yield done
+
+
+def save_state(path: Path, training: Training) -> None:
+    """Writes the state under another name and renames it."""
+    torch.save(training.state(), path.with_suffix(".tmp"))
+    path.with_suffix(".tmp").replace(path)
+
+
+def train_upscaler(work: Path, minutes: float) -> Training:
+    """Trains until `minutes` are used up, over all sittings; resumes from `work/upscaler.pt`."""
+    training, path = Training.begin(), work / "upscaler.pt"
+    if path.exists():
+        training.restore(torch.load(path, weights_only=True))
+    saved = time.monotonic()
+    for done in train_steps(training, minutes * 60):
+        if training.step % 50 == 0:
+            log.info("upscaler step %d, %.1f %%, loss %.4f", training.step, done * 100,
+                     np.mean(training.losses[-50:]))
+        if time.monotonic() - saved > SAVE_SECONDS:
+            save_state(path, training)
+            saved = time.monotonic()
+    save_state(path, training)
+    return training
+
+
+def checkpoint_tensors(training: Training) -> dict[str, Tensor]:
+    """The averaged network under ComfyUI's keys, and the mark that makes ComfyUI's VAE hand pictures on unchanged."""
+    unet = training.averaged()
+    scale_output(unet, OUTPUT_SCALE)
+    state = rename_unet(unet.state_dict(), NUM_RES_BLOCKS, ATTENTION_LEVELS)
+    tensors = {key: tensor.to(torch.float16).contiguous() for key, tensor in state.items()}
+    return tensors | {"first_stage_model.pixel_space_vae": torch.tensor(1.0, dtype=torch.float16)}
+
+
+def export_upscaler(training: Training, path: Path = CHECKPOINT) -> None:
+    """Writes the checkpoint whole or not at all.
+
+    Raises:
+        ValueError: it is larger than what may be committed.
+    """
+    part = path.with_suffix(".part")
+    save_file(checkpoint_tensors(training), part, metadata={"upscaler_steps": str(training.step)})
+    if part.stat().st_size > MAX_BYTES:
+        raise ValueError(f"checkpoint: got {part.stat().st_size} bytes, expected at most {MAX_BYTES}")
+    part.replace(path)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Train the pocket upscaler on a CPU; resumable.")
+    parser.add_argument("--minutes", type=float, default=40.0, help="training time over all sittings")
+    parser.add_argument("--work", type=Path, default=Path(".pocket"), help="folder of the working files")
+    parser.add_argument("--to", type=Path, default=CHECKPOINT, help="the checkpoint to write")
+    given = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(1)
+    given.work.mkdir(parents=True, exist_ok=True)
+    export_upscaler(train_upscaler(given.work, given.minutes), given.to)
+
+
+if __name__ == "__main__":
+    main()
