@@ -16,15 +16,17 @@ from .trainable import WordVectors
 
 @dataclass(frozen=True, eq=False)
 class Conditioning:
-    """One row of text conditioning per latent row.
+    """One row of conditioning per latent row.
 
     Attributes:
         context: (N, T, D), what cross-attention (or joint attention) reads.
         pooled: (N, P), the text encoder's pooled output, or None where the model has none.
+        concat: (N, K, h, w), what a network reads beside the noisy latents (an upscaler's low-res picture), or None.
     """
 
     context: Tensor
     pooled: Tensor | None = None
+    concat: Tensor | None = None
 
     def detach(self) -> Conditioning:
         return Conditioning(self.context.detach(), None if self.pooled is None else self.pooled.detach())

@@ -30,6 +30,7 @@ class Example:
         object_caption: 'a {V} {noun}', c_m of the object-specific loss.
         class_noun: chooses the pool of class images.
         mask: (1, h, w) in 0..1, 1 = subject, or None.
+        concat: (K, h, w), what the network reads beside the noisy latents, or None.
     """
 
     latents: Tensor
@@ -37,6 +38,7 @@ class Example:
     object_caption: str
     class_noun: str
     mask: Tensor | None = None
+    concat: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,6 +95,7 @@ def draw_subject_rows(data: TrainingData, source: NoiseSource, seed: int, micro_
     numbers = draw_examples(data, seed, micro_step, batch)
     examples = [data.examples[number] for number in numbers]
     masks = [example.mask for example in examples if example.mask is not None]
+    concats = [example.concat for example in examples if example.concat is not None]
     latents = torch.stack([example.latents for example in examples]).float()
     generator = generator_for(seed, "subject", micro_step)
     return Rows(
@@ -103,6 +106,8 @@ def draw_subject_rows(data: TrainingData, source: NoiseSource, seed: int, micro_
         examples=numbers,
         class_images=draw_class_images(data, seed, micro_step, batch),
         masks=torch.stack(masks).float() if len(masks) == batch else None,
+        concat=source.concat(torch.stack(concats).float(), generator_for(seed, "concat", micro_step))
+        if len(concats) == batch else None,
     )
 
 

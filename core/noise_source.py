@@ -39,3 +39,9 @@ class NoiseSource:
         for objective in self.objectives:
             noise = objective.shape_noise(noise, generator)
         return noise
+
+    def concat(self, clean: Tensor, generator: Generator) -> Tensor:
+        """What the network reads beside the noisy latents (N, K, h, w), augmented by objectives."""
+        for objective in self.objectives:
+            clean = objective.augment_concat(clean, generator)
+        return clean

@@ -21,6 +21,7 @@ class Rows:
         examples: which training example each row stands for, N numbers; None for class images.
         class_images: which image of its noun's pool goes with each subject row; None without pools.
         masks: (N, 1, h, w) in 0..1, 1 = subject; None where no photo has a mask.
+        concat: (N, K, h, w), channels that the network reads beside the noisy latents; None for most networks.
         is_taught_by_base: whether the target is what the network puts out with everything learned taken out.
     """
 
@@ -31,6 +32,7 @@ class Rows:
     examples: tuple[int, ...] | None = None
     class_images: tuple[int, ...] | None = None
     masks: Tensor | None = None
+    concat: Tensor | None = None
     is_taught_by_base: bool = False
 
     def __len__(self) -> int:
@@ -39,21 +41,24 @@ class Rows:
     def to(self, device: torch.device) -> Rows:
         """The same rows on another device."""
         masks = None if self.masks is None else self.masks.to(device)
+        concat = None if self.concat is None else self.concat.to(device)
         return replace(self, latents=self.latents.to(device), noise=self.noise.to(device),
-                       index=self.index.to(device), masks=masks)
+                       index=self.index.to(device), masks=masks, concat=concat)
 
     def first(self) -> Rows:
         """The first row alone."""
         return Rows(latents=self.latents[:1], noise=self.noise[:1], index=self.index[:1],
-                    prompts=self.prompts[:1])
+                    prompts=self.prompts[:1], concat=None if self.concat is None else self.concat[:1])
 
 
 def stack(groups: Iterable[Rows]) -> Rows:
     """Groups of rows one below the other, as one forward takes them."""
     blocks = tuple(groups)
+    concats = [rows.concat for rows in blocks if rows.concat is not None]
     return Rows(
         latents=torch.cat([rows.latents for rows in blocks]),
         noise=torch.cat([rows.noise for rows in blocks]),
         index=torch.cat([rows.index for rows in blocks]),
         prompts=tuple(prompt for rows in blocks for prompt in rows.prompts),
+        concat=torch.cat(concats) if len(concats) == len(blocks) else None,
     )

@@ -171,6 +171,7 @@ class Trainer:
     def _denoise(self, rows: Rows, conditioning: Conditioning) -> Tensor:
         """The prediction (N, C, h, w) for the noisy rows, in the network's own prediction space."""
         noisy = self.denoiser.schedule.add_noise(rows.latents, rows.noise, rows.index)
+        conditioning = replace(conditioning, concat=rows.concat)
         with torch.autocast(self.denoiser.device.type, torch.bfloat16, enabled=self._is_bf16):
             return self.denoiser(noisy, rows.index, conditioning).float()
 

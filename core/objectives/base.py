@@ -94,6 +94,10 @@ class Objective:
         """The noise (N, C, h, w) that is trained on, from standard normal noise."""
         return noise
 
+    def augment_concat(self, concat: Tensor, generator: Generator) -> Tensor:
+        """What the network is shown (N, K, h, w) beside the noisy latents, from the clean one."""
+        return concat
+
     def extra_rows(self, subject_rows: Rows, data: TrainingData, source: NoiseSource,
                    generator: Generator) -> Rows | None:
         """Rows that this objective adds to the forward; `generator` is its own, new for every micro-step."""
