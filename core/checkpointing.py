@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ def checkpointed(blocks: Sequence[nn.Module]) -> Iterator[None]:
     """Within the context the blocks keep only their inputs, and are recomputed in the backward pass."""
     own = [block.__dict__.get("forward") for block in blocks]
     for block in blocks:
-        block.forward = _recomputed(block.forward)
+        block.forward = _recomputed(block)
     try:
         yield
     finally:
@@ -62,20 +63,41 @@ def is_needed(activation_bytes: int, free_bytes: int) -> bool:
     return activation_bytes > 0.8 * free_bytes
 
 
-def _recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
-    def run(*args: Any, **kwargs: Any) -> Any:
-        return forward(*map(_own_dict, args), **{name: _own_dict(value) for name, value in kwargs.items()})
+def _recomputed(block: nn.Module) -> Callable[..., Any]:
+    forward = block.forward
+
+    def on_copies(*args: Any, **kwargs: Any) -> Any:
+        copies_tensors = _CHANGES_INPUTS[block]
+        return forward(*(_own(value, copies_tensors) for value in args),
+                       **{name: _own(value, copies_tensors) for name, value in kwargs.items()})
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         if not torch.is_grad_enabled():
             return forward(*args, **kwargs)
-        return checkpoint(run, *map(_own_dict, args), use_reentrant=False,
-                          **{name: _own_dict(value) for name, value in kwargs.items()})
+        if block not in _CHANGES_INPUTS:
+            _CHANGES_INPUTS[block] = _changes_inputs(forward, args, kwargs)
+        return checkpoint(on_copies, *map(_own, args), use_reentrant=False,
+                          **{name: _own(value) for name, value in kwargs.items()})
 
     return wrapped
 
 
-def _own_dict(value: Any) -> Any:
+_CHANGES_INPUTS: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+"""Whether a block adds to its inputs in place, as Flux's do: found out once, for a copy for nothing changes in which
+order gradients are summed."""
+
+
+@torch.no_grad()
+def _changes_inputs(forward: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> bool:
+    copies = [_own(value, True) for value in args]
+    named = {name: _own(value, True) for name, value in kwargs.items()}
+    forward(*copies, **named)
+    return any(isinstance(value, Tensor) and value._version > 0 for value in (*copies, *named.values()))
+
+
+def _own(value: Any, copies_tensors: bool = False) -> Any:
     """A copy of a dict: networks write their position into the options they hand down, and the recomputation
-    must see those of the first pass."""
+    must see those of the first pass. Of a tensor where it is asked for."""
+    if isinstance(value, Tensor) and copies_tensors:
+        return value.clone()
     return dict(value) if isinstance(value, dict) else value

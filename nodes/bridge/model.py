@@ -7,7 +7,7 @@ flows. `trainable` replaces them one at a time by normal tensors with the same b
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import comfy.model_management
@@ -15,6 +15,8 @@ import comfy.model_sampling
 import comfy.utils
 import torch
 from comfy.ldm.modules.attention import attention_pytorch
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from comfy.text_encoders.t5 import T5LayerNorm
 from torch import Tensor, nn
 
 from ...core.conditioning import Conditioning
@@ -153,7 +155,47 @@ def trainable(*patchers: Any, memory: float = 0) -> Iterator[Callable[[], None]]
                 replace_inference_tensors(patcher.model)
 
         prepare()
-        yield prepare
+        with ExitStack() as stack:
+            stack.enter_context(differentiable_kernels())
+            for patcher in patchers:
+                stack.enter_context(own_norm_inputs(patcher.model))
+            yield prepare
+
+
+@contextmanager
+def differentiable_kernels() -> Iterator[None]:
+    """Within the context ComfyUI's networks keep to operations that have a gradient (rotary embeddings)."""
+    before = comfy.model_management.in_training
+    comfy.model_management.in_training = True
+    try:
+        yield
+    finally:
+        comfy.model_management.in_training = before
+
+
+@contextmanager
+def own_norm_inputs(module: nn.Module) -> Iterator[None]:
+    """Within the context the norms of transformers work on copies of their inputs.
+
+    Blocks of Flux and T5 add to the residual stream in place, over what their norms keep for the backward pass. The
+    original is no longer kept then, so that no memory is added. UNets and CLIP's layers need none of this.
+    """
+    unets = {norm for part in module.modules() if isinstance(part, UNetModel) for norm in part.modules()}
+    network = getattr(module, "diffusion_model", nn.Module())
+    norms = {norm for norm in network.modules() if isinstance(norm, nn.LayerNorm | nn.RMSNorm)} - unets
+    norms |= {norm for norm in module.modules() if isinstance(norm, T5LayerNorm)}
+    handles = [norm.register_forward_pre_hook(_copied) for norm in norms]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _copied(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    if not torch.is_grad_enabled():
+        return inputs
+    return tuple(value.clone() if value.requires_grad else value for value in inputs)
 
 
 def static_patcher(patcher: Any) -> Any:

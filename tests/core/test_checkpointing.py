@@ -80,6 +80,32 @@ def test_the_recomputation_sees_the_options_of_the_first_pass():
     assert torch.equal(gradient([]), gradient(find_blocks(block)))
 
 
+class AddingInPlace(nn.Module):
+    """Changes its input, as Flux's blocks do."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+
+    def forward(self, x):
+        x += self.layer(x.clone()).exp()
+        return x
+
+
+def test_blocks_that_change_their_input_get_a_copy():
+    blocks = nn.ModuleList([AddingInPlace(), AddingInPlace()])
+
+    def gradients_of(recomputed):
+        blocks.zero_grad()
+        x = torch.ones(1, 2)
+        with checkpointed(recomputed):
+            blocks[1](blocks[0](x)).sum().backward()
+        return [parameter.grad.clone() for parameter in blocks.parameters()]
+
+    plain = gradients_of([])
+    assert all(torch.equal(*pair) for pair in zip(plain, gradients_of(find_blocks(blocks)), strict=True))
+
+
 def test_blocks_are_found_inside_lists_and_sequences():
     block = nn.Sequential(nn.Linear(1, 1))
     network = nn.Module()
