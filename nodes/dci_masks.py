@@ -10,12 +10,14 @@ from __future__ import annotations
 import comfy.samplers
 from comfy_api.latest import io
 
+from ..core.dci.observation import Kind
 from ..core.dci.sheets import draw_sheets
 from .bridge.notices import show_notice
 from .bridge.watched_sampling import SamplerSettings, picture_mask, sample_watched
 
 LAYOUTS = ("scales", "steps", "layers")
-SHOWN = {"mask": "mask", "concept map": "concept", "auxiliary map": "auxiliary"}
+SHOWN: dict[str, Kind] = {"mask": "mask", "auxiliary mask": "auxiliary mask", "concept map": "concept",
+                          "auxiliary map": "auxiliary"}
 
 
 class DCIMasks(io.ComfyNode):
@@ -41,9 +43,10 @@ class DCIMasks(io.ComfyNode):
                                tooltip="Rows of the sheet: scales (as in the paper), layers, or scales with one column "
                                        "per step. Default scales."),
                 io.Combo.Input("shown", options=list(SHOWN), default="mask",
-                               tooltip="What the MASK output and the sheet of steps hold: the mask M^c, the evidence "
-                                       "for the subject (concept map), or for its surroundings (auxiliary map). "
-                                       "Default mask."),
+                               tooltip="What the MASK output and the sheet of steps hold: the mask M^c of your "
+                                       "picture, that of the auxiliary picture (1 - M^c, as the paper draws it), the "
+                                       "evidence for the subject (concept map) or for its surroundings (auxiliary "
+                                       "map). Default mask."),
                 io.Float.Input("threshold", default=0.0, min=0.0, max=1.0, step=0.01, advanced=True,
                                tooltip="Cuts the MASK output: 1 where it is at least this, 0 elsewhere. 0 to 1 of its "
                                        "own range; 0 (default) keeps it soft."),

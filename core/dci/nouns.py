@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Mapping, Sequence
 
 from ..errors import require
 
@@ -48,6 +49,61 @@ SYNONYMS: tuple[frozenset[str], ...] = tuple(
         "rock, stone, boulder",
     )
 )
+
+# Nouns that every text-to-image model knows well, the most common first.
+PRESETS: Mapping[str, tuple[str, ...]] = {
+    "animal": ("cat", "dog", "horse", "bird", "rabbit", "fish", "bear", "duck", "cow"),
+    "person": ("man", "woman", "child"),
+    "toy": ("robot", "doll", "ball", "kite", "balloon"),
+    "vehicle": ("car", "bicycle", "boat", "train", "plane"),
+    "clothing": ("hat", "boot", "coat", "shirt", "glove"),
+    "bag": ("backpack", "suitcase", "basket", "bag"),
+    "kitchenware": ("cup", "teapot", "vase", "bowl", "bottle", "can"),
+    "furniture": ("chair", "table", "lamp", "sofa", "clock"),
+    "food": ("apple", "cake", "mushroom", "bread", "banana"),
+    "plant": ("flower", "tree", "mushroom", "cactus"),
+    "building": ("house", "castle", "tower", "church"),
+}
+COMMON = ("cat", "dog", "car", "chair", "flower", "cup", "house", "man")
+"""For a class noun of no known category, one noun of each of the commonest."""
+LIKE_THE_CLASS, ANY = "like the class noun", "any"
+CATEGORIES = (LIKE_THE_CLASS, ANY, *PRESETS)
+
+
+def category_of(class_noun: str) -> str | None:
+    """The preset category that holds a class noun or a synonym of it, or None."""
+    noun = fold(class_noun)
+    kin = {noun, *(member for group in SYNONYMS if _names_one_of(noun, group) for member in group)}
+    for category, nouns in PRESETS.items():
+        if any(_names_one_of(word, frozenset(nouns)) for word in kin if word):
+            return category
+    return None
+
+
+def preset_nouns(class_noun: str, category: str) -> tuple[str, ...]:
+    """Nouns that may stand in for the subject, the best first: never the class noun or a synonym of it.
+
+    Nouns of the class' own category come first where that is asked for, since they occur in the same surroundings; then
+    one of each common kind.
+
+    Args:
+        class_noun: the subject's.
+        category: one of `CATEGORIES`.
+
+    Source: Jin et al., ECCV 2024, 4.5 (preset common nouns).
+    """
+    require(category in CATEGORIES, "category", repr(category), f"one of {', '.join(CATEGORIES)}",
+            f"Use '{LIKE_THE_CLASS}'.")
+    own = category_of(class_noun) if category == LIKE_THE_CLASS else category
+    nouns = (*PRESETS.get(own or ANY, ()), *(COMMON if category in (LIKE_THE_CLASS, ANY) else ()))
+    return allowed_nouns(class_noun, nouns)
+
+
+def allowed_nouns(class_noun: str, nouns: Sequence[str]) -> tuple[str, ...]:
+    """The nouns that are neither empty, nor the class noun, nor akin to it; each once, in order."""
+    distinct = dict.fromkeys(" ".join(noun.split()) for noun in nouns if noun.strip())
+    return tuple(noun for noun in distinct
+                 if fold(noun) != fold(class_noun) and auxiliary_noun_warning(class_noun, noun) is None)
 
 
 def fold(noun: str) -> str:

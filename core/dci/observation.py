@@ -17,9 +17,9 @@ from torch.nn import functional
 
 from ..errors import require
 
-Kind = Literal["mask", "concept", "auxiliary"]
-"""M^c after eq. 4; m^c, the evidence for 'V noun'; m^a, the evidence for all but the auxiliary noun."""
-KINDS: tuple[Kind, ...] = ("concept", "auxiliary", "mask")
+Kind = Literal["concept", "auxiliary", "mask", "auxiliary mask"]
+"""m^c, the evidence for 'V noun'; m^a, that for all but the auxiliary noun; M^c of eq. 4; M^a = 1 - M^c (fig. 11)."""
+KINDS: tuple[Kind, ...] = ("concept", "auxiliary", "mask", "auxiliary mask")
 Grid = tuple[int, int]
 """Height and width of a layer in its own pixels."""
 MOST_HALVINGS = 8
@@ -27,7 +27,7 @@ MOST_HALVINGS = 8
 
 @dataclass
 class _Mean:
-    """A running mean of (3, B, N): the three kinds, the pictures, the pixels."""
+    """A running mean of (3, B, N): the first three kinds, the pictures, the pixels."""
 
     total: Tensor
     count: int = 1
@@ -150,4 +150,5 @@ def _add(means: dict, key: Hashable, maps: Tensor) -> None:
 
 
 def _picture(maps: Tensor, kind: Kind, grid: Grid) -> Tensor:
-    return maps[KINDS.index(kind)].unflatten(-1, grid)
+    chosen = 1 - maps[KINDS.index("mask")] if kind == "auxiliary mask" else maps[KINDS.index(kind)]
+    return chosen.unflatten(-1, grid)

@@ -15,7 +15,8 @@ from .observation import KINDS, Kind, MaskRecorder
 
 Layout = Literal["scales", "steps", "layers"]
 TILE, GAP, LEFT, HEAD, CAPTION = 128, 6, 120, 44, 16
-TITLES: dict[Kind, str] = {"concept": "concept map m^c", "auxiliary": "auxiliary map m^a", "mask": "mask M^c"}
+TITLES: dict[Kind, str] = {"concept": "concept map m^c", "auxiliary": "auxiliary map m^a", "mask": "mask M^c",
+                           "auxiliary mask": "mask M^a"}
 MOST_STEPS = 10
 """Columns of the sheet of steps; more steps are thinned evenly."""
 # Dark blue over red to pale yellow: brightness rises evenly, so that the order survives grey printing.
@@ -36,7 +37,7 @@ def draw_sheets(recorder: MaskRecorder, layout: Layout, kind: Kind = "mask") -> 
     """One sheet per picture of the batch, (B, H, W, 3) in 0..1.
 
     Args:
-        layout: rows are `scales` (columns: the three maps), `layers` (likewise), or scales again with steps as
+        layout: rows are `scales` (columns: the four kinds of maps), `layers` (likewise), or scales again with steps as
             columns (`steps`).
         kind: which map the sheet of steps shows.
     """
@@ -91,13 +92,13 @@ def _draw_tile(image: Image.Image, draw: ImageDraw.ImageDraw, corner: tuple[int,
               fill="dimgray", font=_font(11))
 
 
-def _three(read: Callable[[Kind], Tensor], row: int) -> list[Tile]:
-    """The three maps of one picture; the mask on its full range, because only its value means the same everywhere."""
-    return [Tile(read(kind)[row], 0.0, 1.0) if kind == "mask" else Tile(read(kind)[row]) for kind in KINDS]
+def _all_kinds(read: Callable[[Kind], Tensor], row: int) -> list[Tile]:
+    """The maps of one picture; masks on their full range, because their values mean the same everywhere."""
+    return [Tile(read(kind)[row], 0.0, 1.0) if kind.endswith("mask") else Tile(read(kind)[row]) for kind in KINDS]
 
 
 def _scale_sheet(recorder: MaskRecorder, row: int, kind: Kind) -> Tensor:
-    rows = [(_size(grid), _three(lambda each, grid=grid: recorder.at_scale(grid, each), row))  # type: ignore[misc]
+    rows = [(_size(grid), _all_kinds(lambda each, grid=grid: recorder.at_scale(grid, each), row))  # type: ignore[misc]
             for grid in recorder.grids]
     return draw_grid("DCI: mean over layers and steps", [TITLES[each] for each in KINDS], rows)
 
@@ -105,14 +106,14 @@ def _scale_sheet(recorder: MaskRecorder, row: int, kind: Kind) -> Tensor:
 def _layer_sheet(recorder: MaskRecorder, row: int, kind: Kind) -> Tensor:
     rows = []
     for layer in recorder.layers:
-        tiles = _three(lambda each, layer=layer: recorder.at_layer(layer, each), row)  # type: ignore[misc]
+        tiles = _all_kinds(lambda each, layer=layer: recorder.at_layer(layer, each), row)  # type: ignore[misc]
         rows.append((f"{layer}\n{_size(recorder.grid(layer))}", tiles))
     return draw_grid("DCI: mean over steps", [TITLES[each] for each in KINDS], rows)
 
 
 def _step_sheet(recorder: MaskRecorder, row: int, kind: Kind) -> Tensor:
     sigmas = thin(recorder.sigmas, MOST_STEPS)
-    limits = (0.0, 1.0) if kind == "mask" else (None, None)
+    limits = (0.0, 1.0) if kind.endswith("mask") else (None, None)
     rows = []
     for grid in recorder.grids:
         found = [recorder.at_step(grid, sigma, kind) for sigma in sigmas]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from comfyui_personalize.core.dci.observation import MaskRecorder, grid_of, stretch
+from comfyui_personalize.core.dci.observation import KINDS, MaskRecorder, grid_of, stretch
 from comfyui_personalize.core.dci.sheets import CAPTION, GAP, HEAD, LEFT, TILE, blend, colour, draw_sheets, thin
 from comfyui_personalize.core.errors import InputError
 
@@ -62,6 +62,11 @@ def test_every_scale_has_the_same_weight_in_the_mean():
     torch.testing.assert_close(recorder.mean("mask", 4, 4, [(8, 6)]), torch.ones(1, 4, 4))
 
 
+def test_the_auxiliary_mask_is_what_the_mask_leaves():
+    recorder = recorded()
+    torch.testing.assert_close(recorder.at_layer("input 2", "auxiliary mask"), 1 - recorder.at_layer("input 2", "mask"))
+
+
 def test_memory_does_not_grow_with_the_calls_at_one_noise_level():
     recorder = recorded()
     kept = len(recorder._layers), len(recorder._steps)
@@ -88,8 +93,8 @@ def test_stretching_fills_the_range_of_every_picture_alone():
     assert (stretched[1] == 0).all()
 
 
-@pytest.mark.parametrize(("layout", "rows", "columns"), [("scales", 2, 3), ("layers", 4, 3), ("steps", 2, 3)])
-@pytest.mark.parametrize("kind", ["mask", "concept", "auxiliary"])
+@pytest.mark.parametrize(("layout", "rows", "columns"), [("scales", 2, 4), ("layers", 4, 4), ("steps", 2, 3)])
+@pytest.mark.parametrize("kind", KINDS)
 def test_sheets_have_a_tile_for_every_row_and_column(layout, rows, columns, kind):
     sheets = draw_sheets(recorded(), layout, kind)
     height = HEAD + rows * (TILE + CAPTION + GAP) + GAP

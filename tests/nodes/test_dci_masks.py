@@ -13,7 +13,7 @@ from tiny_model import tiny_models
 
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.nodes.bridge.watched_sampling import SamplerSettings, sample_watched
-from comfyui_personalize.nodes.dci_masks import DCIMasks
+from comfyui_personalize.nodes.dci_masks import LAYOUTS, SHOWN, DCIMasks
 
 SETTINGS = {"seed": 3, "steps": 8, "cfg": 4.0, "sampler_name": "ddim", "scheduler": "normal", "denoise": 1.0,
             "sheet": "scales", "shown": "mask", "threshold": 0.0, "overlay": True}
@@ -61,8 +61,8 @@ def test_every_layer_and_every_step_in_the_window_is_recorded(dual):
         assert means.min() >= 0 and means.max() <= 1 and means.std() > 0
 
 
-@pytest.mark.parametrize("shown", ["mask", "concept map", "auxiliary map"])
-@pytest.mark.parametrize("sheet", ["scales", "steps", "layers"])
+@pytest.mark.parametrize("shown", SHOWN)
+@pytest.mark.parametrize("sheet", LAYOUTS)
 def test_every_sheet_and_map_can_be_shown(dual, sheet, shown):
     drawn, mask, _ = masks(dual, sheet=sheet, shown=shown)
     assert drawn.isfinite().all() and drawn.min() >= 0 and drawn.max() <= 1
