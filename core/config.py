@@ -11,6 +11,7 @@ from .errors import require
 from .objectives import objectives_from_dicts
 from .objectives.base import Objective, combine
 from .token_vectors import TokenVectorsConfig
+from .validation import ValidationConfig
 
 Optimizer = Literal["adamw", "adam", "sgd"]
 LRSchedule = Literal["constant", "constant_with_warmup", "linear", "cosine"]
@@ -29,6 +30,7 @@ class TrainingOptions:
         text_encoder_rate: learning rate of the text encoder's adapter; 0 = frozen.
         accumulation: micro-steps per optimiser step.
         max_grad_norm: gradients are clipped to this norm; 0 = no clipping.
+        ema_decay: the result is the exponential moving average of the weights with this decay; 0 = the last weights.
         save_every: the whole state is written every so many steps; 0 = only at the end.
     """
 
@@ -40,6 +42,7 @@ class TrainingOptions:
     lr_schedule: LRSchedule = "constant"
     warmup_steps: int = 0
     max_grad_norm: float = 1.0
+    ema_decay: float = 0.0
     precision: Precision = "auto"
     gradient_checkpointing: Switch = "auto"
     save_every: int = 50
@@ -53,6 +56,7 @@ class TrainingOptions:
         _at_least("accumulation", self.accumulation, 1)
         _at_least("warmup_steps", self.warmup_steps, 0)
         _at_least("max_grad_norm", self.max_grad_norm, 0)
+        require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "0 to below 1", "Use 0.99, or 0 for none.")
         _at_least("save_every", self.save_every, 0)
         require(self.lr_schedule != "constant" or self.warmup_steps == 0, "warmup_steps", self.warmup_steps,
                 "0 with the constant schedule", "Choose constant_with_warmup.")
@@ -75,6 +79,7 @@ class TrainingConfig:
     options: TrainingOptions = field(default_factory=TrainingOptions)
     objectives: tuple[Objective, ...] = ()
     token_vectors: tuple[TokenVectorsConfig, ...] = ()
+    validation: ValidationConfig | None = None
 
     def __post_init__(self) -> None:
         _at_least("steps", self.steps, 1)
@@ -97,7 +102,8 @@ class TrainingConfig:
         """The config whose `to_dict` metadata holds."""
         return cls(**{**fields, "options": TrainingOptions.from_dict(fields["options"]),
                       "objectives": objectives_from_dicts(fields["objectives"]),
-                      "token_vectors": tuple(TokenVectorsConfig(**word) for word in fields.get("token_vectors", ()))})
+                      "token_vectors": tuple(TokenVectorsConfig(**word) for word in fields.get("token_vectors", ())),
+                      "validation": ValidationConfig(**fields["validation"]) if fields.get("validation") else None})
 
     def key_fields(self) -> dict[str, Any]:
         """What changes the weights of step n: all but the number of steps (unless a learning rate looks at

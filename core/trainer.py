@@ -25,7 +25,6 @@ from .loss import SUBJECT, compare, loss_terms, text_terms, wants_base
 from .noise_source import NoiseSource
 from .objectives import PriorPreservation
 from .objectives.base import TextView
-from .optimizer import make_lr_scheduler, make_optimizer, optimizer_tensors, restore_optimizer
 from .parts import (
     DENOISER,
     TEXT_ENCODER,
@@ -33,12 +32,13 @@ from .parts import (
     Parts,
     leave_casts_to_autocast,
     make_parts,
-    parameter_groups,
 )
 from .rows import Rows, stack
 from .text_side import TextSide
 from .token_vectors import TokenVectors
 from .trainable import Artifacts, WordVectors
+from .updates import Updates
+from .validation import validation_rows
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class Trainer:
         text_encoder: encodes every prompt once, or in every micro-step where something of it trains.
         data: photos and class images as latents.
         config: everything the user chose.
+        held_out: photos for `validation_loss` alone.
         free_bytes: free memory, by which gradient checkpointing "auto" decides; None decides against it.
         starts: first vectors of learned words whose start is "given".
         image_text: the joint space of images and texts, for objectives that want it.
@@ -75,8 +76,8 @@ class Trainer:
     """
 
     def __init__(self, *, denoiser: Denoiser, text_encoder: TextEncoder, data: TrainingData,
-                 config: TrainingConfig, free_bytes: int | None = None, starts: WordVectors | None = None,
-                 image_text: ImageTextEncoder | None = None):
+                 config: TrainingConfig, held_out: TrainingData | None = None, free_bytes: int | None = None,
+                 starts: WordVectors | None = None, image_text: ImageTextEncoder | None = None):
         if not any(isinstance(objective, PriorPreservation) for objective in config.objectives):
             data = replace(data, class_latents={}, class_prompts={})
         for objective in config.objectives:
@@ -90,6 +91,8 @@ class Trainer:
         self._source = NoiseSource(denoiser.schedule, config.objectives)
         self._starts, self._image_text = starts or {}, image_text
         self._free_bytes = free_bytes
+        draws = config.validation.draws if config.validation else 1
+        self._held_out = validation_rows(held_out, len(denoiser.schedule), draws) if held_out else []
         self._parts: Parts = {}
         self._recomputed_blocks: list[nn.Module] = []
 
@@ -122,7 +125,7 @@ class Trainer:
     def _train_step(self) -> TrainingStep:
         accumulation, objectives = self.config.options.accumulation, self.config.objectives
         losses = []
-        self.optimizer.zero_grad(set_to_none=True)
+        self.updates.optimizer.zero_grad(set_to_none=True)
         for micro_step in range(self.step * accumulation, (self.step + 1) * accumulation):
             blocks = self._draw_rows(micro_step)  # batch and noise
             bases = self._predict_base(blocks)
@@ -176,8 +179,7 @@ class Trainer:
             return self.denoiser(noisy, rows.index, conditioning).float()
 
     def _optimizer_step(self, losses: Sequence[Mapping[str, Tensor]]) -> TrainingStep:
-        max_norm = self.config.options.max_grad_norm or math.inf
-        norm = nn.utils.clip_grad_norm_(self.parameters(), max_norm)
+        norm = self.updates.clip()
         means = [torch.stack([terms[name] for terms in losses]).mean() for name in losses[0]]
         *values, grad_norm = torch.stack([*means, norm]).tolist()  # the step's only wait for the device
         if not all(map(math.isfinite, [*values, grad_norm])):
@@ -185,12 +187,9 @@ class Trainer:
                 f"step {self.step + 1}: got a loss of {sum(values):g} and a gradient norm of {grad_norm:g}, "
                 f"expected finite numbers. Lower the learning rate, or use fp32; the weights of step "
                 f"{self.step} are kept.")
-        learning_rate = float(self.lr_scheduler.get_last_lr()[0])
+        learning_rate = self.updates.learning_rate
         self.is_updating = True
-        self.optimizer.step()
-        self.lr_scheduler.step()
-        for part in self._parts.values():
-            part.after_step()
+        self.updates.apply()
         self.step += 1
         self.losses.append(sum(values))
         self.is_updating = False
@@ -210,20 +209,35 @@ class Trainer:
             part.inject()
 
     def export(self) -> Artifacts:
-        """What was learned, under the keys of files that other programs read."""
+        """What was learned (the averages, where they are kept), under the keys of files that other programs read."""
         tensors: dict[str, Tensor] = {}
-        for name, owner in self._owners().items():
-            if name in self._parts:
-                tensors |= self._parts[name].export(owner.adapter_keys)  # type: ignore[attr-defined]
-        words = self._parts.get(TOKEN_VECTORS)
-        if not isinstance(words, TokenVectors):
-            return Artifacts(adapter=tensors)
-        return Artifacts(adapter=tensors, token_vectors=words.export(contexts=False),
-                         contexts=words.export(contexts=True))
+        with self.updates.averaged():
+            for name, owner in self._owners().items():
+                if name in self._parts:
+                    tensors |= self._parts[name].export(owner.adapter_keys)  # type: ignore[attr-defined]
+            words = self._parts.get(TOKEN_VECTORS)
+            if not isinstance(words, TokenVectors):
+                return Artifacts(adapter=tensors)
+            return Artifacts(adapter=tensors, token_vectors=words.export(contexts=False),
+                             contexts=words.export(contexts=True))
 
-    def parameters(self) -> list[nn.Parameter]:
-        """Everything that trains, always in the same order."""
-        return [parameter for part in self._parts.values() for parameter in part.parameters()]
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def validation_loss(self) -> float:
+        """Eq. 1 on the held-out photos at fixed noise and levels, by what `export` gives.
+
+        Raises:
+            ValueError: the trainer was given no held-out photos.
+        """
+        if not self._held_out:
+            raise ValueError("held_out: got no photos, expected 1 or more; pass them to the trainer")
+        losses = []
+        with self.updates.averaged():
+            for rows in (rows.to(self.denoiser.device) for rows in self._held_out):
+                target = self.denoiser.schedule.target(rows.latents, rows.noise, rows.index)
+                prediction = self._denoise(rows, self._text.rows(rows.prompts))
+                losses.append((target - prediction).square().mean())
+        return float(torch.stack(losses).mean())
 
     def exposure(self) -> Exposure:
         """How often each photo and class image has been seen so far."""
@@ -232,12 +246,8 @@ class Trainer:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All that an exact continuation needs: tensors, and values that JSON keeps exactly."""
-        tensors = {f"{name}.{key}": tensor for name, part in self._parts.items()
-                   for key, tensor in part.state_dict().items()}
-        optimizer, groups = optimizer_tensors(self.optimizer)
-        tensors |= {f"optimizer.{key}": tensor for key, tensor in optimizer.items()}
-        return tensors, {"step": self.step, "losses": list(self.losses), "param_groups": groups,
-                         "lr_scheduler": self.lr_scheduler.state_dict()}
+        tensors, values = self.updates.state()
+        return tensors, {"step": self.step, "losses": list(self.losses), **values}
 
     def load_state(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         """Continue from what `state` gave; call it once the trainer is entered.
@@ -245,29 +255,22 @@ class Trainer:
         Raises:
             InputError: the state is of another model or adapter.
         """
-        for name, part in self._parts.items():
-            part.load_state_dict(_below(name, tensors))
-        restore_optimizer(self.optimizer, _below("optimizer", tensors), meta["param_groups"])
-        self.lr_scheduler.load_state_dict(dict(meta["lr_scheduler"]))
+        self.updates.load_state(tensors, meta, int(meta["step"]))
         self.step, self.losses = int(meta["step"]), list(meta["losses"])
 
     # Starting
 
     @torch.inference_mode(False)
     def _start(self) -> None:
-        options = self.config.options
-        prompts = self.data.prompts()
-        self._text = TextSide(self.text_encoder, prompts, self.denoiser.device)
+        prompts = dict.fromkeys((*self.data.prompts(), *(text for rows in self._held_out for text in rows.prompts)))
+        self._text = TextSide(self.text_encoder, tuple(prompts), self.denoiser.device)
         self._parts = make_parts(self._owners(), self.config, self.data, self.text_encoder, self._starts)
         words = self._parts.get(TOKEN_VECTORS)
         self._text.token_vectors = words if isinstance(words, TokenVectors) else None
         self._text.is_trained = TEXT_ENCODER in self._parts
         if self._is_bf16:
             leave_casts_to_autocast(self._parts)
-        groups = parameter_groups(self._parts, self.config)
-        self.optimizer = make_optimizer(options.optimizer, groups)
-        self.lr_scheduler = make_lr_scheduler(options.lr_schedule, self.optimizer, options.warmup_steps,
-                                              self.config.steps)
+        self.updates = Updates(self._parts, self.config)
         if self._is_checkpointing():
             self._recomputed_blocks = find_blocks(self.denoiser.module)  # text encoders are small
 
@@ -293,8 +296,3 @@ class Trainer:
             return self.denoiser.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         return self.config.options.precision == "bf16"
 
-
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names start with `prefix.`, without it."""
-    start = f"{prefix}."
-    return {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}

@@ -17,6 +17,7 @@ from comfyui_personalize.core.objectives import (
     objectives_from_dicts,
 )
 from comfyui_personalize.core.token_vectors import TokenVectorsConfig
+from comfyui_personalize.core.validation import ValidationConfig
 
 # A value other than the default for every field there is.
 ADAPTER = AdapterConfig(kind="lora", rank=3, alpha=5.5, targets="cross_attention_kv")
@@ -29,18 +30,20 @@ OPTIONS = TrainingOptions(
     lr_schedule="cosine",
     warmup_steps=7,
     max_grad_norm=0.5,
+    ema_decay=0.9,
     precision="bf16",
     gradient_checkpointing="on",
     save_every=11,
 )
 WORD = TokenVectorsConfig(word="sks", count=3, start="random", start_text="dog", std=0.1, learning_rate=1e-3,
                           stop_at=0.5, norm="fixed", is_context=True, digest="abc")
+VALIDATION = ValidationConfig(every=7, draws=3, best_by="clip_i", patience=2, pictures=5)
 OBJECTIVES_SET = (
     PriorPreservation(weight=0.7), MaskedLoss(background_weight=0.2, normalise_floor=0.3, dilation=4),
     ObjectSpecificLoss(weight=0.9, dilation=4))
 CONFIG = TrainingConfig(steps=9, learning_rate=3e-4, batch=4, resolution=256, seed=8, options=OPTIONS,
-                        objectives=OBJECTIVES_SET, token_vectors=(WORD,))
-ALL = [ADAPTER, OPTIONS, WORD, CONFIG, *OBJECTIVES_SET]
+                        objectives=OBJECTIVES_SET, token_vectors=(WORD,), validation=VALIDATION)
+ALL = [ADAPTER, OPTIONS, WORD, VALIDATION, CONFIG, *OBJECTIVES_SET]
 
 
 @pytest.mark.parametrize("config", ALL, ids=lambda config: type(config).__name__)

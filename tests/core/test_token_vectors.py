@@ -45,7 +45,7 @@ def test_textual_inversion_trains_the_vectors_alone():
         start = run.export().token_vectors["sks"]["l"]
         list(run.steps())
         result = run.export()
-        assert len(run.parameters()) == 1
+        assert len(run.updates.parameters()) == 1
     assert result.adapter == {} and not torch.equal(result.token_vectors["sks"]["l"], start)
     assert all(parameter.grad is None for parameter in denoiser.module.parameters())
 
@@ -53,7 +53,7 @@ def test_textual_inversion_trains_the_vectors_alone():
 def test_vectors_beside_an_adapter_learn_at_their_own_rate():
     with trainer(config((learned(learning_rate=5e-2),), learning_rate=1e-3)) as run:
         list(run.steps())
-        assert [group["lr"] for group in run.optimizer.param_groups] == [1e-3, 5e-2]
+        assert [group["lr"] for group in run.updates.optimizer.param_groups] == [1e-3, 5e-2]
         assert run.export().adapter
 
 

@@ -39,7 +39,7 @@ def first_step(config, data=None, denoiser=None):
     """The first step, and the gradients it left."""
     with trainer(config, data, denoiser) as run:
         step = next(run.steps())
-        return step, [parameter.grad.clone() for parameter in run.parameters()]
+        return step, [parameter.grad.clone() for parameter in run.updates.parameters()]
 
 
 def unclipped(**options):
@@ -61,7 +61,7 @@ def reference(config, data, weight=1.0):
                 loss = factor * functional.mse_loss(prediction, one["noise"]) / len(rows)
                 loss.backward()
                 terms[name] = terms.get(name, 0.0) + loss.item()
-        return terms, [parameter.grad.clone() for parameter in run.parameters()]
+        return terms, [parameter.grad.clone() for parameter in run.updates.parameters()]
 
 
 # Rows and terms
@@ -132,7 +132,7 @@ def test_accumulating_micro_steps_is_one_step_of_the_larger_batch():
     rows = [small._draw_rows(step)[SUBJECT] for step in (0, 1)]
     with small:
         step = next(small.steps())
-        small_gradients = [parameter.grad.clone() for parameter in small.parameters()]
+        small_gradients = [parameter.grad.clone() for parameter in small.updates.parameters()]
     large = trainer(unclipped(steps=1, batch=2), data)
     joined = {part: torch.cat([getattr(row, part) for row in rows]) for part in ("latents", "noise", "index")}
     large._draw_rows = lambda _: {
@@ -140,7 +140,7 @@ def test_accumulating_micro_steps_is_one_step_of_the_larger_batch():
     }
     with large:
         assert next(large.steps()).loss == pytest.approx(step.loss, rel=1e-5)
-        for ours, theirs in zip(small_gradients, large.parameters(), strict=True):
+        for ours, theirs in zip(small_gradients, large.updates.parameters(), strict=True):
             torch.testing.assert_close(ours, theirs.grad, atol=1e-6, rtol=1e-4)
 
 
@@ -199,7 +199,7 @@ def test_bf16_autocasts_the_network_and_keeps_the_adapter_in_float32():
         list(run.steps())
         assert seen == [torch.bfloat16]
         assert not any(layer.cast_input_dtype_enabled for layer in peft_layers(denoiser.module))
-        assert {parameter.dtype for parameter in run.parameters()} == {torch.float32}
+        assert {parameter.dtype for parameter in run.updates.parameters()} == {torch.float32}
 
 
 # What changes, and what does not
@@ -274,7 +274,7 @@ def test_a_trained_text_encoder_learns_at_its_own_rate():
         tensors = run.state()[0]
         text = [name for name in tensors if name.startswith("text_encoder.") and "lora_B" in name]
         assert text and all(not torch.equal(start[name], tensors[name]) for name in text)
-        assert [group["lr"] for group in run.optimizer.param_groups] == [1e-3, 1e-4]
+        assert [group["lr"] for group in run.updates.optimizer.param_groups] == [1e-3, 1e-4]
         assert any(key.startswith("lora_te_") for key in run.export().adapter)
 
 
@@ -330,7 +330,7 @@ def test_a_step_that_diverges_is_not_applied(bad):
 
 def test_a_gradient_that_overflows_is_not_applied():
     with trainer(training_config(steps=5)) as run:
-        run.parameters()[1].register_hook(lambda gradient: gradient * math.inf)
+        run.updates.parameters()[1].register_hook(lambda gradient: gradient * math.inf)
         good = run.state()[0]
         with pytest.raises(TrainingDiverged, match="gradient norm of (nan|inf)"):
             next(run.steps())
