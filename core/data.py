@@ -29,6 +29,8 @@ class Example:
         caption: the photo's prompt, c.
         object_caption: 'a {V} {noun}', c_m of the object-specific loss.
         class_noun: chooses the pool of class images.
+        identifier: V, the word for the subject; empty where nobody asks for it.
+        photo: number of the photo that it was made from, shared by its repeats and flips; None = a photo of its own.
         mask: (1, h, w) in 0..1, 1 = subject, or None.
         concat: (K, h, w), what the network reads beside the noisy latents, or None.
     """
@@ -37,17 +39,25 @@ class Example:
     caption: str
     object_caption: str
     class_noun: str
+    identifier: str = ""
+    photo: int | None = None
     mask: Tensor | None = None
     concat: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainingData:
-    """All examples, and one pool of class images (n, C, h, w) with its prompt per class noun."""
+    """All examples, and one pool of class images (n, C, h, w) with its prompt per class noun.
+
+    Attributes:
+        base_prompts: what the network without anything learned reads in place of a caption whose words only this run
+            knows.
+    """
 
     examples: tuple[Example, ...]
     class_latents: Mapping[str, Tensor] = field(default_factory=dict)
     class_prompts: Mapping[str, str] = field(default_factory=dict)
+    base_prompts: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         require(bool(self.examples), "images", "no photo", "1 or more photos",

@@ -102,8 +102,9 @@ def make_examples(
     return tuple(
         Example(
             latents=row, caption=subject.caption, object_caption=subject.object_caption, class_noun=subject.class_noun,
+            identifier=subject.identifier, photo=number,
             mask=None if photo.mask is None
             else mask_to_latent(square_mask(photo.mask, size), height, width, dilation),
         )
-        for (subject, photo), row in zip(photos, scaled, strict=True)
+        for number, ((subject, photo), row) in enumerate(zip(photos, scaled, strict=True))
     )
