@@ -7,12 +7,16 @@ and lends it the surroundings that the prompt asks for.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from comfy_api.latest import io
 
 from ..core.dci.config import DCIConfig
+from ..core.dci.subjects import Subject, SubjectPrompt
 from .bridge.dual_branch import patch_dual_branch
-from .bridge.dual_prompt import SubjectPrompt, encode_dual_prompt
+from .bridge.dual_prompt import encode_dual_prompt
 from .bridge.notices import show_notice
+from .bridge.sockets import DCI_OPTIONS
 
 
 class DCIConditioning(io.ComfyNode):
@@ -55,6 +59,8 @@ class DCIConditioning(io.ComfyNode):
                 io.Boolean.Input("shared_guidance", default=True,
                                  tooltip="One unconditional prediction for both branches: on (published, "
                                          "default) costs 3 rows per picture and step in the window, off 4."),
+                DCI_OPTIONS.Input("options", optional=True,
+                                  tooltip="From DCI Options. Left open: its defaults, the published settings."),
             ],
             outputs=[
                 io.Model.Output(tooltip="The model, sampling with two branches; with another positive prompt "
@@ -66,11 +72,11 @@ class DCIConditioning(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, clip, prompt, identifier, class_noun, auxiliary_noun, omega, window,
-                shared_guidance) -> io.NodeOutput:
-        subject = SubjectPrompt(prompt=prompt, identifier=identifier, class_noun=class_noun,
-                                auxiliary_noun=auxiliary_noun)
-        config = DCIConfig(omega=omega, window=window, shared_guidance=shared_guidance)
+                shared_guidance, options=None) -> io.NodeOutput:
+        config = replace(options or DCIConfig(), omega=omega, window=window, shared_guidance=shared_guidance)
+        one = Subject(identifier=identifier, class_noun=class_noun, auxiliary_noun=auxiliary_noun)
+        subject = SubjectPrompt(prompt=prompt, subjects=(one,), split=config.prompts == "split")
         patched = patch_dual_branch(model, config)
         conditioning = encode_dual_prompt(clip, subject)
-        show_notice(cls.hidden.unique_id, f"Auxiliary prompt: {subject.auxiliary_prompt}", subject.warnings)
+        show_notice(cls.hidden.unique_id, f"Auxiliary prompt: {subject.auxiliary_branch[0]}", subject.warnings)
         return io.NodeOutput(patched, conditioning)

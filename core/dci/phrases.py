@@ -31,9 +31,14 @@ class PromptTokens:
     columns: tuple[int, ...]
     length: int
 
-    def columns_of(self, starts: Sequence[int], size: int) -> tuple[int, ...]:
-        """The columns of phrases of `size` tokens that start at content tokens `starts`."""
-        return tuple(self.columns[start + offset] for start in starts for offset in range(size))
+
+@dataclass(frozen=True, eq=False)
+class Occurrence:
+    """A phrase among a prompt's content tokens, and the tokens that replace it in the auxiliary prompt."""
+
+    start: int
+    size: int
+    replacement: tuple[Token, ...]
 
 
 def content_tokens(chunks: Sequence[Sequence[Token]], begin: int | None, end: int | None) -> PromptTokens:
@@ -68,9 +73,32 @@ def find_phrase(tokens: Sequence[Token], phrase: Sequence[Token]) -> tuple[int, 
     return tuple(starts)
 
 
-def replaced_starts(starts: Sequence[int], old: int, new: int) -> tuple[int, ...]:
-    """Where phrases start after each one of `old` tokens was replaced by one of `new` tokens."""
-    return tuple(start + index * (new - old) for index, start in enumerate(starts))
+def find_phrases(tokens: Sequence[Token], forms: Sequence[tuple[Sequence[Token], Sequence[Token]]]) -> list[Occurrence]:
+    """All occurrences of phrases, each given with its replacement, in the order in which they stand."""
+    found = [Occurrence(start, len(phrase), tuple(replacement))
+             for phrase, replacement in forms for start in find_phrase(tokens, phrase)]
+    return sorted(found, key=lambda occurrence: occurrence.start)
+
+
+def replaced_positions(occurrences: Sequence[Occurrence], tokens: Sequence[Token]) -> tuple[int, ...] | None:
+    """Positions of the replacements among the tokens in which every occurrence was replaced.
+
+    None where they are not there, or where occurrences overlap.
+    """
+    positions: list[int] = []
+    shift = end = 0
+    for occurrence in occurrences:
+        start = occurrence.start + shift
+        size = len(occurrence.replacement)
+        replaced = tokens[start : start + size]
+        if occurrence.start < end or len(replaced) < size:
+            return None
+        if not all(map(is_same_token, replaced, occurrence.replacement)):
+            return None
+        positions += range(start, start + size)
+        end = occurrence.start + occurrence.size
+        shift += size - occurrence.size
+    return tuple(positions)
 
 
 def is_same_token(first: Token | None, second: Token | None) -> bool:
@@ -91,7 +119,12 @@ def replace_phrase(prompt: str, identifier: str, class_noun: str, auxiliary_noun
     rest = f"(?P<gap>{_GAP}){_phrase_pattern(class_noun)}" if class_noun.strip() else "(?P<gap>)"
     subject = re.compile(_phrase_pattern(identifier) + rest, re.IGNORECASE)
     replaced, count = subject.subn(lambda match: _fill_gap(match["gap"], auxiliary_noun), prompt)
-    return (_EMPTY_GROUP.sub("", replaced) if count else prompt), count
+    return (drop_empty_groups(replaced) if count else prompt), count
+
+
+def drop_empty_groups(prompt: str) -> str:
+    """The prompt without brackets around nothing: '()', '(:1.2)'."""
+    return _EMPTY_GROUP.sub("", prompt)
 
 
 def _phrase_pattern(phrase: str) -> str:

@@ -33,14 +33,15 @@ class MaskRecorder(Protocol):
 
 
 class MixingSites(Protocol):
-    """The attention layers of one kind of network, and how they are hooked.
+    """The attention layers of one kind of network, and how they are hooked."""
 
-    Attributes:
-        names: for each layer, as people are told of it, its scale: 1 where it works at the latents' own size,
-            2 at half of it, and so on; in the order in which the network runs them.
-    """
+    @property
+    def names(self) -> Mapping[str, int]:
+        """For each layer, as people are told of it, its scale, in the order in which the network runs them.
 
-    names: Mapping[str, int]
+        1 where a layer works at the latents' own size, 2 at half of it, and so on.
+        """
+        ...
 
     def install(self, options: dict, run: BranchMixing, pairs: Pairs) -> dict:
         """A copy of the model options in which the layers mix, around what other nodes put there."""

@@ -41,10 +41,10 @@ def with_branch_noise(sampler: Any, concept: Tensor, sigmas: Tensor, seed: int |
         config: whether to, and whether the auxiliary rows get the same noise.
     """
     function = getattr(sampler, "sampler_function", None)
-    draws = inspect.isfunction(function) and "noise_sampler" in inspect.signature(function).parameters
-    if not (config.seed_exact and seed is not None and draws and isinstance(sampler, KSAMPLER)):
+    if not (config.seed_exact and seed is not None and inspect.isfunction(function) and isinstance(sampler, KSAMPLER)):
         return sampler
-    if sampler.extra_options.get("noise_sampler") is not None or function.__module__ != k_diffusion.__name__:
+    draws = "noise_sampler" in inspect.signature(function).parameters and function.__module__ == k_diffusion.__name__
+    if not draws or sampler.extra_options.get("noise_sampler") is not None:
         return sampler
     own = _noise_sampler(function.__name__, concept, sigmas, seed)
     other = _noise_sampler(function.__name__, concept, sigmas, auxiliary_seed(seed))

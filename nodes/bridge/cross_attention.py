@@ -83,7 +83,8 @@ class _Mixing:
         else:
             out = self.before(query, key, value, options).clone()
         for span, prompt in self.run.spans(options, self.pairs):
-            mixed = self.run.mix(self.name, *(split_heads(rows[span], heads) for rows in (out, query, key)), prompt)
+            outputs, queries, keys = (split_heads(rows[span], heads) for rows in (out, query, key))
+            mixed = self.run.mix(self.name, outputs, queries, keys, prompt)
             out[span][: self.run.rows] = mixed.transpose(1, 2).flatten(2)
         return out
 

@@ -16,13 +16,12 @@ import torch
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from torch import Tensor
 
-from ...core.conditioning import Conditioning, concat_rows
 from ...core.dci.config import DCIConfig
 from ...core.dci.latents import auxiliary_noise, share_noise_prediction
 from ...core.errors import InputError
 from .branch_mixing import BranchMixing, MaskRecorder, MixingSites, mixing_layers
 from .branch_noise import with_branch_noise
-from .dual_prompt import CONDITIONING_KEY, DualPrompt
+from .dual_prompt import CONDITIONING_KEY, paired_rows
 from .mixing_sites import mixing_sites
 
 logger = logging.getLogger(__name__)
@@ -181,20 +180,10 @@ def _pair_rows(entry: dict, rows: int) -> None:
     Rows of one entry never land in different network calls, and ComfyUI cuts them to the first B when B are
     evaluated.
     """
-    prompt: DualPrompt = entry[CONDITIONING_KEY]
-    context = entry.get("cross_attn")
-    encoded = prompt.concept_context
-    if context is not encoded and (context is None or not torch.equal(context, encoded)):
-        raise InputError("conditioning", "a conditioning that another node changed after DCIConditioning",
-                         "the text as DCIConditioning encoded it",
-                         "Remove nodes such as Average, Concat or ZeroOut between it and the sampler.")
     pooled = entry.get("pooled_output")
-    both = pooled is not None and prompt.auxiliary_pooled is not None
-    concept = Conditioning(context, pooled if both else None)
-    auxiliary = Conditioning(prompt.auxiliary_context, prompt.auxiliary_pooled if both else None)
-    paired = concat_rows([concept] * rows + [auxiliary] * rows)
+    paired, entry[CONDITIONING_KEY] = paired_rows(entry[CONDITIONING_KEY], entry.get("cross_attn"), pooled, rows)
     entry["cross_attn"] = paired.context
-    if both:
+    if paired.pooled is not None:
         entry["pooled_output"] = paired.pooled
 
 

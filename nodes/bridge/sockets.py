@@ -21,8 +21,10 @@ OBJECTIVE = io.Custom("OBJECTIVE")
 OPTIONS = io.Custom("OPTIONS")
 PREVIEW = io.Custom("PREVIEW")
 PERSONALIZATION = io.Custom("PERSONALIZATION")
+DCI_OPTIONS = io.Custom("DCI_OPTIONS")
 LORA_MODEL = io.Custom("LORA_MODEL")
 LOSS_MAP = io.Custom("LOSS_MAP")
+IMAGE_TEXT_ENCODER = io.Custom("IMAGE_TEXT_ENCODER")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from comfyui_personalize.core.dci.phrases import content_tokens, find_phrase, replace_phrase, replaced_starts
+from comfyui_personalize.core.dci.phrases import (
+    content_tokens,
+    find_phrase,
+    find_phrases,
+    replace_phrase,
+    replaced_positions,
+)
 
 BOS, EOS = 98, 99
 
@@ -20,8 +26,8 @@ def test_padding_id_that_is_also_a_word_stays_a_word_in_the_content():
 
 def test_phrase_across_a_chunk_boundary_is_found():
     prompt = content_tokens([[BOS, 1, 2, EOS], [BOS, 3, 4, EOS]], BOS, EOS)
-    starts = find_phrase(prompt.tokens, (2, 3))
-    assert starts == (1,) and prompt.columns_of(starts, 2) == (2, 5)
+    start, = find_phrase(prompt.tokens, (2, 3))
+    assert prompt.columns[start : start + 2] == (2, 5)
 
 
 def test_all_occurrences_are_found_without_overlap():
@@ -35,8 +41,17 @@ def test_learned_embeddings_are_compared_by_value():
     assert find_phrase((1, vector, 2), (vector + 1, 2)) == ()
 
 
-def test_starts_after_replacement_shift_by_the_difference_in_length():
-    assert replaced_starts((1, 6), 2, 3) == (1, 7)
+def test_replacements_are_found_after_shifts_by_the_difference_in_length():
+    occurrences = find_phrases((9, 1, 2, 8, 5, 8, 1, 2), [((1, 2), (3, 3, 3)), ((5,), (6, 6))])
+    assert [(found.start, found.size) for found in occurrences] == [(1, 2), (4, 1), (6, 2)]
+    assert replaced_positions(occurrences, (9, 3, 3, 3, 8, 6, 6, 8, 3, 3, 3)) == (1, 2, 3, 5, 6, 8, 9, 10)
+
+
+def test_missing_and_overlapping_replacements_have_no_positions():
+    once = find_phrases((1, 2), [((1, 2), (3,))])
+    assert replaced_positions(once, (4,)) is None and replaced_positions(once, ()) is None
+    twice = find_phrases((1, 2), [((1, 2), (3,)), ((2,), (3,))])
+    assert replaced_positions(twice, (3, 3)) is None
 
 
 @pytest.mark.parametrize(("prompt", "expected", "count"), [

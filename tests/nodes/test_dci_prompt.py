@@ -8,13 +8,10 @@ import torch
 from dci_rig import PROMPT, apply_dci, counted_rows, empty_latent, encode, ksample, steps_in_window
 from tiny_model import tiny_models
 
+from comfyui_personalize.core.dci.subjects import Subject, SubjectPrompt
 from comfyui_personalize.core.errors import InputError
-from comfyui_personalize.nodes.bridge.dual_prompt import (
-    SubjectPrompt,
-    encode_dual_prompt,
-    locate_branches,
-    prompt_tokens,
-)
+from comfyui_personalize.nodes.bridge.dual_prompt import encode_dual_prompt
+from comfyui_personalize.nodes.bridge.token_positions import encoder_tokens, locate_branches
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +20,8 @@ def tiny():
 
 
 def subject(prompt=PROMPT, identifier="sks", class_noun="dog", auxiliary_noun="cat"):
-    return SubjectPrompt(prompt=prompt, identifier=identifier, class_noun=class_noun,
-                         auxiliary_noun=auxiliary_noun)
+    one = Subject(identifier=identifier, class_noun=class_noun, auxiliary_noun=auxiliary_noun)
+    return SubjectPrompt(prompt=prompt, subjects=(one,))
 
 
 def words_at(clip, text, columns):
@@ -47,7 +44,7 @@ def test_weights_and_case_do_not_move_the_tokens(tiny, prompt):
 
 
 def test_weight_of_the_subject_stays_on_the_auxiliary_noun(tiny):
-    text = subject("a (sks:1.3) dog at sea").auxiliary_prompt
+    text = subject("a (sks:1.3) dog at sea").auxiliary_texts[0]
     weighted = [weight for _, weight in tiny[1].tokenize(text)["l"][0]]
     assert text == "a (cat:1.3) at sea" and weighted[1:5] == [1.0, 1.3, 1.0, 1.0]
 
@@ -56,7 +53,7 @@ def test_identifiers_and_nouns_of_several_tokens(tiny):
     chosen = subject("a V* shiba inu on a skyscraper", "V*", "shiba inu", "borzoi")
     concept, auxiliary = locate_branches(tiny[1], chosen)
     assert "".join(words_at(tiny[1], chosen.prompt, concept.counted)) == "v*shibainu"
-    rest = words_at(tiny[1], chosen.auxiliary_prompt, auxiliary.counted)
+    rest = words_at(tiny[1], chosen.auxiliary_texts[0], auxiliary.counted)
     assert "".join(rest) == "aonaskyscraper" and len(auxiliary.content) - len(auxiliary.counted) == 3
 
 
@@ -91,7 +88,7 @@ def test_learned_embeddings_are_found_by_their_vectors(tiny, base_directory):
         chosen = subject("a embedding:mine dog at sea", "embedding:mine")
         concept, auxiliary = locate_branches(clip, chosen)
         assert concept.content == tuple(range(1, 7)) and concept.counted == (2, 3, 4)
-        assert chosen.auxiliary_prompt == "a cat at sea" and auxiliary.counted == (1, 3, 4)
+        assert chosen.auxiliary_texts == ("a cat at sea",) and auxiliary.counted == (1, 3, 4)
     finally:
         clip.tokenizer.clip_l.embedding_directory = None
 
@@ -102,12 +99,13 @@ def test_empty_class_noun_takes_the_identifier_alone_and_is_warned_about(tiny):
     assert any("class noun is empty" in text for text in chosen.warnings)
 
 
-@pytest.mark.parametrize("prompt", ["a dog at sea", "a sks cat at sea", "a sks-dog", "sks dogs", "a sks, dog",
+@pytest.mark.parametrize("prompt", ["a dog at sea", "a sks cat at sea", "a sks-dog", "sks doge", "a sks, dog",
                                     ""])
 def test_subject_missing_from_the_prompt_shows_the_tokens(tiny, prompt):
     with pytest.raises(InputError) as error:
         locate_branches(tiny[1], subject(prompt))
-    shown = " | ".join(words_at(tiny[1], prompt, prompt_tokens(tiny[1], prompt).columns)) or "(none)"
+    words = encoder_tokens(tiny[1], tiny[1].tokenize(prompt))["l"]
+    shown = " | ".join(words_at(tiny[1], prompt, words.columns)) or "(none)"
     assert error.value.name == "prompt" and shown in str(error.value) and "sks | dog" in str(error.value)
 
 

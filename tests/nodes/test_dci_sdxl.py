@@ -13,18 +13,15 @@ from dci_rig import counted_rows, empty_latent, ksample, steps_in_window
 from tiny_model import UNET_SHAPE
 
 from comfyui_personalize.core.dci.config import DCIConfig
+from comfyui_personalize.core.dci.subjects import Subject, SubjectPrompt
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.nodes.bridge.dual_branch import patch_dual_branch
-from comfyui_personalize.nodes.bridge.dual_prompt import (
-    CONDITIONING_KEY,
-    DualPrompt,
-    SubjectPrompt,
-    locate_branches,
-    prompt_tokens,
-)
+from comfyui_personalize.nodes.bridge.dual_prompt import CONDITIONING_KEY, DualPrompt
+from comfyui_personalize.nodes.bridge.token_positions import locate_branches
 
 POOLED, WIDTH = 8, 64
-SUBJECT = SubjectPrompt(prompt="wow! a sks dog at sea", identifier="sks", class_noun="dog", auxiliary_noun="cat")
+DOG = Subject(identifier="sks", class_noun="dog", auxiliary_noun="cat")
+SUBJECT = SubjectPrompt(prompt="wow! a sks dog at sea", subjects=(DOG,))
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +62,23 @@ def test_both_text_encoders_agree_on_the_columns_whatever_they_pad_with(clip):
     assert auxiliary.content == tuple(range(1, 7)) and auxiliary.counted == (1, 2, 3, 5, 6)
 
 
-def test_text_encoders_that_split_the_prompt_differently_are_refused(clip):
-    def tokenize(text):
-        chunks = clip.tokenize(text)
-        return {**chunks, "g": clip.tokenize(text + " more")["g"]} if text else chunks
-    with pytest.raises(InputError, match="the same tokens in all text encoders"):
-        prompt_tokens(SimpleNamespace(tokenize=tokenize), "a sks dog")
+def test_two_texts_are_located_in_both(clip):
+    both = SubjectPrompt(prompt="wow! a sks dog at sea", prompt_l="see: a sks dog in the sun", subjects=(DOG,))
+    concept, auxiliary = locate_branches(clip, both)
+    assert concept.counted == (4, 5) and concept.content == tuple(range(1, 9))
+    assert auxiliary.counted == (1, 2, 3, 5, 6, 7) and auxiliary.length == 77
+
+
+def test_two_texts_with_the_subject_at_other_places_are_refused(clip):
+    both = SubjectPrompt(prompt="wow! a sks dog at sea", prompt_l="a sks dog", subjects=(DOG,))
+    with pytest.raises(InputError, match="at the same place for all text encoders"):
+        locate_branches(clip, both)
+
+
+def test_two_texts_of_which_one_is_longer_are_padded_as_stock_does(clip):
+    both = SubjectPrompt(prompt="a sks dog", prompt_l="a sks dog" + " word" * 80, subjects=(DOG,))
+    concept, auxiliary = locate_branches(clip, both)
+    assert concept.length == auxiliary.length == 154 and len(concept.content) == 83
 
 
 def test_missing_text_encoder_is_refused():

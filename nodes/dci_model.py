@@ -1,0 +1,49 @@
+"""DCI's sampling half: a MODEL that samples with two branches (Jin et al., "Customized Generation Reimagined",
+ECCV 2024).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from comfy_api.latest import io
+
+from ..core.dci.config import DCIConfig
+from .bridge.dual_branch import patch_dual_branch
+from .bridge.sockets import DCI_OPTIONS
+
+
+class DCIModel(io.ComfyNode):
+    """MODEL to MODEL: wherever its positive prompt is from DCI Encode, it samples with an auxiliary branch."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DCIModel",
+            display_name="DCI Model",
+            category="personalize",
+            description="Samples prompts from DCI Encode or DCI Conditioning with two branches; with other prompts the "
+                        "model samples as before. One of these serves any number of prompts.",
+            search_aliases=["dual branch", "divide conquer integrate", "patch model", "omega"],
+            inputs=[
+                io.Model.Input("model", tooltip="The personalized model: SD 1.x, SD 2.x, SDXL, pocket."),
+                io.Float.Input("omega", default=1.0, min=-2.0, max=2.0, step=0.05,
+                               tooltip="Injection strength, -2 to 2. More follows the prompt, less keeps the subject; "
+                                       "too much loses it. Default 1: both branches weigh alike where their maps "
+                                       "agree."),
+                io.Float.Input("window", default=0.3, min=0.0, max=1.0, step=0.01,
+                               tooltip="Fraction of the noise schedule, from pure noise on, with both branches: 0 to "
+                                       "1. 0 is plain sampling. Default 0.3 as published."),
+                io.Boolean.Input("shared_guidance", default=True,
+                                 tooltip="One unconditional prediction for both branches: on (published, default) "
+                                         "costs 3 rows per picture and step in the window, off 4."),
+                DCI_OPTIONS.Input("options", optional=True,
+                                  tooltip="From DCI Options. Left open: its defaults, the published settings."),
+            ],
+            outputs=[io.Model.Output(tooltip="The model, sampling with two branches.")],
+        )
+
+    @classmethod
+    def execute(cls, model, omega, window, shared_guidance, options=None) -> io.NodeOutput:
+        config = replace(options or DCIConfig(), omega=omega, window=window, shared_guidance=shared_guidance)
+        return io.NodeOutput(patch_dual_branch(model, config))
