@@ -3,12 +3,12 @@ something does."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
 from .conditioning import Conditioning, TextEncoder, concat_rows
-from .token_vectors import TokenVectors
+from .token_vectors import TokenVectors, reads
 from .trainable import WordVectors
 
 
@@ -21,14 +21,18 @@ class TextSide:
         device: where the denoiser computes.
         token_vectors: the learned words, if any.
         is_trained: whether an adapter of the text encoder trains.
+        base_prompts: what is read in place of a prompt whose words only this run knows, by `base_rows`.
     """
 
     def __init__(self, encoder: TextEncoder, prompts: Sequence[str], device: torch.device,
-                 token_vectors: TokenVectors | None = None, is_trained: bool = False):
+                 token_vectors: TokenVectors | None = None, is_trained: bool = False,
+                 base_prompts: Mapping[str, str] | None = None):
         self.encoder, self.token_vectors, self.is_trained = encoder, token_vectors, is_trained
+        base = base_prompts or {}
+        texts = [base.get(prompt, prompt) for prompt in prompts]
         with torch.no_grad():  # copies: an encoder may hand out inference tensors that no graph can keep
             self._frozen = {prompt: row.copy_to(device)
-                            for prompt, row in zip(prompts, encoder.encode(prompts), strict=True)}
+                            for prompt, row in zip(prompts, encoder.encode(texts), strict=True)}
 
     @property
     def vectors(self) -> WordVectors:
@@ -47,4 +51,4 @@ class TextSide:
 
     def learns_from(self, prompt: str) -> bool:
         """Whether anything that trains takes part in this prompt's encoding."""
-        return self.is_trained or any(word in prompt for word in self.vectors)
+        return self.is_trained or any(reads(prompt, word) for word in self.vectors)

@@ -6,8 +6,10 @@ adapter, and ICO's contexts (Jin et al., ECCV 2024) are the same thing for words
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, get_args
 
 import torch
@@ -130,6 +132,25 @@ class TokenVectors:
         return {config.word: {encoder: vectors.detach().clone().cpu()
                               for encoder, vectors in self._vectors[config.word].items()}
                 for config in self.configs if config.is_context == contexts}
+
+
+def reads(prompt: str, word: str) -> bool:
+    """Whether a word stands in a prompt: in any case, and not as a part of a longer word."""
+    return _pattern((word,)).search(prompt) is not None
+
+
+def replace_words(prompt: str, words: Collection[str], replacement: Callable[[str], str]) -> str:
+    """The prompt with every one of the words replaced by `replacement` of that word."""
+    if not words:
+        return prompt
+    known = {word.casefold(): word for word in words}
+    return _pattern(tuple(words)).sub(lambda match: replacement(known[match[0].casefold()]), prompt)
+
+
+@lru_cache(maxsize=256)
+def _pattern(words: tuple[str, ...]) -> re.Pattern[str]:
+    longest_first = sorted(words, key=len, reverse=True)
+    return re.compile("|".join(rf"(?<!\w){re.escape(word)}(?!\w)" for word in longest_first), re.IGNORECASE)
 
 
 def start_vectors(config: TokenVectorsConfig, seed: int, widths: Mapping[str, int],

@@ -263,7 +263,8 @@ class Trainer:
     @torch.inference_mode(False)
     def _start(self) -> None:
         prompts = dict.fromkeys((*self.data.prompts(), *(text for rows in self._held_out for text in rows.prompts)))
-        self._text = TextSide(self.text_encoder, tuple(prompts), self.denoiser.device)
+        self._text = TextSide(self.text_encoder, tuple(prompts), self.denoiser.device,
+                              base_prompts=self.data.base_prompts)
         self._parts = make_parts(self._owners(), self.config, self.data, self.text_encoder, self._starts)
         words = self._parts.get(TOKEN_VECTORS)
         self._text.token_vectors = words if isinstance(words, TokenVectors) else None

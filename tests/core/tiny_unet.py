@@ -14,6 +14,7 @@ from comfyui_personalize.core.config import TrainingConfig, TrainingOptions
 from comfyui_personalize.core.data import Example, TrainingData, generator_for
 from comfyui_personalize.core.objectives.base import Outcome
 from comfyui_personalize.core.schedule import NoiseSchedule
+from comfyui_personalize.core.token_vectors import reads
 from comfyui_personalize.core.trainer import Trainer
 
 CONTEXT, TOKENS = 16, 7
@@ -92,7 +93,7 @@ class TinyTextEncoder:
     def _tokens(self, prompt, vectors):
         """One row (1, TOKENS, CONTEXT): noise of the prompt's own, its first rows replaced by learned words'."""
         row = torch.randn(1, TOKENS, CONTEXT, generator=generator_for(0, prompt, 0))
-        learned = [found["l"] for word, found in vectors.items() if word in prompt.split()]
+        learned = [found["l"] for word, found in vectors.items() if reads(prompt, word)]
         count = sum(map(len, learned))
         return torch.cat([*(found[None] for found in learned), row[:, count:]], dim=1)
 
