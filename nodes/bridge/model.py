@@ -126,9 +126,10 @@ def check_model(model: Any) -> None:
 def unet_adapter_keys(model: Any) -> Mapping[str, str]:
     """For each module path of the diffusion model the stem of its adapter keys.
 
-    UNets get the names of kohya's files, which stock LoraLoader and diffusers read; others ComfyUI's generic ones.
+    They are those of kohya's files, which stock LoraLoader and diffusers read: UNets have diffusers' names in them,
+    other networks their own.
     """
-    keys = {path: f"diffusion_model.{path}" for path, _ in model.model.diffusion_model.named_modules()}
+    keys = {path: f"lora_unet_{path.replace('.', '_')}" for path, _ in model.model.diffusion_model.named_modules()}
     for diffusers_name, weight in comfy.utils.unet_to_diffusers(model.model.model_config.unet_config).items():
         path = weight.removesuffix(".weight")
         if path != weight and path in keys:
