@@ -216,9 +216,11 @@ def family_models(name: str, seed: int = 0, **options: Any) -> tuple[Any, Any, A
         name: one of `FAMILIES`.
         options: ComfyUI's model options, for example dtype.
     """
-    for family in FAMILIES.values():
-        if family.config not in supported_models.models:
-            supported_models.models.insert(0, family.config)  # before the stock classes, which match MMDiT and Flux too
-    with torch.inference_mode():
-        return comfy.sd.load_checkpoint_guess_config(str(family_checkpoint(name, seed)), model_options=options,
-                                                     te_model_options=TEXT_OPTIONS)[:3]
+    known = [family.config for family in FAMILIES.values()]
+    supported_models.models[:0] = known  # before the stock classes, which match MMDiT and Flux too
+    try:
+        with torch.inference_mode():
+            return comfy.sd.load_checkpoint_guess_config(str(family_checkpoint(name, seed)), model_options=options,
+                                                         te_model_options=TEXT_OPTIONS)[:3]
+    finally:
+        del supported_models.models[:len(known)]  # the other tests' tiny model has the sizes of one of them
