@@ -15,6 +15,7 @@ from ..core.dci.config import DCIConfig
 from ..core.dci.subjects import Subject, SubjectPrompt
 from .bridge.dual_branch import patch_dual_branch
 from .bridge.dual_prompt import encode_dual_prompt
+from .bridge.mixing_sites import warnings_about
 from .bridge.notices import show_notice
 from .bridge.sockets import DCI_OPTIONS
 
@@ -33,7 +34,8 @@ class DCIConditioning(io.ComfyNode):
                         "both outputs in the same sampler; the negative prompt comes from CLIP Text Encode.",
             search_aliases=["divide conquer integrate", "dual branch", "subject prompt", "personalize"],
             inputs=[
-                io.Model.Input("model", tooltip="The personalized model: SD 1.x, SD 2.x, SDXL, pocket."),
+                io.Model.Input("model", tooltip="The personalized model: SD 1.x, SD 2.x, SDXL, pocket. Experimental: "
+                                            "SD3, SD3.5, Flux."),
                 io.Clip.Input("clip", tooltip="The text encoder that belongs to the model."),
                 io.String.Input("prompt", multiline=True, dynamic_prompts=True,
                                 default="a sks dog in times square",
@@ -78,5 +80,6 @@ class DCIConditioning(io.ComfyNode):
         subject = SubjectPrompt(prompt=prompt, subjects=(one,), split=config.prompts == "split")
         patched = patch_dual_branch(model, config)
         conditioning = encode_dual_prompt(clip, subject)
-        show_notice(cls.hidden.unique_id, f"Auxiliary prompt: {subject.auxiliary_branch[0]}", subject.warnings)
+        warnings = (*warnings_about(model), *subject.warnings)
+        show_notice(cls.hidden.unique_id, f"Auxiliary prompt: {subject.auxiliary_branch[0]}", warnings)
         return io.NodeOutput(patched, conditioning)

@@ -10,6 +10,8 @@ from comfy_api.latest import io
 
 from ..core.dci.config import DCIConfig
 from .bridge.dual_branch import patch_dual_branch
+from .bridge.mixing_sites import mixing_sites, warnings_about
+from .bridge.notices import show_notice
 from .bridge.sockets import DCI_OPTIONS
 
 
@@ -26,7 +28,8 @@ class DCIModel(io.ComfyNode):
                         "model samples as before. One of these serves any number of prompts.",
             search_aliases=["dual branch", "divide conquer integrate", "patch model", "omega"],
             inputs=[
-                io.Model.Input("model", tooltip="The personalized model: SD 1.x, SD 2.x, SDXL, pocket."),
+                io.Model.Input("model", tooltip="The personalized model: SD 1.x, SD 2.x, SDXL, pocket. Experimental: "
+                                            "SD3, SD3.5, Flux."),
                 io.Float.Input("omega", default=1.0, min=-2.0, max=2.0, step=0.05,
                                tooltip="Injection strength, -2 to 2. More follows the prompt, less keeps the subject; "
                                        "too much loses it. Default 1: both branches weigh alike where their maps "
@@ -41,9 +44,13 @@ class DCIModel(io.ComfyNode):
                                   tooltip="From DCI Options. Left open: its defaults, the published settings."),
             ],
             outputs=[io.Model.Output(tooltip="The model, sampling with two branches.")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls, model, omega, window, shared_guidance, options=None) -> io.NodeOutput:
         config = replace(options or DCIConfig(), omega=omega, window=window, shared_guidance=shared_guidance)
-        return io.NodeOutput(patch_dual_branch(model, config))
+        patched = patch_dual_branch(model, config)
+        show_notice(cls.hidden.unique_id, f"two branches in {len(mixing_sites(model).names)} layers",
+                    warnings_about(model))
+        return io.NodeOutput(patched)

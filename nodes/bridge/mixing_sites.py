@@ -7,6 +7,7 @@ from typing import Any
 from ...core.errors import InputError
 from .branch_mixing import MixingSites
 from .cross_attention import cross_attention_sites
+from .joint_attention import EXPERIMENTAL, JointAttentionSites, joint_attention_sites
 
 
 def mixing_sites(model: Any) -> MixingSites:
@@ -16,9 +17,14 @@ def mixing_sites(model: Any) -> MixingSites:
         InputError: for a MODEL without any that are known.
     """
     network = model.get_model_object("diffusion_model")
-    found = cross_attention_sites(network)
+    found: MixingSites | None = cross_attention_sites(network) or joint_attention_sites(network)
     if found is None:
-        raise InputError("model", f"{type(network).__name__}, which has no separate cross-attention layers",
-                         "a UNet with cross-attention (SD 1.x, SD 2.x, SDXL)",
-                         "Use such a model; in models with joint attention (Flux, SD3) DCI does not exist yet.")
+        raise InputError("model", f"{type(network).__name__}, whose attention DCI does not know",
+                         "a UNet with cross-attention (SD 1.x, SD 2.x, SDXL), or SD3 or Flux (experimental)",
+                         "Use such a model.")
     return found
+
+
+def warnings_about(model: Any) -> tuple[str, ...]:
+    """What to tell the user of a MODEL that `mixing_sites` accepts."""
+    return (EXPERIMENTAL,) if isinstance(mixing_sites(model), JointAttentionSites) else ()
