@@ -5,13 +5,14 @@ Stable Diffusion's structure at other widths, which no stock class matches; noth
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
 import folder_paths
-from comfy import latent_formats, sd1_clip, supported_models, supported_models_base
+from comfy import clip_vision, latent_formats, sd1_clip, supported_models, supported_models_base
 
-from ..pocket import config
+from ..pocket import config, image_text
 
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "pocket" / "checkpoints"
 
@@ -76,12 +77,48 @@ class PocketModel(supported_models.SD15):
         """More input channels than latent channels; stock code counts against 4 latent channels."""
         return self.unet_config["in_channels"] > config.LATENT_CHANNELS
 
+    def process_clip_state_dict(self, state_dict: dict[str, Any]) -> dict[str, Any]:
+        """Puts the text projection in, which Stable Diffusion's checkpoints and loader have no place for."""
+        state, projection = super().process_clip_state_dict(state_dict), image_text.text_projection()
+        if state and projection is not None:
+            state.setdefault("clip_l.transformer.text_projection.weight", projection)
+        return state
+
     def clip_target(self, state_dict: dict[str, Any] | None = None) -> supported_models_base.ClipTarget:
         return supported_models_base.ClipTarget(PocketTokenizer, PocketTextEncoder)
 
 
+def is_pocket_vision(state_dict: dict[str, Any]) -> bool:
+    """Whether these are the tensors of the pocket image tower, by width, depth and patches."""
+    patches = state_dict.get("vision_model.embeddings.patch_embedding.weight")
+    layer = "vision_model.encoder.layers.{}.layer_norm1.weight"
+    depth, width, size = (config.VISION_CONFIG[k] for k in ("num_hidden_layers", "hidden_size", "patch_size"))
+    return (patches is not None and tuple(patches.shape) == (width, 3, size, size)
+            and layer.format(depth - 1) in state_dict and layer.format(depth) not in state_dict)
+
+
+def register_image_tower() -> None:
+    """Let CLIPVisionLoader read the pocket image tower: ComfyUI keeps no list of image towers that one could join."""
+    stock = clip_vision.load_clipvision_from_sd
+    if getattr(stock, "knows_pocket", False):
+        return
+
+    @functools.wraps(stock)
+    def load(sd: dict[str, Any], prefix: str = "", convert_keys: bool = False) -> Any:
+        if not is_pocket_vision(sd):
+            return stock(sd, prefix, convert_keys)
+        tower = clip_vision.ClipVisionModel(dict(config.VISION_CONFIG))
+        tower.load_sd({key: value for key, value in sd.items() if key.startswith("vis")})
+        return tower
+
+    load.knows_pocket = True  # type: ignore[attr-defined]
+    clip_vision.load_clipvision_from_sd = load
+
+
 def register_pocket() -> None:
-    """Let stock loaders know the pocket model and list its checkpoint; a second call changes nothing."""
+    """Let stock loaders know the pocket models and list their files; a second call changes nothing."""
     if not any(known.__name__ == PocketModel.__name__ for known in supported_models.models):
         supported_models.models.append(PocketModel)
     folder_paths.add_model_folder_path("checkpoints", str(CHECKPOINTS))
+    register_image_tower()
+    folder_paths.add_model_folder_path("clip_vision", str(image_text.IMAGE_TEXT_FOLDER))

@@ -18,6 +18,15 @@ from .config import (
     SIZE,
 )
 
+FILE_EPSILON = 1e-5
+"""Epsilon of every GroupNorm in ComfyUI's UNet (torch's default)."""
+TRAINED_EPSILON = 16.0
+"""Epsilon of the last GroupNorm while training, where what it normalises has a variance of about 1. So large, the
+norm is nearly linear: how strong the predicted noise of a channel is stays the network's to say. A normalised
+output predicts unit strength always, and a deterministic sampler never removes what a start differs from that."""
+OUTPUT_SCALE = (FILE_EPSILON / TRAINED_EPSILON) ** 0.5
+"""`scale_output` factor of the exported file, about 8e-4: well above float16's subnormal numbers."""
+
 
 def build_unet() -> UNet2DConditionModel:
     """SD's UNet with few channels; attention where `ATTENTION_LEVELS` says so, and in the middle."""
@@ -65,6 +74,25 @@ def use_cpu_operations(unet: UNet2DConditionModel) -> UNet2DConditionModel:
         if type(module) is nn.GroupNorm:
             module.__class__ = FastGroupNorm
     return unet
+
+
+def set_output_norm(unet: UNet2DConditionModel, epsilon: float = TRAINED_EPSILON) -> None:
+    """Sets the last GroupNorm's epsilon; `scale_output` gives the same function with the file's epsilon."""
+    unet.conv_norm_out.eps = epsilon
+
+
+@torch.no_grad()
+def scale_output(unet: UNet2DConditionModel, factor: float) -> None:
+    """Multiplies what feeds the last GroupNorm, and its epsilon by factor^2: not a bit of the function changes.
+
+    GN(c h; c^2 eps) = GN(h; eps). Training keeps h of about unit size (an optimiser's steps have a size of their
+    own) and a large epsilon; ComfyUI's GroupNorm has `FILE_EPSILON`, so the exported h is small.
+    """
+    block = unet.up_blocks[-1].resnets[-1]
+    for layer in (block.conv_shortcut, block.conv2):
+        layer.weight.mul_(factor)
+        layer.bias.mul_(factor)
+    unet.conv_norm_out.eps *= factor**2
 
 
 def start_from_identity(unet: UNet2DConditionModel) -> UNet2DConditionModel:

@@ -11,15 +11,18 @@ from torch import Tensor
 
 from ...core.errors import require
 from ...core.objectives.base import Objective, combine
+from ...core.validation import ValidationConfig
 
 if TYPE_CHECKING:
     from ...core.prior_cache import ClassImages
+    from ...core.subject import Subject
 
 SUBJECT = io.Custom("SUBJECT")
 PRIOR = io.Custom("PRIOR")
 OBJECTIVE = io.Custom("OBJECTIVE")
 OPTIONS = io.Custom("OPTIONS")
 PREVIEW = io.Custom("PREVIEW")
+VALIDATION = io.Custom("VALIDATION")
 PERSONALIZATION = io.Custom("PERSONALIZATION")
 DCI_OPTIONS = io.Custom("DCI_OPTIONS")
 LORA_MODEL = io.Custom("LORA_MODEL")
@@ -74,6 +77,18 @@ class PreviewSettings:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Validation:
+    """The Validation node: how a run is judged, and by what.
+
+    Attributes:
+        held_out: photos that are never trained on.
+    """
+
+    config: ValidationConfig
+    held_out: tuple[Subject, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Personalization:
     """What PersonalizeTrainer made, for SavePersonalization.
 
@@ -82,6 +97,7 @@ class Personalization:
         metadata: the adapter file's metadata.
         file: where the run store keeps it.
         losses: one per step.
+        validation: the validation loss by step, where the run was judged.
         report: what happened, for the user.
     """
 
@@ -89,4 +105,5 @@ class Personalization:
     metadata: dict[str, Any]
     file: Path
     losses: list[float] = field(default_factory=list)
+    validation: dict[int, float] = field(default_factory=dict)
     report: str = ""
