@@ -75,6 +75,10 @@ class History:
         if all(entry["step"] != step for entry in self.figures):
             self.figures.append({"step": step, **figures})
 
+    def losses(self) -> dict[int, float]:
+        """The validation loss by step."""
+        return {int(entry["step"]): entry["validation_loss"] for entry in self.figures if "validation_loss" in entry}
+
     def best_step(self, until: int) -> int | None:
         """The step of the best figure up to a step, the earliest of equals; None where nothing chooses."""
         name = self.config.best_by

@@ -13,7 +13,17 @@ from ..core.errors import InputError
 from ..core.runs import check_run_name
 from .bridge.notices import show_notice
 from .bridge.sampling import patched
-from .bridge.sockets import LORA_MODEL, LOSS_MAP, OBJECTIVE, OPTIONS, PERSONALIZATION, PREVIEW, SUBJECT, ObjectiveChain
+from .bridge.sockets import (
+    LORA_MODEL,
+    LOSS_MAP,
+    OBJECTIVE,
+    OPTIONS,
+    PERSONALIZATION,
+    PREVIEW,
+    SUBJECT,
+    VALIDATION,
+    ObjectiveChain,
+)
 from .bridge.training_request import Request, warnings_about_run
 from .bridge.training_run import personalize
 
@@ -40,6 +50,8 @@ class PersonalizeTrainer(io.ComfyNode):
                                 tooltip="Prior Preservation, Masked Loss or both; without: the plain loss on photos."),
                 OPTIONS.Input("options", optional=True, tooltip="Training Options; without: its defaults."),
                 PREVIEW.Input("preview", optional=True, tooltip="Training Preview; without: no pictures on the way."),
+                VALIDATION.Input("validation", optional=True, 
+                                 tooltip="Validation; without: the last step is handed on."),
                 io.Int.Input("steps", default=400, min=1, max=1000000,
                              tooltip="Training steps in all, 1 or more. A longer run goes on from a shorter one. "
                                      "Default 400; 100 per photo is a good start."),
@@ -82,13 +94,15 @@ class PersonalizeTrainer(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, clip, vae, subject, steps, learning_rate, batch, resolution, seed, run_name,
-                objective=None, options=None, preview=None) -> io.NodeOutput:
+                objective=None, options=None, preview=None, validation=None) -> io.NodeOutput:
         chain = objective or ObjectiveChain()
         config = TrainingConfig(
             steps=steps, learning_rate=learning_rate, batch=batch, resolution=resolution, seed=seed,
-            options=options or TrainingOptions(), objectives=chain.objectives)
+            options=options or TrainingOptions(), objectives=chain.objectives,
+            validation=validation.config if validation else None)
         request = Request(model=model, clip=clip, vae=vae, subjects=tuple(subject), chain=chain, config=config,
-                          run_name=run_name, preview=preview)
+                          run_name=run_name, preview=preview,
+                          held_out=validation.held_out if validation else ())
         result, pictures = personalize(request)
         warnings = warnings_about_run(request)
         report = "\n".join([result.report, *(f"Warning: {warning}" for warning in warnings)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import comfy.model_management
@@ -20,6 +20,8 @@ HEARTBEAT = 20.0
 """Seconds after which progress is repeated; headless clients give up after 120 seconds of silence."""
 CURVE_SIZE = (640, 400)
 MARGIN = 40
+MOST_DOTS = 600
+"""Dots of a curve; a chart must not take longer than a step."""
 
 
 class Progress:
@@ -39,7 +41,6 @@ class Progress:
         preview = None if picture is None else ("JPEG", to_pil(picture[0]), PREVIEW_SIDE)
         self._bar.update_absolute(step, self.total, preview)
         comfy.model_management.throw_exception_if_processing_interrupted()
-
 
     @contextmanager
     def heartbeat(self, seconds: float = HEARTBEAT) -> Iterator[None]:
@@ -65,26 +66,35 @@ def to_pil(picture: Tensor) -> Image.Image:
     return Image.fromarray((picture.detach().cpu().float().clamp(0, 1) * 255).round().to(torch.uint8).numpy())
 
 
-def draw_losses(losses: Sequence[float]) -> Tensor:
-    """The loss of every step as dots and its running mean as a line: (1, 400, 640, 3) in 0..1."""
+def draw_losses(losses: Sequence[float], validation: Mapping[int, float] | None = None) -> Tensor:
+    """The loss of every step as dots, its running mean as a line, and the validation loss by step as a line of
+    squares: (1, 400, 640, 3) in 0..1, legible in grey."""
     width, height = CURVE_SIZE
     image = Image.new("RGB", CURVE_SIZE, "white")
     draw = ImageDraw.Draw(image)
-    top = max([*losses, 1e-12])
+    judged = sorted((validation or {}).items())
+    top = max([*losses, *(loss for _, loss in judged), 1e-12])
     draw.line([(MARGIN, MARGIN), (MARGIN, height - MARGIN), (width - MARGIN, height - MARGIN)], fill="black")
     draw.text((4, MARGIN - 14), f"loss {top:.4g}", fill="black")
     draw.text((width - 3 * MARGIN, height - MARGIN + 8), f"step {len(losses)}", fill="black")
 
     def point(step: int, loss: float) -> tuple[float, float]:
-        x = MARGIN + (width - 2 * MARGIN) * (step + 1) / max(len(losses), 1)
+        x = MARGIN + (width - 2 * MARGIN) * step / max(len(losses), 1)
         return x, height - MARGIN - (height - 2 * MARGIN) * loss / top
 
-    for step, loss in enumerate(losses):
-        x, y = point(step, loss)
+    every = max(1, len(losses) // MOST_DOTS)
+    for step in range(0, len(losses), every):
+        x, y = point(step + 1, losses[step])
         draw.ellipse((x - 1, y - 1, x + 1, y + 1), fill="silver")
     means = running_means(losses)
     if len(means) > 1:
-        draw.line([point(step, mean) for step, mean in enumerate(means)], fill="blue", width=2)
+        draw.line([point(step + 1, means[step]) for step in range(0, len(means), every)], fill="blue", width=2)
+    for x, y in (point(*entry) for entry in judged):
+        draw.rectangle((x - 3, y - 3, x + 3, y + 3), fill="black")
+    if len(judged) > 1:
+        draw.line([point(*entry) for entry in judged], fill="black")
+    if judged:
+        draw.text((4 * MARGIN, MARGIN - 14), f"squares: held-out photos, last {judged[-1][1]:.4g}", fill="black")
     return torch.from_numpy(numpy.asarray(image).copy()).float()[None] / 255
 
 

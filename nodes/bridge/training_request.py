@@ -19,7 +19,7 @@ from ...core.objectives import MaskedLoss, Objective, ObjectSpecificLoss
 from ...core.runs import check_run_name, run_key
 from ...core.subject import Subject
 from .hashes import model_hash, tensor_digest, vae_hash
-from .images import data_hash, make_examples
+from .images import data_hash, make_examples, photo_hash
 from .model import check_model, is_quantised, schedule_of
 from .sockets import ObjectiveChain, PreviewSettings
 from .text import check_trainable, embedded_digest, is_cachable
@@ -40,6 +40,7 @@ class Request:
     config: TrainingConfig
     run_name: str
     preview: PreviewSettings | None = None
+    held_out: tuple[Subject, ...] = ()
 
     @cached_property
     def key(self) -> str:
@@ -48,6 +49,7 @@ class Request:
             "version": 1,
             "config": self.config.key_fields(),
             "data": data_hash(self.subjects),
+            "held_out": data_hash(self.held_out),
             "class_images": sorted(pool.key for pool in self.chain.class_images),
             "base_model": model_hash(self.model),
             "schedule": schedule_digest(self.model),
@@ -122,6 +124,19 @@ def check(request: Request) -> None:
                                                 channels, side, side))
     for objective in request.config.objectives:
         objective.check(probe)
+    check_validation(request)
+
+
+def check_validation(request: Request) -> None:
+    """Raise `InputError` where the run cannot be judged as asked."""
+    config = request.config.validation
+    require(config is None or bool(request.held_out), "held_out", "no photo",
+            "1 or more photos beside those trained on",
+            "Connect Subject Photos with photos of the subject that the trainer does not get.")
+    trained = {photo_hash(photo) for subject in request.subjects for photo in subject.photos}
+    twice = sum(photo_hash(photo) in trained for subject in request.held_out for photo in subject.photos)
+    require(not twice, "held_out", f"{twice} photos that are trained on, too", "photos that are never trained on",
+            "Take them out of one of the two Subject Photos.")
 
 
 def warnings_about_run(request: Request) -> list[str]:

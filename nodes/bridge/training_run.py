@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import comfy.model_management
 import folder_paths
 import torch
 from torch import Tensor
 
-from ...core.errors import TrainingDiverged
-from ...core.runs import Run, open_run
+from ...core.data import TrainingData
+from ...core.runs import Run, SavedState, open_run
 from ...core.trainer import Trainer
+from ...core.validation import History
 from .hashes import model_hash, vae_hash
-from .images import encode_photos
+from .images import encode_photos, make_examples
 from .model import (
     ComfyDenoiser,
     casting_layers,
@@ -30,12 +28,10 @@ from .model import (
 )
 from .progress import Progress, draw_losses
 from .sampling import patched, sample_preview
-from .sockets import Personalization, PreviewSettings
+from .sockets import Personalization
 from .text import ComfyTextEncoder, out_of_place_layers
+from .training_loop import Keeper, Loop
 from .training_request import Request, check, training_data
-
-UNTIL_CANCELLED = (TrainingDiverged, comfy.model_management.InterruptProcessingException)
-"""Ends of a run that are no defect: what keeping it has to say then counts more."""
 
 
 def runs_root() -> Path:
@@ -60,24 +56,46 @@ def personalize(request: Request) -> tuple[Personalization, Tensor]:
     if request.preview is not None:
         models = patched(request.model, request.clip, result.lora)
         pictures.append(sample_preview(*models, request.vae, request.preview, request.config.resolution))
-    return result, torch.cat(pictures) if pictures else draw_losses(result.losses)
+    return result, torch.cat(pictures) if pictures else draw_losses(result.losses, result.validation)
 
 
 def _load(request: Request, run: Run) -> Personalization | None:
-    """The result at exactly the asked step, where an earlier run kept it."""
-    steps, saved, found = request.config.steps, run.load_state(), run.load_adapter(request.config.steps)
-    if found is None or saved is None or saved.step < steps:
+    """The result at exactly the asked step (or at the best one before it), where an earlier run kept it."""
+    saved = run.load_state()
+    if saved is None:
+        return None
+    history = _history(request, saved)
+    end = history.end(request.config.steps) if history else request.config.steps
+    best = history.best_step(end) if history else None
+    found = run.load_adapter(best or end)
+    if found is None or saved.step < end:
         return None
     lora, metadata = found
-    return _result(run, lora, metadata, saved.metadata["losses"][:steps], f"loaded {steps} steps, nothing to train")
+    what = f"loaded {end} steps, nothing to train" + _said_of(history, best, end)
+    return _result(run, lora, metadata, saved.metadata["losses"][:end], what, history)
 
 
-def _result(
-    run: Run, lora: dict[str, Tensor], metadata: dict[str, Any], losses: list[float], what: str
-) -> Personalization:
+def _history(request: Request, saved: SavedState | None) -> History | None:
+    """The judgements of the run so far, where it is judged."""
+    config = request.config.validation
+    return None if config is None else History(config, saved.metadata.get("figures", ()) if saved else ())
+
+
+def _said_of(history: History | None, best: int | None, end: int) -> str:
+    """What the judgements say, for the report."""
+    if history is None or best is None:
+        return ""
+    name = history.config.best_by
+    figure = next(entry[name] for entry in history.figures if entry["step"] == best)
+    return f"; the best of {len(history.figures)} checkpoints is step {best} of {end} ({name} {figure:.4g})"
+
+
+def _result(run: Run, lora: dict[str, Tensor], metadata: dict[str, Any], losses: list[float], what: str,
+            history: History | None) -> Personalization:
     path = run.adapter_path(metadata["steps"])
     report = "\n".join([f"run {run.name}: {what}", f"seen: {metadata['exposure']}", f"adapter file: {path}"])
-    return Personalization(lora=lora, metadata=metadata, file=path, losses=losses, report=report)
+    return Personalization(lora=lora, metadata=metadata, file=path, losses=losses, report=report,
+                           validation=history.losses() if history else {})
 
 
 def _train(request: Request, run: Run, pictures: list[Tensor]) -> Personalization:
@@ -85,85 +103,28 @@ def _train(request: Request, run: Run, pictures: list[Tensor]) -> Personalizatio
     saved = run.load_state()
     usable = saved if saved is not None and saved.step <= request.config.steps else None
     first = usable.step if usable else 0
-    progress = Progress(request.config.steps)
+    progress, history = Progress(request.config.steps), _history(request, usable)
     with progress.heartbeat(), prepared(request) as (trainer, prepare):
         if usable is not None:
             trainer.load_state(usable.tensors, usable.metadata)
-        keeper = Keeper(request, run, trainer, newest=saved.step if saved else 0)
-        _drive(request, trainer, keeper, progress, prepare, pictures)
+        keeper = Keeper(request, run, trainer, history, newest=saved.step if saved else 0)
+        Loop(request, trainer, keeper, progress, prepare, pictures).run()
         lora, metadata = keeper.keep_result()
-        losses = list(trainer.losses)
-    what = f"trained {request.config.steps - first} steps" + (f", resumed from step {first}" if first else "")
-    return _result(run, lora, metadata, losses, what)
+        losses, last = list(trainer.losses), trainer.step
+    best = history.best_step(last) if history else None
+    if best is not None and best != last:
+        lora, metadata = run.load_adapter(best) or (lora, metadata)
+    what = f"trained {last - first} steps" + (f", resumed from step {first}" if first else "")
+    return _result(run, lora, metadata, losses, what + _said_of(history, best, last), history)
 
 
-def _drive(request: Request, trainer: Trainer, keeper: Keeper, progress: Progress, prepare: Callable[[], None],
-           pictures: list[Tensor]) -> None:
-    """Run all steps, showing, previewing and saving on the way; keep everything, whatever ends it early."""
-    save_every, preview = request.config.options.save_every, request.preview
-    try:
-        progress.show(trainer.step)
-        for step in trainer.steps():
-            is_last = step.step == request.config.steps
-            picture = None
-            if preview is not None and step.step % preview.every == 0 and not is_last:
-                picture = _preview(request, preview, trainer, prepare)
-                pictures.append(picture)
-            progress.show(step.step, picture)
-            if save_every and step.step % save_every == 0 and not is_last:
-                keeper.keep_state()
-    except UNTIL_CANCELLED:
-        keeper.keep_what_was_learned()
-        raise
-    except Exception:  # out of memory in a preview, a sampler's own error
-        try:
-            keeper.keep_what_was_learned()
-        except Exception:
-            logging.exception("The steps since the last save could not be kept.")
-        raise
-
-
-def _preview(request: Request, settings: PreviewSettings, trainer: Trainer, prepare: Callable[[], None]) -> Tensor:
-    """A picture with the weights so far. The adapters are out meanwhile, and the base weights come back bit by bit."""
-    trainer.eject()
-    try:
-        models = patched(request.model, request.clip, trainer.export().adapter)
-        return sample_preview(*models, request.vae, settings, request.config.resolution)
-    finally:
-        prepare()
-        trainer.inject()
-
-
-@dataclass
-class Keeper:
-    """Writes a run's state and results.
-
-    Attributes:
-        newest: step of the newest state on disk; an older one never replaces it.
-    """
-
-    request: Request
-    run: Run
-    trainer: Trainer
-    newest: int
-
-    def keep_state(self) -> None:
-        if self.trainer.step > self.newest:
-            self.run.save_state(self.trainer.step, *self.trainer.state())
-            self.newest = self.trainer.step
-
-    def keep_what_was_learned(self) -> None:
-        """State and adapter file of a run that ends early, where weights and step count agree."""
-        if self.trainer.step and not self.trainer.is_updating:
-            self.keep_result()
-
-    def keep_result(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """State and adapter file of the current step; returns the file's content."""
-        self.keep_state()
-        lora = self.trainer.export().adapter
-        metadata = self.request.metadata(self.trainer.step, str(self.trainer.exposure()))
-        self.run.save_adapter(self.trainer.step, lora, metadata)
-        return lora, metadata
+def held_out_data(request: Request) -> TrainingData | None:
+    """The photos that are judged and never trained on."""
+    if not request.held_out:
+        return None
+    size = request.config.resolution
+    latents = encode_photos(request.vae, request.held_out, size, runs_root(), vae_hash(request.vae))
+    return TrainingData(examples=make_examples(request.model, request.held_out, latents.clone(), size))
 
 
 @contextmanager
@@ -180,9 +141,11 @@ def prepared(request: Request) -> Iterator[tuple[Trainer, Callable[[], None]]]:
     encoder = ComfyTextEncoder(clip, with_gradients=request.is_text_trained, cache=text_cache)
     latents = encode_photos(request.vae, request.subjects, size, runs_root(), vae_hash(request.vae))
     data = training_data(request, latents)
+    held_out = held_out_data(request)
     patchers = [unet, clip.patcher] if request.is_text_trained else [unet]
     if not request.is_text_trained:
-        encoder.encode(data.prompts())  # now, while the text encoder may still push the network out of memory
+        # Now, while the text encoder may still push the network out of memory.
+        encoder.encode([*data.prompts(), *(held_out.prompts() if held_out else ())])
     memory = training_memory(request.model, request.rows, size, latents.shape[1])
     with ExitStack() as stack:
         prepare = stack.enter_context(trainable(*patchers, memory=memory))
@@ -190,5 +153,6 @@ def prepared(request: Request) -> Iterator[tuple[Trainer, Callable[[], None]]]:
         if request.is_text_trained:
             stack.enter_context(out_of_place_layers(clip.cond_stage_model))
         trainer = Trainer(denoiser=ComfyDenoiser(unet, size), text_encoder=encoder, data=data, config=request.config,
+                          held_out=held_out,
                           free_bytes=free_memory(unet))
         yield stack.enter_context(trainer), prepare
