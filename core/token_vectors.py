@@ -135,7 +135,7 @@ class TokenVectors:
 
 
 def reads(prompt: str, word: str) -> bool:
-    """Whether a word stands in a prompt: in any case, and not as a part of a longer word."""
+    """Whether a word stands in a prompt: in any case, and not as a part of a longer word or as a file's name."""
     return _pattern((word,)).search(prompt) is not None
 
 
@@ -149,8 +149,8 @@ def replace_words(prompt: str, words: Collection[str], replacement: Callable[[st
 
 @lru_cache(maxsize=256)
 def _pattern(words: tuple[str, ...]) -> re.Pattern[str]:
-    longest_first = sorted(words, key=len, reverse=True)
-    return re.compile("|".join(rf"(?<!\w){re.escape(word)}(?!\w)" for word in longest_first), re.IGNORECASE)
+    longest_first = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+    return re.compile(rf"(?<!embedding:)(?<!\w)(?:{longest_first})(?!\w)", re.IGNORECASE)
 
 
 def start_vectors(config: TokenVectorsConfig, seed: int, widths: Mapping[str, int],

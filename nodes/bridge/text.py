@@ -14,12 +14,15 @@ from comfy.clip_model import CLIPLayer
 from torch import Tensor, nn
 
 from ...core.conditioning import Conditioning
+from ...core.dci.phrases import content_tokens
 from ...core.errors import require
 from ...core.runs import read_cache, write_cache
+from ...core.token_vectors import reads
 from ...core.trainable import WordVectors
 from .hashes import tensor_digest
+from .learned_words import CLIP_ENCODERS, tokenize_words
 
-TRAINABLE = {"l": "clip_l", "g": "clip_g", "h": "clip_h"}
+TRAINABLE = CLIP_ENCODERS
 """Tokenizer key and attribute of the encoders whose gradients are known to be right."""
 
 WeightedTokens = Sequence[tuple[Any, float]]
@@ -41,10 +44,43 @@ class ComfyTextEncoder:
         self._frozen: dict[str, Conditioning] = {}
 
     def encode(self, prompts: Sequence[str], vectors: WordVectors | None = None) -> list[Conditioning]:
-        """One row per prompt; prompts over 77 tokens become longer rows."""
-        if self.with_gradients and torch.is_grad_enabled():
-            return [encode_with_gradients(self.clip, prompt) for prompt in prompts]
-        return [self._encode_frozen(prompt) for prompt in prompts]
+        """One row per prompt; prompts over 77 tokens become longer rows.
+
+        Where a prompt has learned words, the CLIP must be inside `trainable` and `out_of_place_layers`.
+        """
+        return [self._encode(prompt, {word: found for word, found in (vectors or {}).items() if reads(prompt, word)})
+                for prompt in prompts]
+
+    @property
+    def widths(self) -> Mapping[str, int]:
+        """D of each text encoder that can learn words."""
+        return {kind: self._table(kind).shape[1] for kind in self._kinds}
+
+    def token_rows(self, text: str) -> dict[str, Tensor]:
+        """For each text encoder the embedding rows (n, D) of a text's tokens; `embedding:` files give their vectors."""
+        with torch.inference_mode(False), torch.no_grad():
+            return {kind: self._rows(kind, text) for kind in self._kinds}
+
+    @property
+    def _kinds(self) -> list[str]:
+        return [kind for kind, name in TRAINABLE.items() if hasattr(self.module, name)]
+
+    def _table(self, kind: str) -> Tensor:
+        weight: Tensor = getattr(self.module, TRAINABLE[kind]).transformer.get_input_embeddings().weight
+        return weight
+
+    def _rows(self, kind: str, text: str) -> Tensor:
+        begin, end = (entry[0] for entry in self.clip.tokenize("")[kind][0][:2])
+        chunks = [[token for token, *_ in chunk] for chunk in self.clip.tokenize(text)[kind]]
+        tokens, table = content_tokens(chunks, begin, end).tokens, self._table(kind)
+        require(bool(tokens), "start_text", repr(text), "one or more words to start from", "Write the class noun.")
+        rows = [token if isinstance(token, Tensor) else table[token] for token in tokens]
+        return torch.stack([row.detach().clone().float().cpu() for row in rows])
+
+    def _encode(self, prompt: str, vectors: WordVectors) -> Conditioning:
+        if vectors or (self.with_gradients and torch.is_grad_enabled()):
+            return encode_with_gradients(self.clip, prompt, vectors)
+        return self._encode_frozen(prompt)
 
     def _encode_frozen(self, prompt: str) -> Conditioning:
         if self.with_gradients:  # its adapter changes from step to step
@@ -92,8 +128,9 @@ def encode(clip: Any, prompt: str) -> Conditioning:
         return Conditioning(context.detach().clone(), None if pooled is None else pooled.detach().clone())
 
 
-def encode_with_gradients(clip: Any, prompt: str) -> Conditioning:
-    """The same row, with a graph back to the text encoder's adapters: no device moves, nothing edited in place.
+def encode_with_gradients(clip: Any, prompt: str, vectors: WordVectors | None = None) -> Conditioning:
+    """The same row, with a graph back to the text encoder's adapters and to the vectors that words are read as: no
+    device moves, nothing edited in place.
 
     Needs `out_of_place_layers`, because ComfyUI's layers add in place.
     """
@@ -101,7 +138,7 @@ def encode_with_gradients(clip: Any, prompt: str) -> Conditioning:
     model.reset_clip_options()
     model.set_clip_options({"layer": clip.layer_idx} if clip.layer_idx is not None else {})
     model.set_clip_options({"execution_device": clip.patcher.load_device})
-    tokens = clip.tokenize(prompt)
+    tokens = tokenize_words(clip, prompt, vectors or {})
     rows = {key: _encode_chunks(getattr(model, TRAINABLE[key]), tokens[key]) for key in sorted(tokens, reverse=True)}
     model.reset_clip_options()
     shortest = min(context.shape[1] for context, _ in rows.values())
@@ -128,12 +165,12 @@ def _empty_tokens(special: Mapping[str, int], length: int) -> list[int]:
     return start + [special["pad"]] * (length - len(start))
 
 
-def check_trainable(clip: Any) -> None:
+def check_trainable(clip: Any, what: str = "text_encoder_rate",
+                    fix: str = "Set text_encoder_rate to 0: the diffusion model alone is trained.") -> None:
     """Raise `InputError` for text encoders that are not CLIP's."""
     kinds = sorted(clip.tokenize("a"))
     known = all(kind in TRAINABLE and hasattr(clip.cond_stage_model, TRAINABLE[kind]) for kind in kinds)
-    require(known, "text_encoder_rate", f"a CLIP with the encoders {', '.join(kinds)}", "CLIP-L, CLIP-G or CLIP-H",
-            "Set text_encoder_rate to 0: the diffusion model alone is trained.")
+    require(known, what, f"a CLIP with the encoders {', '.join(kinds)}", "CLIP-L, CLIP-G or CLIP-H", fix)
 
 
 def text_adapter_keys(module: nn.Module) -> Mapping[str, str]:
