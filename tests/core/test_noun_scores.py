@@ -53,7 +53,8 @@ def vectors(text: str) -> torch.Tensor:
     """An embedding whose axes are: anything at all, animals, kitchens, dogs."""
     table = {"object": (1, 0, 0, 0), "cat": (1, 1, 0.1, 0.2), "dog": (1, 1, 0, 1), "puppy": (1, 1, 0, 0.9),
              "teapot": (1, 0, 1, 0), "kitchen": (0, 0, 1, 0)}
-    return sum((torch.tensor(row).float() for word, row in table.items() if word in text.split()), torch.zeros(4))
+    found = [torch.tensor(row).float() for word, row in table.items() if word in text.split()]
+    return sum(found, torch.zeros(4))
 
 
 def test_text_prefers_the_noun_that_fits_the_context_and_is_unlike_the_class():
@@ -80,8 +81,8 @@ def test_the_report_lists_every_noun_with_its_parts():
     assert text.splitlines()[2].split() == ["1", "cat", "0.5000", "0.7500", "0.2500"]
 
 
-@pytest.mark.parametrize("change", [{"pictures": "x"}, {"count": 3}, {"prompt": "p"}, {"plain_prompt": "p"}, {"seed": 1},
-                                    {"levels": (0.2,)}])
+@pytest.mark.parametrize("change", [{"pictures": "x"}, {"count": 3}, {"prompt": "p"}, {"plain_prompt": "p"},
+                                    {"seed": 1}, {"levels": (0.2,)}])
 def test_the_evidence_key_depends_on_everything_that_the_errors_depend_on(change):
     assert dataclasses.replace(RECIPE, **change).key != RECIPE.key == dataclasses.replace(RECIPE).key
     assert len(change) == 1 and set(change) <= {field.name for field in dataclasses.fields(RECIPE)}

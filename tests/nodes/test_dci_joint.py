@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import replace
 
 import comfy.ldm.flux.math as flux_math
 import comfy.ldm.modules.diffusionmodules.mmdit as mmdit
@@ -276,11 +277,11 @@ def test_reference_pictures_are_not_mixed():
     assert mask.shape == (1, 64, 64) and latent["samples"].isfinite().all()
 
 
-def test_prompts_of_other_lengths_are_refused_because_text_cannot_be_repeated():
-    model, clip = family_models("sd3")[:2]
-    patched, positive = apply_dci(model, clip, prompt="sks dog " + "word " * 73 + "end", auxiliary_noun="cat")
+def test_prompts_of_other_lengths_are_refused_because_text_cannot_be_repeated(family, dual):
+    prompt = dual[1][0][1][CONDITIONING_KEY]
+    longer = replace(prompt, auxiliary=replace(prompt.auxiliary, length=prompt.auxiliary.length + 77))
     with pytest.raises(InputError, match="prompt: got .* text tokens beside .* of the auxiliary prompt"):
-        sample("sd3", patched, positive, encode(clip, ""))
+        mixing_sites(family[1]).install({}, None, {(0, "any"): longer})
 
 
 def test_the_user_is_told_that_it_is_experimental(family, caplog):
