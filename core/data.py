@@ -1,28 +1,52 @@
-"""What a run trains on (cached latents, masks, captions, class images), and in which order it is drawn.
-
-All randomness is counter-based: the draw of micro-step i depends on (seed, stream, i) alone, so a resumed run
-needs no generator state, and looking at one stream never moves another.
-"""
+"""What a run trains on: photos as latents in one or several views, masks, captions, class images."""
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 
-import torch
 from torch import Generator, Tensor
 
 from .errors import require
-from .noise_source import NoiseSource
-from .rows import Rows
+
+SIMILAR_AREA = 2.0
+"""Class images may have at most so many times the latent pixels of a photo, or as many times fewer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectWords:
+    """What is said of one of several objects in a photo.
+
+    Attributes:
+        caption: 'a {V} {noun}', c_m,i of eq. 5 (Lu, Xie, Guo 2024).
+    """
+
+    identifier: str
+    class_noun: str
+    caption: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class View:
+    """One crop of a photo, mirrored or not.
+
+    Attributes:
+        latents: (C, h, w).
+        mask: (1, h, w) in 0..1, 1 = subject (any object), or None.
+        object_masks: (r, h, w), one for each of several objects, or None.
+        concat: (K, h, w), or None.
+    """
+
+    latents: Tensor
+    mask: Tensor | None = None
+    object_masks: Tensor | None = None
+    concat: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Example:
-    """One photo, ready to train on.
+    """One photo, ready to train on. Its own tensors are its first view.
 
     Attributes:
         latents: (C, h, w), in the model's own latent space and scale.
@@ -30,9 +54,15 @@ class Example:
         object_caption: 'a {V} {noun}', c_m of the object-specific loss.
         class_noun: chooses the pool of class images.
         identifier: V, the word for the subject; empty where nobody asks for it.
-        photo: number of the photo that it was made from, shared by its repeats and flips; None = a photo of its own.
+        photo: number of the photo that it was made from; None = its own number.
         mask: (1, h, w) in 0..1, 1 = subject, or None.
         concat: (K, h, w), what the network reads beside the noisy latents, or None.
+        objects: the words of several objects in this photo, which the caption names all; empty for one subject.
+        object_masks: (r, h, w), a mask for each of them.
+        more_views: other crops of the same shape, and mirrored ones; views are taken in turn.
+        repeats: how often an epoch shows the photo.
+        caption_dropout: how often the caption is replaced by an empty one, 0..1.
+        has_own_caption: whether the caption was written for this photo, and not made of a template for all.
     """
 
     latents: Tensor
@@ -43,6 +73,28 @@ class Example:
     photo: int | None = None
     mask: Tensor | None = None
     concat: Tensor | None = None
+    objects: tuple[ObjectWords, ...] = ()
+    object_masks: Tensor | None = None
+    more_views: tuple[View, ...] = ()
+    repeats: int = 1
+    caption_dropout: float = 0.0
+    has_own_caption: bool = False
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """All views, the first one first."""
+        first = View(latents=self.latents, mask=self.mask, object_masks=self.object_masks, concat=self.concat)
+        return (first, *self.more_views)
+
+    @property
+    def nouns(self) -> tuple[str, ...]:
+        """The class nouns of what is in the photo; its visits take them in turn for class images."""
+        return tuple(words.class_noun for words in self.objects) or (self.class_noun,)
+
+    def prompts(self) -> tuple[str, ...]:
+        """Every text of this photo."""
+        dropped = ("",) if self.caption_dropout else ()
+        return (self.caption, self.object_caption, *(words.caption for words in self.objects), *dropped)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,126 +114,54 @@ class TrainingData:
     def __post_init__(self) -> None:
         require(bool(self.examples), "images", "no photo", "1 or more photos",
                 "Connect an image to SubjectPhotos.")
-        shape = tuple(self.examples[0].latents.shape)
         for example in self.examples:
-            got = tuple(example.latents.shape)
-            require(got == shape, "images", f"latents of {got} beside {shape}", "one size for all photos",
-                    "Encode all photos at the training resolution.")
-            require(bool(example.latents.isfinite().all()), "images", "latents with NaN or infinite values",
-                    "finite latents", "Run the VAE in fp32 or bf16.")
+            _check_views(example, self.examples[0].latents.shape[0])
         for noun, latents in self.class_latents.items():
-            require(tuple(latents.shape[1:]) == shape, "class images",
-                    f"latents of {tuple(latents.shape[1:])} for {noun!r}, photos have {shape}",
-                    "class images of the training resolution", "Generate them at the trainer's resolution.")
-            require(noun in self.class_prompts, "class images", f"no prompt for {noun!r}",
-                    "the prompt of each pool", "Generate the class images again.")
+            self._check_pool(noun, latents)
+
+    def _check_pool(self, noun: str, latents: Tensor) -> None:
+        channels, *sides = self.examples[0].latents.shape
+        ratio = latents[0, 0].numel() / (sides[0] * sides[1])
+        require(latents.shape[1] == channels and 1 / SIMILAR_AREA <= ratio <= SIMILAR_AREA, "class images",
+                f"latents of {tuple(latents.shape[1:])} for {noun!r}, photos have {(channels, *sides)}",
+                "class images of the training resolution", "Generate them at the trainer's resolution.")
+        require(noun in self.class_prompts, "class images", f"no prompt for {noun!r}",
+                "the prompt of each pool", "Generate the class images again.")
+
+    @property
+    def nouns(self) -> tuple[str, ...]:
+        """Every class noun once, in order of the alphabet."""
+        return tuple(sorted({noun for example in self.examples for noun in example.nouns}))
 
     def prompts(self) -> tuple[str, ...]:
         """Every text the run can encode, each once, always in the same order."""
-        subject = (text for example in self.examples for text in (example.caption, example.object_caption))
+        subject = (text for example in self.examples for text in example.prompts())
         return tuple(dict.fromkeys([*subject, *self.class_prompts.values()]))
 
 
-@dataclass(frozen=True)
-class Exposure:
-    """How often a run has seen each photo, and each image of each class noun's pool."""
-
-    photos: tuple[int, ...]
-    class_images: Mapping[str, tuple[int, ...]]
-
-    def __str__(self) -> str:
-        pools = [f"{noun!r} class images: {_times(counts)}" for noun, counts in self.class_images.items()]
-        return "; ".join([f"photos: {_times(self.photos)}", *pools])
-
-
 def generator_for(seed: int, stream: str, counter: int) -> Generator:
-    """A CPU generator for draw number `counter` of a named stream."""
+    """A CPU generator for draw number `counter` of a named stream.
+
+    Draws depend on (seed, stream, counter) alone, so a resumed run needs no generator state, and looking at one stream
+    never moves another.
+    """
     digest = hashlib.blake2b(f"{seed}/{stream}/{counter}".encode(), digest_size=8).digest()
     return Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
 
 
-def draw_subject_rows(data: TrainingData, source: NoiseSource, seed: int, micro_step: int, batch: int) -> Rows:
-    """The subject's rows of one micro-step, with noise and noise levels of their own."""
-    numbers = draw_examples(data, seed, micro_step, batch)
-    examples = [data.examples[number] for number in numbers]
-    masks = [example.mask for example in examples if example.mask is not None]
-    concats = [example.concat for example in examples if example.concat is not None]
-    latents = torch.stack([example.latents for example in examples]).float()
-    generator = generator_for(seed, "subject", micro_step)
-    return Rows(
-        latents=latents,
-        noise=source.noise(latents.shape, generator),
-        index=source.levels(batch, generator),
-        prompts=tuple(example.caption for example in examples),
-        examples=numbers,
-        class_images=draw_class_images(data, seed, micro_step, batch),
-        masks=torch.stack(masks).float() if len(masks) == batch else None,
-        concat=source.concat(torch.stack(concats).float(), generator_for(seed, "concat", micro_step))
-        if len(concats) == batch else None,
-    )
-
-
-def draw_examples(data: TrainingData, seed: int, micro_step: int, batch: int) -> tuple[int, ...]:
-    """The examples of one micro-step's subject rows."""
-    return tuple(example for example, _ in _draws(data, seed, micro_step, batch))
-
-
-def draw_class_images(data: TrainingData, seed: int, micro_step: int, batch: int) -> tuple[int, ...] | None:
-    """For each subject row, which image of its noun's pool goes with it; None where a noun has no pool.
-
-    A pool is walked through in a new order every epoch of its own, however the nouns are mixed, so that every
-    image is used.
-    """
-    if not all(example.class_noun in data.class_latents for example in data.examples):
-        return None
-    draws = _draws(data, seed, micro_step, batch)
-    nouns = [data.examples[example].class_noun for example, _ in draws]
-    return tuple(_shuffled(seed, f"class images/{noun}", position, len(data.class_latents[noun]))
-                 for noun, (_, position) in zip(nouns, draws, strict=True))
-
-
-def exposure(data: TrainingData, seed: int, micro_steps: int, batch: int) -> Exposure:
-    """How often each example and class image is seen in a run of so many micro-steps."""
-    photos = _counts(seed, "photos", micro_steps * batch, len(data.examples))
-    rows: Counter[str] = Counter()
-    for example, times in zip(data.examples, photos, strict=True):
-        rows[example.class_noun] += times
-    return Exposure(photos, {noun: _counts(seed, f"class images/{noun}", rows[noun], len(latents))
-                             for noun, latents in data.class_latents.items()})
-
-
-def _draws(data: TrainingData, seed: int, micro_step: int, batch: int) -> list[tuple[int, int]]:
-    """For each subject row its example, and how many rows of the same noun the run has had before it."""
-    nouns = [example.class_noun for example in data.examples]
-    rows = []
-    for row in range(micro_step * batch, (micro_step + 1) * batch):
-        epoch, offset = divmod(row, len(nouns))
-        order = _order(seed, "photos", epoch, len(nouns))
-        example = order[offset]
-        noun = nouns[example]
-        earlier = epoch * nouns.count(noun) + sum(nouns[other] == noun for other in order[:offset])
-        rows.append((example, earlier))
-    return rows
-
-
-def _shuffled(seed: int, stream: str, position: int, count: int) -> int:
-    """Entry `position` of an endless sequence that visits all `count` items in a new order every epoch."""
-    epoch, offset = divmod(position, count)
-    return _order(seed, stream, epoch, count)[offset]
-
-
-def _counts(seed: int, stream: str, draws: int, count: int) -> tuple[int, ...]:
-    """How often each of `count` items is among the first so many entries of that sequence."""
-    epochs, rest = divmod(draws, count)
-    once_more = _order(seed, stream, epochs, count)[:rest]
-    return tuple(epochs + (item in once_more) for item in range(count))
-
-
-@lru_cache(maxsize=16)
-def _order(seed: int, stream: str, epoch: int, count: int) -> tuple[int, ...]:
-    return tuple(torch.randperm(count, generator=generator_for(seed, stream, epoch)).tolist())
-
-
-def _times(counts: tuple[int, ...]) -> str:
-    low, high = min(counts), max(counts)
-    return f"each of {len(counts)} seen {low if low == high else f'{low} to {high}'} times"
+def _check_views(example: Example, channels: int) -> None:
+    """Raise `InputError` unless all views of a photo are finite, of one shape, and of the other photos' channels."""
+    shape = tuple(example.latents.shape)
+    require(shape[0] == channels, "images", f"latents of {shape[0]} channels beside {channels}",
+            "one VAE for all photos", "Encode all photos with the model's own VAE.")
+    require(example.repeats >= 1, "repeats", example.repeats, "1 or more", "Use 1.")
+    for view in example.views:
+        got = tuple(view.latents.shape)
+        require(got == shape, "images", f"views of {got} and {shape} of one photo", "one size for all views of a photo",
+                "Encode all views at one size.")
+        require(bool(view.latents.isfinite().all()), "images", "latents with NaN or infinite values",
+                "finite latents", "Run the VAE in fp32 or bf16.")
+        masks = view.object_masks
+        require(not example.objects or masks is not None and len(masks) == len(example.objects), "masks",
+                f"{0 if masks is None else len(masks)} masks for {len(example.objects)} objects",
+                "a mask for every object", "Give each Object Mask its own mask.")

@@ -19,7 +19,10 @@ class Rows:
         index: (N,), levels of the noise schedule.
         prompts: N texts.
         examples: which training example each row stands for, N numbers; None for class images.
-        class_images: which image of its noun's pool goes with each subject row; None without pools.
+        views: which view of its example each subject row shows; None for others.
+        class_nouns: the class noun whose prior goes with each subject row; None for others.
+        class_images: which image of that noun's pool goes with each subject row; None without pools.
+        parents: which subject row each row was made from, where that is not one to one.
         masks: (N, 1, h, w) in 0..1, 1 = subject; None where no photo has a mask.
         concat: (N, K, h, w), channels that the network reads beside the noisy latents; None for most networks.
         is_taught_by_base: whether the target is what the network puts out with everything learned taken out.
@@ -30,7 +33,10 @@ class Rows:
     index: Tensor
     prompts: tuple[str, ...]
     examples: tuple[int, ...] | None = None
+    views: tuple[int, ...] | None = None
+    class_nouns: tuple[str, ...] | None = None
     class_images: tuple[int, ...] | None = None
+    parents: tuple[int, ...] | None = None
     masks: Tensor | None = None
     concat: Tensor | None = None
     is_taught_by_base: bool = False

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from .checkpointing import checkpointed, find_blocks, is_needed, measure_activation_bytes
 from .conditioning import Conditioning, Denoiser, TextEncoder
 from .config import TrainingConfig
-from .data import Exposure, TrainingData, draw_subject_rows, exposure, generator_for
+from .data import TrainingData, generator_for
+from .draws import Exposure, draw_subject_rows, exposure
 from .errors import TrainingDiverged
 from .image_text import ImageTextEncoder
 from .loss import SUBJECT, compare, loss_terms, text_terms, wants_base
@@ -279,10 +280,10 @@ class Trainer:
         switch = self.config.options.gradient_checkpointing
         if switch != "auto" or self._free_bytes is None:
             return switch == "on"
-        rows = stack(self._draw_rows(0).values())
-        first = rows.first()
+        blocks = self._draw_rows(0)
+        rows, first = sum(map(len, blocks.values())), blocks[SUBJECT].first()
         row_bytes = measure_activation_bytes(lambda: self._denoise(first, self._text.rows(first.prompts)))
-        return is_needed(len(rows) * row_bytes, self._free_bytes)
+        return is_needed(rows * row_bytes, self._free_bytes)
 
     def _owners(self) -> dict[str, Denoiser | TextEncoder]:
         return {DENOISER: self.denoiser, TEXT_ENCODER: self.text_encoder}

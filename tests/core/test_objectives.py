@@ -6,7 +6,8 @@ import pytest
 import torch
 from tiny_unet import outcome, photos, schedule, training_data
 
-from comfyui_personalize.core.data import TrainingData, draw_subject_rows, generator_for
+from comfyui_personalize.core.data import TrainingData, generator_for
+from comfyui_personalize.core.draws import draw_subject_rows
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.noise_source import NoiseSource
 from comfyui_personalize.core.objectives import MaskedLoss, ObjectSpecificLoss, PriorPreservation
