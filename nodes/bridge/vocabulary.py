@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from comfy.sd1_clip import SDTokenizer
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from ...core.identifier import Vocabulary
 
@@ -16,11 +17,12 @@ CLIP_RARE_FROM = 40_000
 """CLIP's byte-pair ids follow the frequency of merges; the high end of the 49,406 is rare."""
 T5_RARE = range(5_000, 10_001)
 """DreamBooth's range for T5-XXL (arXiv:2208.12242, 3.2)."""
+T5_PAD = 0
 
 
 def vocabularies_of(clip: Any) -> list[Vocabulary]:
-    """One vocabulary per text encoder of CLIP's or T5's kind in a CLIP object; other kinds are left out."""
-    tokenizers = {key: _tokenizer(clip.tokenizer, key) for key in clip.tokenize("")}
+    """One vocabulary per loaded text encoder of CLIP's or T5's kind in a CLIP object; other kinds are left out."""
+    tokenizers = {key: _tokenizer(clip.tokenizer, key) for key in clip.tokenize("") if _is_loaded(clip, key)}
     known = [_vocabulary(key, tokenizer) for key, tokenizer in tokenizers.items() if tokenizer is not None]
     return [vocabulary for vocabulary in known if vocabulary is not None]
 
@@ -43,14 +45,29 @@ def trained_names(clip: Any) -> frozenset[str]:
 
 
 def text_embedder(clip: Any) -> Callable[[str], Tensor]:
-    """text -> (D,): the pooled output, or the mean over tokens where an encoder has none (T5 alone)."""
+    """text -> (D,): CLIP's pooled output, and beside it the mean of T5's rows where the model has a T5.
+
+    Each part has length 1, so that a cosine of two texts is the mean of the encoders' own.
+    """
 
     def embed(text: str) -> Tensor:
-        context, pooled = clip.encode_from_tokens(clip.tokenize(text), return_pooled=True)
-        embedding = context[0].mean(dim=0) if pooled is None else pooled[0]
-        return torch.as_tensor(embedding).detach().float().cpu()
+        tokens = clip.tokenize(text)
+        context, pooled = clip.encode_from_tokens(tokens, return_pooled=True)
+        parts = [] if pooled is None else [pooled[0]]
+        t5 = [token for kind in tokens if kind.startswith("t5") and _is_loaded(clip, kind)
+              for chunk in tokens[kind] for token, *_ in chunk]
+        if t5:  # its rows are the last ones of the context
+            content = sum(torch.is_tensor(token) or token != T5_PAD for token in t5)
+            parts.append(context[0, -len(t5):][:content].mean(dim=0))
+        return torch.cat([normalize(part.detach().float().cpu(), dim=0) for part in parts or [context[0].mean(dim=0)]])
 
     return embed
+
+
+def _is_loaded(clip: Any, kind: str) -> bool:
+    """Whether a tokenizer's text encoder is there: SD3's checkpoints come without T5, too."""
+    model = getattr(clip, "cond_stage_model", None)
+    return all(getattr(model, name, True) is not None for name in (kind, f"clip_{kind}"))
 
 
 def _tokenizer(tokenizers: Any, key: str) -> Any | None:
