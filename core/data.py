@@ -91,6 +91,12 @@ class Example:
         """The class nouns of what is in the photo; its visits take them in turn for class images."""
         return tuple(words.class_noun for words in self.objects) or (self.class_noun,)
 
+    @property
+    def subjects(self) -> tuple[tuple[str, str], ...]:
+        """Identifier and class noun of everything that is personalized in the photo."""
+        return (tuple((words.identifier, words.class_noun) for words in self.objects)
+                or ((self.identifier, self.class_noun),))
+
     def prompts(self) -> tuple[str, ...]:
         """Every text of this photo."""
         dropped = ("",) if self.caption_dropout else ()
