@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
-from .adapter import AdapterConfig
+from .adapter import FULL, AdapterConfig
 from .errors import require
 from .objectives import objectives_from_dicts
 from .objectives.base import Objective, combine
 from .token_vectors import TokenVectorsConfig
 from .validation import ValidationConfig
 
-Optimizer = Literal["adamw", "adam", "sgd"]
-LRSchedule = Literal["constant", "constant_with_warmup", "linear", "cosine"]
+Optimizer = Literal["auto", "adamw", "adamw8bit", "adafactor", "prodigy", "adam", "sgd"]
+LRSchedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"]
 Precision = Literal["auto", "fp32", "bf16"]
 Switch = Literal["auto", "on", "off"]
 MAX_RESOLUTION = 2048
@@ -26,9 +26,15 @@ class TrainingOptions:
     """The TrainingOptions node.
 
     Attributes:
+        adapter: how the diffusion network learns.
         trains_denoiser: whether the diffusion network itself learns; not so in Textual Inversion.
-        text_encoder_rate: learning rate of the text encoder's adapter; 0 = frozen.
+        text_encoder_rate: learning rate of the text encoder; 0 = frozen.
+        text_adapter: how the text encoder learns; None = as the diffusion network.
         accumulation: micro-steps per optimiser step.
+        optimizer: "auto" is AdamW for adapters; for full weights `optimizer.choose_optimizer` says what fits.
+        weight_decay: share of a weight, times the rate, that is taken away in every step; not from token vectors.
+        lr_cycles: falls from the rate to 0 of cosine_with_restarts.
+        lr_power: how steeply polynomial falls; 1 = linear.
         max_grad_norm: gradients are clipped to this norm; 0 = no clipping.
         ema_decay: the result is the exponential moving average of the weights with this decay; 0 = the last weights.
         save_every: the whole state is written every so many steps; 0 = only at the end.
@@ -37,10 +43,14 @@ class TrainingOptions:
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     trains_denoiser: bool = True
     text_encoder_rate: float = 0.0
+    text_adapter: AdapterConfig | None = None
     accumulation: int = 1
-    optimizer: Optimizer = "adamw"
+    optimizer: Optimizer = "auto"
+    weight_decay: float = 0.01
     lr_schedule: LRSchedule = "constant"
     warmup_steps: int = 0
+    lr_cycles: int = 3
+    lr_power: float = 2.0
     max_grad_norm: float = 1.0
     ema_decay: float = 0.0
     precision: Precision = "auto"
@@ -54,17 +64,29 @@ class TrainingOptions:
         _one_of("gradient_checkpointing", self.gradient_checkpointing, Switch)
         _at_least("text_encoder_rate", self.text_encoder_rate, 0)
         _at_least("accumulation", self.accumulation, 1)
+        _at_least("weight_decay", self.weight_decay, 0)
         _at_least("warmup_steps", self.warmup_steps, 0)
+        _at_least("lr_cycles", self.lr_cycles, 1)
+        require(self.lr_power > 0, "lr_power", self.lr_power, "a number above 0", "Use 1 for a straight line.")
         _at_least("max_grad_norm", self.max_grad_norm, 0)
         require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "0 to below 1", "Use 0.99, or 0 for none.")
         _at_least("save_every", self.save_every, 0)
         require(self.lr_schedule != "constant" or self.warmup_steps == 0, "warmup_steps", self.warmup_steps,
                 "0 with the constant schedule", "Choose constant_with_warmup.")
 
+    @property
+    def trains_full_weights(self) -> bool:
+        """Whether a network trains its own weights."""
+        text = self.text_adapter or self.adapter
+        return (self.trains_denoiser and self.adapter.kind == FULL
+                or self.text_encoder_rate > 0 and text.kind == FULL)
+
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> TrainingOptions:
         """The options whose plain values metadata holds."""
-        return cls(**{**fields, "adapter": AdapterConfig(**fields["adapter"])})
+        text = fields.get("text_adapter")
+        return cls(**{**fields, "adapter": AdapterConfig(**fields["adapter"]),
+                      "text_adapter": None if text is None else AdapterConfig(**text)})
 
 
 @dataclass(frozen=True, kw_only=True)

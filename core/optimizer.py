@@ -1,8 +1,12 @@
-"""Optimisers and learning-rate schedules by name, and an optimiser's state as plain tensors."""
+"""Optimisers and learning-rate schedules by name, and an optimiser's whole state as tensors and plain values."""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,22 +14,96 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
-    "adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD,
+from .config import TrainingConfig, TrainingOptions
+from .errors import require
+
+AUTO, ADAMW_8BIT, ADAFACTOR, PRODIGY = "auto", "adamw8bit", "adafactor", "prodigy"
+PACKAGES = {ADAMW_8BIT: "bitsandbytes", PRODIGY: "prodigyopt"}
+"""Optional packages, by the optimiser that needs them."""
+
+STATE_BYTES = {"adamw": 8, "adam": 8, "sgd": 0, ADAFACTOR: 0, ADAMW_8BIT: 2, PRODIGY: 16}
+"""What an optimiser keeps, in bytes per trained parameter; Adafactor keeps a row and a column of every matrix."""
+
+
+def choose_optimizer(options: TrainingOptions, device: str) -> str:
+    """The optimiser's name; "auto" is AdamW, and for full weights 8-bit AdamW where bitsandbytes and CUDA are there,
+    Adafactor elsewhere: their state is a quarter of AdamW's and next to nothing."""
+    if options.optimizer != AUTO:
+        return options.optimizer
+    if not options.trains_full_weights:
+        return "adamw"
+    return ADAMW_8BIT if device == "cuda" and is_installed(ADAMW_8BIT) else ADAFACTOR
+
+
+def check_optimizer(config: TrainingConfig, device: str) -> None:
+    """Refuse what cannot run here, before anything is loaded.
+
+    Raises:
+        InputError: a package is missing, 8 bits without CUDA, a rate below the end of its schedule.
+    """
+    options = config.options
+    name = choose_optimizer(options, device)
+    if name in PACKAGES:
+        package = PACKAGES[name]
+        require(is_installed(name), "optimizer", f"{name}, and {package} is not installed", f"the package {package}",
+                f"Install it in ComfyUI's Python (pip install {package}), or choose adamw or adafactor.")
+    require(name != ADAMW_8BIT or device == "cuda", "optimizer", f"{name} on {device}", "an NVIDIA GPU",
+            "Choose adafactor, whose state is small everywhere.")
+    require(options.lr_schedule != "polynomial" or config.learning_rate > POLYNOMIAL_END, "learning_rate",
+            config.learning_rate, f"above {POLYNOMIAL_END}, where the polynomial schedule ends",
+            "Raise it, or choose linear.")
+
+
+def is_installed(name: str) -> bool:
+    """Whether an optimiser's optional package can be imported."""
+    return importlib.util.find_spec(PACKAGES[name]) is not None
+
+
+def make_optimizer(name: str, groups: Sequence[Mapping[str, Any]], weight_decay: float = 0.0) -> Optimizer:
+    """An optimiser with its own defaults over parameter groups that carry their rates.
+
+    Prodigy (arXiv:2306.06101) finds the rate itself, one for all groups: theirs become the factor 1.
+    """
+    own = [dict(group) for group in groups]
+    if name == PRODIGY:
+        own = [{**group, "lr": 1.0} for group in own]
+    return _FACTORIES[name]()(own, lr=own[0]["lr"], weight_decay=weight_decay)
+
+
+def _adafactor() -> Callable[..., Optimizer]:
+    """Adafactor (arXiv:1804.04235) with the given rate as it is, as AdamW takes it; torch's own multiplies it by every
+    weight's size, so that a rate would mean something else here."""
+    from transformers.optimization import Adafactor
+
+    return partial(Adafactor, scale_parameter=False, relative_step=False, warmup_init=False)
+
+
+def _adamw_8bit() -> Callable[..., Optimizer]:
+    return importlib.import_module("bitsandbytes").optim.AdamW8bit
+
+
+def _prodigy() -> Callable[..., Optimizer]:
+    prodigy = importlib.import_module("prodigyopt").Prodigy
+    return partial(prodigy, use_bias_correction=True, safeguard_warmup=True)
+
+
+_FACTORIES: dict[str, Callable[[], Callable[..., Optimizer]]] = {
+    "adamw": lambda: torch.optim.AdamW, "adam": lambda: torch.optim.Adam, "sgd": lambda: torch.optim.SGD,
+    ADAFACTOR: _adafactor, ADAMW_8BIT: _adamw_8bit, PRODIGY: _prodigy,
 }
 
+# Schedules
 
-def make_optimizer(name: str, groups: Sequence[Mapping[str, Any]]) -> Optimizer:
-    """torch's optimiser with its own defaults over parameter groups that carry their rates."""
-    return OPTIMIZERS[name]([dict(group) for group in groups])
+POLYNOMIAL_END = 1e-7  # diffusers' default
 
 
-def make_lr_scheduler(name: str, optimizer: Optimizer, warmup_steps: int, steps: int) -> LambdaLR:
+def make_lr_scheduler(options: TrainingOptions, optimizer: Optimizer, steps: int) -> LambdaLR:
     """diffusers' schedule: a factor on every group's own rate; 0 once the group's `stop_at` of the run is reached."""
     from diffusers.optimization import get_scheduler  # takes seconds, which ComfyUI's start would wait
 
     stops = [group.get("stop_at", 1.0) for group in optimizer.param_groups]
-    scheduler = get_scheduler(name, optimizer, num_warmup_steps=warmup_steps, num_training_steps=steps)
+    scheduler = get_scheduler(options.lr_schedule, optimizer, num_warmup_steps=options.warmup_steps,
+                              num_training_steps=steps, num_cycles=options.lr_cycles, power=options.lr_power)
     if all(stop == 1.0 for stop in stops):
         return scheduler
     factors = [_until(factor, stop * steps) for factor, stop in zip(scheduler.lr_lambdas, stops, strict=True)]
@@ -38,19 +116,35 @@ def _until(factor: Callable[[int], float], last: float) -> Callable[[int], float
     return lambda step: factor(step) if step < last else 0.0
 
 
-def optimizer_tensors(optimizer: Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-    """The state as `<parameter>.<entry>` tensors, and the parameter groups as plain values."""
+# State
+
+Values = dict[str, Any]
+
+
+def optimizer_state(optimizer: Optimizer) -> tuple[dict[str, Tensor], Values]:
+    """The state as `<parameter>.<entry>` tensors, and all else as values that JSON keeps exactly.
+
+    Entries of the groups that JSON cannot hold (Prodigy's infinite growth rate) are settings, which any optimiser of
+    the same name has.
+    """
     state = optimizer.state_dict()
-    tensors = {f"{index}.{name}": value.detach().clone() for index, entries in state["state"].items()
-               for name, value in entries.items() if isinstance(value, Tensor)}
-    return tensors, state["param_groups"]
+    entries = {f"{index}.{name}": value for index, own in state["state"].items() for name, value in own.items()}
+    tensors = {key: value.detach().clone() for key, value in entries.items() if isinstance(value, Tensor)}
+    plain = {key: value for key, value in entries.items() if not isinstance(value, Tensor)}
+    groups = [{name: value for name, value in group.items() if _is_plain(value)} for group in state["param_groups"]]
+    return tensors, {"param_groups": groups, "entries": plain}
 
 
-def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor],
-                      groups: Sequence[Mapping[str, Any]]) -> None:
-    """Set what `optimizer_tensors` gave."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
+def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+    """Set what `optimizer_state` gave."""
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in [*tensors.items(), *values["entries"].items()]:
         index, _, name = key.partition(".")
-        state.setdefault(int(index), {})[name] = value.clone()
-    optimizer.load_state_dict({"state": state, "param_groups": [dict(group) for group in groups]})
+        state.setdefault(int(index), {})[name] = value.clone() if isinstance(value, Tensor) else value
+    groups = [{**own, **saved} for own, saved in zip(optimizer.state_dict()["param_groups"], values["param_groups"],
+                                                     strict=True)]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _is_plain(value: object) -> bool:
+    return not isinstance(value, Tensor) and not (isinstance(value, float) and not math.isfinite(value))

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
-
-from .adapter import Adapter, make_adapters
+from .adapter import Adapter, AdapterConfig, Frozen, make_adapters
 from .conditioning import Denoiser, TextEncoder
-from .config import TrainingConfig
+from .config import TrainingConfig, TrainingOptions
 from .data import TrainingData
 from .errors import require
 from .token_vectors import TokenVectors, TokenVectorsConfig, start_vectors
@@ -20,38 +18,6 @@ DENOISER, TEXT_ENCODER, TOKEN_VECTORS = "denoiser", "text_encoder", "token_vecto
 FROZEN = "frozen"
 
 Parts = dict[str, Trainable]
-
-
-class Frozen:
-    """A module of which nothing trains: while it is in, its parameters ask for no gradient."""
-
-    def __init__(self, module: nn.Module):
-        self.module = module
-        self._thawed: list[nn.Parameter] = []
-
-    def parameters(self) -> list[nn.Parameter]:
-        return []
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {}
-
-    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
-        """Nothing to set."""
-
-    def inject(self) -> None:
-        thawed = [parameter for parameter in self.module.parameters()
-                  if parameter.requires_grad and not parameter.is_inference()]  # those never get a gradient
-        for parameter in thawed:
-            parameter.requires_grad_(False)
-        self._thawed += thawed
-
-    def eject(self) -> None:
-        for parameter in self._thawed:
-            parameter.requires_grad_(True)
-        self._thawed = []
-
-    def after_step(self) -> None:
-        """Nothing."""
 
 
 def make_parts(owners: Mapping[str, Denoiser | TextEncoder], config: TrainingConfig, data: TrainingData,
@@ -65,13 +31,18 @@ def make_parts(owners: Mapping[str, Denoiser | TextEncoder], config: TrainingCon
     vectors = {word.word: starts[word.word] if word.start == "given" else
                start_vectors(word, config.seed, text_encoder.widths, text_encoder.token_rows) for word in words}
     trained = _with_a_rate(owners, config)
-    require(bool(trained or words), "training", "nothing that trains", "an adapter or token vectors",
-            "Turn on the adapter of the diffusion model, or connect token vectors.")
-    parts: Parts = dict(make_adapters(trained, config.options.adapter, config.seed))
+    require(bool(trained or words), "training", "nothing that trains", "a network or token vectors",
+            "Turn on training of the diffusion model, or connect token vectors.")
+    parts: Parts = dict(make_adapters(trained, adapter_configs(config.options), config.seed))
     parts |= {f"{FROZEN} {name}": Frozen(owner.module) for name, owner in owners.items() if name not in trained}
     if words:
         parts[TOKEN_VECTORS] = TokenVectors(words, vectors)
     return parts
+
+
+def adapter_configs(options: TrainingOptions) -> dict[str, AdapterConfig]:
+    """How each network learns, where it does."""
+    return {DENOISER: options.adapter, TEXT_ENCODER: options.text_adapter or options.adapter}
 
 
 def learned_words(config: TrainingConfig, data: TrainingData) -> tuple[TokenVectorsConfig, ...]:

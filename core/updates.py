@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .config import TrainingConfig
-from .optimizer import make_lr_scheduler, make_optimizer, optimizer_tensors, restore_optimizer
+from .optimizer import choose_optimizer, make_lr_scheduler, make_optimizer, optimizer_state, restore_optimizer
 from .parts import Parts, parameter_groups
 
 
@@ -26,8 +26,9 @@ class Updates:
     def __init__(self, parts: Parts, config: TrainingConfig):
         options = config.options
         self._parts, self._max_norm = parts, options.max_grad_norm or math.inf
-        self.optimizer = make_optimizer(options.optimizer, parameter_groups(parts, config))
-        self.lr_scheduler = make_lr_scheduler(options.lr_schedule, self.optimizer, options.warmup_steps, config.steps)
+        name = choose_optimizer(options, self.parameters()[0].device.type)
+        self.optimizer = make_optimizer(name, parameter_groups(parts, config), options.weight_decay)
+        self.lr_scheduler = make_lr_scheduler(options, self.optimizer, config.steps)
         self._averages = Averages(self.parameters(), options.ema_decay) if options.ema_decay else None
 
     def parameters(self) -> list[nn.Parameter]:
@@ -65,11 +66,11 @@ class Updates:
         """Tensors under `<part>.`, `optimizer.` and `average.`, and values that JSON keeps exactly."""
         tensors = {f"{name}.{key}": tensor for name, part in self._parts.items()
                    for key, tensor in part.state_dict().items()}
-        optimizer, groups = optimizer_tensors(self.optimizer)
+        optimizer, values = optimizer_state(self.optimizer)
         tensors |= {f"optimizer.{key}": tensor for key, tensor in optimizer.items()}
         if self._averages is not None:
             tensors |= {f"average.{key}": tensor for key, tensor in self._averages.tensors().items()}
-        return tensors, {"param_groups": groups, "lr_scheduler": self.lr_scheduler.state_dict()}
+        return tensors, {"optimizer": values, "lr_scheduler": self.lr_scheduler.state_dict()}
 
     def load_state(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], step: int) -> None:
         """Continue after `step` from what `state` gave.
@@ -79,7 +80,7 @@ class Updates:
         """
         for name, part in self._parts.items():
             part.load_state_dict(_below(name, tensors))
-        restore_optimizer(self.optimizer, _below("optimizer", tensors), meta["param_groups"])
+        restore_optimizer(self.optimizer, _below("optimizer", tensors), meta["optimizer"])
         self.lr_scheduler.load_state_dict(dict(meta["lr_scheduler"]))
         if self._averages is not None:
             self._averages.load(_below("average", tensors), step)

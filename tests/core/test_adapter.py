@@ -37,6 +37,10 @@ def predict(unet):
         return unet(noisy, torch.tensor([500]), context).sample
 
 
+def make(owners, config):
+    return make_adapters(owners, dict.fromkeys(owners, config), 0)
+
+
 def randomise(adapter):
     generator = torch.Generator().manual_seed(1)
     adapter.load_state_dict({key: 0.1 * torch.randn(value.shape, generator=generator)
@@ -78,7 +82,7 @@ def test_inject_puts_the_very_same_adapter_back():
 def test_nothing_is_left_behind_when_injection_fails(monkeypatch):
     unet = tiny_unet()
     before = snapshot(unet)
-    monkeypatch.setattr("comfyui_personalize.core.adapter._initialise", lambda *_: 1 / 0)
+    monkeypatch.setattr("comfyui_personalize.core.adapter.adapter.initialise", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         Adapter(unet, CONFIG, seed=0)
     assert snapshot(unet) == before
@@ -88,11 +92,9 @@ def test_no_adapter_is_left_when_the_second_one_fails():
     denoiser, text_encoder = TinyDenoiser(), TinyTextEncoder()
     before = snapshot(denoiser.module)
     with pytest.raises(InputError, match="rank: got 20, expected at most 16, the smaller side of layer"):
-        make_adapters({"text": text_encoder, "unet": denoiser}, AdapterConfig(rank=20), 0)
+        make({"text": text_encoder, "unet": denoiser}, AdapterConfig(rank=20))
     with pytest.raises(InputError, match="matches no linear layer of ModuleDict"):
-        make_adapters(
-            {"unet": denoiser, "text": text_encoder}, AdapterConfig(rank=4, targets=r".*attn2\.to_k"), 0
-        )
+        make({"unet": denoiser, "text": text_encoder}, AdapterConfig(rank=4, targets=r".*attn2\.to_k"))
     assert snapshot(denoiser.module) == before
 
 
@@ -100,7 +102,7 @@ def test_a_layer_without_a_name_in_adapter_files_is_refused():
     denoiser = TinyDenoiser()
     denoiser.adapter_keys = {}
     with pytest.raises(InputError, match="no name in adapter files"):
-        make_adapters({"unet": denoiser}, CONFIG, 0)
+        make({"unet": denoiser}, CONFIG)
 
 
 def test_the_seed_decides_the_start_and_the_global_generator_is_left_alone():
@@ -158,7 +160,8 @@ def test_tensors_of_another_rank_are_refused():
 
 
 @pytest.mark.parametrize(("fields", "message"), [
-    ({"rank": 0}, "rank: got 0"), ({"alpha": 0}, "alpha: got 0"), ({"kind": "dora"}, "adapter kind"),
+    ({"rank": 0}, "rank: got 0"), ({"alpha": 0}, "alpha: got 0"), 
+    ({"kind": "ia3"}, "adapter kind: got 'ia3', expected one of lora, rslora"),
     ({"targets": "("}, "cannot be read"),
 ])
 def test_config_refuses(fields, message):

@@ -20,15 +20,19 @@ from comfyui_personalize.core.token_vectors import TokenVectorsConfig
 from comfyui_personalize.core.validation import ValidationConfig
 
 # A value other than the default for every field there is.
-ADAPTER = AdapterConfig(kind="lora", rank=3, alpha=5.5, targets="cross_attention_kv")
+ADAPTER = AdapterConfig(kind="lora", rank=3, alpha=5.5, targets="cross_attention_kv", block_ranks="middle=2")
 OPTIONS = TrainingOptions(
     adapter=ADAPTER,
     trains_denoiser=False,
     text_encoder_rate=1e-5,
+    text_adapter=AdapterConfig(kind="full", targets="all"),
     accumulation=3,
     optimizer="sgd",
+    weight_decay=0.1,
     lr_schedule="cosine",
     warmup_steps=7,
+    lr_cycles=2,
+    lr_power=1.5,
     max_grad_norm=0.5,
     ema_decay=0.9,
     precision="bf16",
@@ -109,11 +113,13 @@ def test_a_run_refuses(wrong, message):
 
 
 @pytest.mark.parametrize(("wrong", "message"), [
-    ({"optimizer": "lion"}, "optimizer: got 'lion', expected one of adamw, adam, sgd"),
+    ({"optimizer": "lion"}, "optimizer: got 'lion', expected one of auto, adamw, adamw8bit, adafactor, prodigy, adam"),
     ({"lr_schedule": "x"}, "lr_schedule"), ({"precision": "fp8"}, "precision"),
     ({"gradient_checkpointing": "maybe"}, "gradient_checkpointing"),
     ({"text_encoder_rate": -1}, "text_encoder_rate: got -1"), ({"accumulation": 0}, "accumulation: got 0"),
     ({"warmup_steps": -1}, "warmup_steps: got -1"), ({"max_grad_norm": -1}, "max_grad_norm: got -1"),
+    ({"weight_decay": -1}, "weight_decay: got -1"), ({"lr_cycles": 0}, "lr_cycles: got 0"),
+    ({"lr_power": 0}, "lr_power: got 0"),
     ({"save_every": -1}, "save_every: got -1"), ({"warmup_steps": 5}, "Choose constant_with_warmup"),
 ])
 def test_options_refuse(wrong, message):

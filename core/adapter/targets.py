@@ -1,0 +1,88 @@
+"""Where adapters go: the layers that a config names, or the reason why one of them cannot take it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor, nn
+
+from ..errors import require
+from .config import DORA, FULL, LOW_RANK, OFT, TARGETS, AdapterConfig, parse_block_ranks
+
+NEEDS_WHOLE_WEIGHTS = (DORA, OFT, FULL)
+"""Kinds that change a weight by more than a sum, or as a whole: 8 bits cannot hold what they add."""
+
+
+def find_all_targets(modules: Mapping[str, nn.Module],
+                     configs: Mapping[str, AdapterConfig]) -> dict[str, dict[str, nn.Module]]:
+    """`find_targets` in each module.
+
+    Raises:
+        InputError: as there, or where an entry of block_ranks is found in none of the modules.
+    """
+    found = {name: find_targets(module, configs[name]) for name, module in modules.items()}
+    for text in dict.fromkeys(configs[name].block_ranks for name in modules):
+        paths = [path for name, module in modules.items() if configs[name].block_ranks == text
+                 for path, _ in _matching(module, configs[name])]
+        _check_block_ranks(text, paths)
+    return found
+
+
+def find_targets(module: nn.Module, config: AdapterConfig) -> dict[str, nn.Module]:
+    """The layers that learn, by path; for the kind "full" every module with parameters of its own.
+
+    Raises:
+        InputError: there is none, or one of them cannot take the adapter.
+    """
+    layers = {path: layer for path, layer in _matching(module, config) if config.rank_of(path) > 0}
+    what = "layer" if config.kind == FULL or config.targets == "all" else "linear layer"
+    got = f"{config.targets!r}, which matches no {what} of {type(module).__name__}"
+    expected = f"one of {', '.join(TARGETS)}, or a regular expression over module paths"
+    require(bool(layers), "targets", got, expected, "Use attention.")
+    for path, layer in layers.items():
+        _check_layer(path, layer, config)
+    return layers
+
+
+def is_eight_bit(parameter: nn.Parameter) -> bool:
+    """Whether a weight is stored in 8 bits or less, or packed."""
+    return parameter.is_floating_point() and parameter.element_size() == 1 or type(parameter.data) is not Tensor
+
+
+def _matching(module: nn.Module, config: AdapterConfig) -> Iterable[tuple[str, nn.Module]]:
+    pattern = re.compile(config.pattern)
+    return ((path, layer) for path, layer in module.named_modules()
+            if pattern.fullmatch(path) and _takes(layer, config))
+
+
+def _takes(layer: nn.Module, config: AdapterConfig) -> bool:
+    if config.kind == FULL:
+        return any(True for _ in layer.parameters(recurse=False))
+    if config.kind == OFT and isinstance(layer, nn.Conv2d):
+        return layer.kernel_size == (1, 1)  # peft's rotation of wider ones is not the identity at its start
+    return isinstance(layer, nn.Linear | nn.Conv2d)
+
+
+def _check_layer(path: str, layer: nn.Module, config: AdapterConfig) -> None:
+    if config.kind in NEEDS_WHOLE_WEIGHTS:
+        packed = any(is_eight_bit(parameter) for parameter in layer.parameters(recurse=False))
+        require(not packed, "adapter kind", f"{config.kind}, and layer {path} is stored in 8 bits",
+                "lora, rslora, lokr or loha for such a model",
+                "Choose one of them, or load the model in fp16 or bf16.")
+    if config.kind in LOW_RANK and isinstance(layer, nn.Linear):
+        limit, rank = min(layer.in_features, layer.out_features), config.rank_of(path)
+        require(rank <= limit, "rank", rank, f"at most {limit}, the smaller side of layer {path}",
+                f"Use {limit}, or other targets.")
+    if config.kind == OFT and isinstance(layer, nn.Linear | nn.Conv2d):
+        width = layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
+        rank = config.rank_of(path)
+        require(width % rank == 0 and rank > 1, "rank", rank,
+                f"a block size above 1 that divides {width}, the inputs of layer {path}", "Use for example 4 or 8.")
+
+
+def _check_block_ranks(text: str, paths: Iterable[str]) -> None:
+    for part in parse_block_ranks(text):
+        require(any(re.search(part, path) for path in paths), "block_ranks",
+                f"{part!r}, which is in no trained layer's path", "parts of module paths",
+                "Use for example input, middle or output in a Stable Diffusion UNet.")
