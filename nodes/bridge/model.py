@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import comfy.model_base
 import comfy.model_management
 import comfy.model_sampling
 import comfy.utils
@@ -121,6 +122,8 @@ def check_model(model: Any) -> None:
     schedule_of(model)
     require(not getattr(model.model, "concat_keys", ()), "model", "an inpainting or edit model",
             "a plain text-to-image model", "Connect the base checkpoint; its result also works in inpainting.")
+    require(not isinstance(model.model, comfy.model_base.SD_X4Upscaler), "model", "an upscaler",
+            "a text-to-image model", "Use PersonalizeSuperResolution for the upscaler.")
 
 
 def unet_adapter_keys(model: Any) -> Mapping[str, str]:

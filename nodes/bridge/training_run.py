@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import folder_paths
 import torch
@@ -33,6 +33,10 @@ from .text import ComfyTextEncoder, out_of_place_layers
 from .training_loop import Keeper, Loop
 from .training_request import Request, check, training_data
 
+AnyRequest = TypeVar("AnyRequest", bound=Request)
+Preparation = Callable[[AnyRequest], AbstractContextManager[tuple[Trainer, Callable[[], None]]]]
+"""Loads the models of a request; gives the trainer in them, and a function that makes them trainable again."""
+
 
 def runs_root() -> Path:
     """Where all runs are kept: `personalize` in ComfyUI's output folder."""
@@ -48,15 +52,18 @@ def personalize(request: Request) -> tuple[Personalization, Tensor]:
         TrainingDiverged: for NaN; the last good state is kept.
     """
     check(request)
-    run = open_run(runs_root(), request.run_name, request.key)
-    result = _load(request, run)
     pictures: list[Tensor] = []
-    if result is None:
-        result = _train(request, run, pictures)
+    result = train_or_load(request, prepared, pictures)
     if request.preview is not None:
         models = patched(request.model, request.clip, result.lora)
         pictures.append(sample_preview(*models, request.vae, request.preview, request.config.resolution))
     return result, torch.cat(pictures) if pictures else draw_losses(result.losses, result.validation)
+
+
+def train_or_load(request: AnyRequest, prepare: Preparation[AnyRequest], pictures: list[Tensor]) -> Personalization:
+    """The run's result: loaded, or trained by what `prepare` gives; `pictures` takes the previews on the way."""
+    run = open_run(runs_root(), request.run_name, request.key)
+    return _load(request, run) or _train(request, run, prepare, pictures)
 
 
 def _load(request: Request, run: Run) -> Personalization | None:
@@ -98,13 +105,14 @@ def _result(run: Run, lora: dict[str, Tensor], metadata: dict[str, Any], losses:
                            validation=history.losses() if history else {})
 
 
-def _train(request: Request, run: Run, pictures: list[Tensor]) -> Personalization:
+def _train(request: AnyRequest, run: Run, prepare_models: Preparation[AnyRequest],
+           pictures: list[Tensor]) -> Personalization:
     """Train from the newest usable state to the asked step."""
     saved = run.load_state()
     usable = saved if saved is not None and saved.step <= request.config.steps else None
     first = usable.step if usable else 0
     progress, history = Progress(request.config.steps), _history(request, usable)
-    with progress.heartbeat(), prepared(request) as (trainer, prepare):
+    with progress.heartbeat(), prepare_models(request) as (trainer, prepare):
         if usable is not None:
             trainer.load_state(usable.tensors, usable.metadata)
         keeper = Keeper(request, run, trainer, history, newest=saved.step if saved else 0)
