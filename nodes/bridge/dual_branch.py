@@ -22,6 +22,7 @@ from ...core.errors import InputError
 from .branch_mixing import BranchMixing, MaskRecorder, MixingSites, mixing_layers
 from .branch_noise import with_branch_noise
 from .dual_prompt import CONDITIONING_KEY, paired_rows
+from .incompatible import check_model_options
 from .mixing_sites import mixing_sites
 
 logger = logging.getLogger(__name__)
@@ -90,6 +91,7 @@ class DualBranchSampling:
         if not entries or float(sigmas.max()) <= window[1]:
             return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, seed,
                             latent_shapes=latent_shapes)
+        check_model_options(guider.model_options)
         rows = noise.shape[0]
         for entry in entries:
             _pair_rows(entry, rows)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import nodes as stock
 import torch
 from torch import Tensor
 
+from comfyui_personalize.nodes.bridge.dual_branch import dual_branch_of
 from comfyui_personalize.nodes.dci_conditioning import DCIConditioning
 
 PROMPT = "a photo of a sks dog in times square"
@@ -41,6 +43,24 @@ def ksample(model: Any, positive: list, negative: list, latent: dict | None = No
         out = stock.common_ksampler(model, positive=positive, negative=negative,
                                     latent=latent or empty_latent(), **settings)
     return out[0]["samples"].clone()
+
+
+@dataclass(frozen=True)
+class NoMixing:
+    """Sites of which none mixes: both branches run and do not meet."""
+
+    names: dict
+
+    def install(self, options, run, pairs):
+        return options
+
+
+def without_mixing(model):
+    """The same patched MODEL, whose branches do not meet."""
+    patched = model.clone()
+    wrappers = patched.wrappers["outer_sample"]["personalize_dci"]
+    wrappers[:] = [replace(dual_branch_of(model), sites=NoMixing(dual_branch_of(model).sites.names))]
+    return patched
 
 
 @contextlib.contextmanager

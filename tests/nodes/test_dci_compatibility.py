@@ -1,0 +1,54 @@
+"""DCI among ComfyUI's nodes: each works or is refused with the reason, and the documentation says the same."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+from dci_compatibility import cases, page
+from dci_rig import PROMPT, apply_dci, assert_close, encode, without_mixing
+from tiny_model import tiny_models
+
+import comfyui_personalize
+from comfyui_personalize.core.errors import InputError
+
+PAGE = "docs/dci_compatibility.md"
+MODEL, CLIP = tiny_models()[:2]
+CASES = cases(CLIP)
+
+
+@pytest.fixture(scope="module")
+def graphs():
+    """MODEL and positive: with DCI, with DCI that does not mix, plain; and the negative."""
+    model, positive = apply_dci(MODEL, CLIP)
+    return {"dci": (model, positive), "unmixed": (without_mixing(model), positive),
+            "plain": (MODEL, encode(CLIP, PROMPT))}, encode(CLIP, "")
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.node)
+def test_node_works_or_is_refused_with_the_reason(graphs, case):
+    graph, negative = graphs
+
+    def sample(name):
+        torch.manual_seed(0)
+        with torch.inference_mode():
+            return case.sample(*graph[name], negative)
+
+    if case.refused:
+        with pytest.raises(InputError, match=case.refused):
+            sample("dci")
+        return
+    dci, plain = sample("dci"), sample("plain")
+    assert dci.isfinite().all() and (dci - plain).abs().max() > 0.01 * plain.std()
+    if case.exact:
+        assert_close(sample("unmixed"), plain, 2e-3)
+
+
+def test_the_page_says_what_the_cases_say():
+    path = next(iter(comfyui_personalize.__path__)) + "/" + PAGE
+    if os.environ.get("WRITE_DOCS"):
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(page(CASES))
+    with open(path, encoding="utf-8") as file:
+        assert file.read() == page(CASES), "WRITE_DOCS=1 pytest tests/nodes/test_dci_compatibility.py"
