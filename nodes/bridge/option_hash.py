@@ -36,6 +36,11 @@ def option_hash(model: Any) -> str:
     return hashlib.blake2b(_describe(parts, frozenset(), 0).encode(), digest_size=20).hexdigest()
 
 
+def object_patch_hash(model: Any) -> str:
+    """Digest of a MODEL's object patches alone: of all options, they are what also changes training."""
+    return hashlib.blake2b(_describe(model.object_patches, frozenset(), 0).encode(), digest_size=20).hexdigest()
+
+
 def _describe(value: Any, above: frozenset[int], depth: int) -> str:
     """Text that is equal for equal values in every session; `above`: ids of what contains this value."""
     if value is None or isinstance(value, bool | int | float | str | bytes | torch.dtype | torch.device):

@@ -18,9 +18,11 @@ from ...core.errors import require
 from ...core.objectives import MaskedLoss, Objective, ObjectSpecificLoss
 from ...core.runs import check_run_name, run_key
 from ...core.subject import Subject
+from .families import check_targets, family_warnings, readers_in_family
 from .hashes import model_hash, tensor_digest, vae_hash
 from .images import data_hash, make_examples, photo_hash
 from .model import check_model, is_quantised, schedule_of
+from .option_hash import object_patch_hash
 from .sockets import ObjectiveChain, PreviewSettings
 from .text import check_trainable, embedded_digest, is_cachable
 
@@ -53,6 +55,7 @@ class Request:
             "class_images": sorted(pool.key for pool in self.chain.class_images),
             "base_model": model_hash(self.model),
             "schedule": schedule_digest(self.model),
+            "object_patches": object_patch_hash(self.model),
             "text_encoder": {"hash": model_hash(self.clip.patcher), "layer": self.clip.layer_idx,
                              "tokenizer": sorted(self.clip.tokenizer_options.items()),
                              "embeddings": embedding_digests(self.clip, self.subjects)},
@@ -84,7 +87,7 @@ class Request:
             "data_hash": data_hash(self.subjects),
             "steps": step,
             "exposure": exposure,
-            "readers": READERS,
+            "readers": readers_in_family(self.model, READERS),
         }
 
 
@@ -110,6 +113,7 @@ def check(request: Request) -> None:
             "This checkpoint has no text encoder; load one with CLIPLoader.")
     check_model(request.model)
     adapter = request.config.options.adapter
+    check_targets(request.model, adapter.targets)
     find_targets(request.model.model.diffusion_model, adapter)
     if request.is_text_trained:
         check_trainable(request.clip)
@@ -150,7 +154,7 @@ def warnings_about_run(request: Request) -> list[str]:
     if is_quantised(request.model):
         warnings.append("the model is stored in fp8, where a merged LoRA is rounded away in part: save the result and "
                         "load it with a bypass LoRA loader, or use an fp16 checkpoint")
-    return warnings + warnings_about_masks(request)
+    return warnings + family_warnings(request.model) + warnings_about_masks(request)
 
 
 def warnings_about_masks(request: Request) -> list[str]:

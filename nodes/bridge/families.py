@@ -1,0 +1,71 @@
+"""Which family a MODEL is of, and what is known about it: verified training, who reads its LoRA files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from comfy import model_base
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+
+from ...core.errors import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """A family of models.
+
+    Attributes:
+        name: as its users say.
+        has_cross_attention: whether text is read in layers of its own; otherwise image and text attend jointly.
+        is_read_by_diffusers: whether `load_lora_weights` reads a LoRA of it; tests read it there.
+        is_verified: whether tests train it at true structure.
+    """
+
+    name: str
+    has_cross_attention: bool
+    is_read_by_diffusers: bool = True
+    is_verified: bool = True
+
+
+STABLE_DIFFUSION = Family(name="Stable Diffusion 1.x / 2.x", has_cross_attention=True)
+SDXL = Family(name="SDXL", has_cross_attention=True)
+SD3 = Family(name="SD3", has_cross_attention=False, is_read_by_diffusers=False)
+FLUX = Family(name="Flux", has_cross_attention=False)
+FAMILIES = (STABLE_DIFFUSION, SDXL, SD3, FLUX)
+"""What the tests verify."""
+
+
+def family_of(model: Any) -> Family:
+    """The family of a MODEL; one of the name of its class where no test knows it."""
+    base, network = model.model, model.model.diffusion_model
+    if type(base) is model_base.BaseModel and isinstance(network, UNetModel):
+        return STABLE_DIFFUSION
+    known = {model_base.SDXL: SDXL, model_base.SD3: SD3, model_base.Flux: FLUX}
+    unknown = Family(name=type(base).__name__, has_cross_attention=isinstance(network, UNetModel), is_verified=False,
+                     is_read_by_diffusers=False)
+    return known.get(type(base), unknown)
+
+
+def check_targets(model: Any, targets: str) -> None:
+    """Raise `InputError` for layers that the family does not have."""
+    family = family_of(model)
+    require(targets != "cross_attention_kv" or family.has_cross_attention, "targets", "cross_attention_kv",
+            f"layers that {family.name} has: its image and text attend jointly, in one projection to Q, K and V",
+            "Use attention.")
+
+
+def readers_in_family(model: Any, readers: str) -> str:
+    """Of the programs that read a kind of adapter file (`a; b; c`), those that read it for the MODEL's family."""
+    known = family_of(model)
+    return "; ".join(reader for reader in readers.split("; ")
+                     if known.is_read_by_diffusers or not reader.startswith("diffusers"))
+
+
+def family_warnings(model: Any) -> list[str]:
+    """What a user of an unverified family should know."""
+    family = family_of(model)
+    if family.is_verified:
+        return []
+    names = ", ".join(known.name for known in FAMILIES)
+    return [f"no test trains models of the kind {family.name}; verified are {names}. Look at the first previews"]
