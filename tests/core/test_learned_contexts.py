@@ -1,0 +1,176 @@
+"""ICO: every photo has contexts of its own, the subject's vectors are shared, and n = k = 0 is the manual prompt."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_unet import CONTEXT, TinyDenoiser, TinyTextEncoder, photos, same_bits, trainer, training_config, training_data
+
+from comfyui_personalize.core.config import TrainingConfig
+from comfyui_personalize.core.data import ObjectWords, View
+from comfyui_personalize.core.errors import InputError
+from comfyui_personalize.core.objectives.learned_contexts import LearnedContexts
+from comfyui_personalize.core.objectives.prior_preservation import PriorPreservation
+
+MANUAL = {"caption": "sks dog", "object_caption": "a sks dog"}
+
+
+def data(count=3, **changes):
+    return training_data(tuple(replace(example, identifier="sks", **changes) for example in photos(count, **MANUAL)))
+
+
+def config(objective=None, **others) -> TrainingConfig:
+    return training_config(**{"objectives": (objective or LearnedContexts(),), "text_encoder_rate": 0.0} | others)
+
+
+def finished(objective=None, used=None, **others):
+    with trainer(config(objective, **others), used or data()) as run:
+        list(run.steps())
+        return run.state()[0], run.export(), list(run.losses)
+
+
+def test_a_caption_is_prefix_identifier_noun_suffix():
+    prepared = LearnedContexts().prepare(data(2))
+    assert [example.caption for example in prepared.examples] == [
+        "learnedprefix0 sks dog learnedsuffix0", "learnedprefix1 sks dog learnedsuffix1"]
+    assert prepared.base_prompts == dict.fromkeys(
+        (example.caption for example in prepared.examples), "sks dog")
+
+
+def test_views_and_repeats_of_a_photo_share_its_contexts():
+    flipped = View(latents=torch.zeros(4, 8, 8))
+    used = LearnedContexts().prepare(data(2, more_views=(flipped,), repeats=3))
+    assert len(LearnedContexts().token_vectors(used, 1e-3)) == 2 * 2 + 1
+
+
+def test_several_objects_in_a_photo_stand_in_one_prompt():
+    objects = tuple(ObjectWords(identifier=name, class_noun=noun, caption="") for name, noun in
+                    (("sks", "dog"), ("ohwx", "cat")))
+    prepared = LearnedContexts(suffix=0).prepare(data(1, objects=objects, object_masks=torch.ones(2, 8, 8)))
+    assert prepared.examples[0].caption == "learnedprefix0 sks dog and ohwx cat"
+    words = LearnedContexts(suffix=0).token_vectors(prepared, 1e-3)
+    assert [word.word for word in words] == ["learnedprefix0", "sks", "ohwx"]
+
+
+@pytest.mark.parametrize(("n", "start"), [(1, "a"), (2, "of a"), (3, "photo of a"), (4, "a photo of a"),
+                                          (6, "a photo of a")])
+def test_a_prefix_starts_as_the_words_next_to_the_subject(n, start):
+    words = LearnedContexts(prefix=n).token_vectors(data(1), 1e-3)
+    assert words[0].start_text == start and words[0].count == n
+    assert words[1].start_text == "." and words[2].start_text == "sks"
+
+
+def test_all_contexts_learn_at_ten_times_the_runs_rate_and_the_adapter_at_the_runs():
+    with trainer(config(learning_rate=1e-3), data(2)) as run:
+        rates = {group["lr"] for group in run.updates.optimizer.param_groups[1:]}
+        assert run.updates.optimizer.param_groups[0]["lr"] == 1e-3 and rates == {1e-2}
+
+
+def test_without_vectors_it_is_the_manual_prompt():
+    """n = k = m = 0 trains on '{V} {noun}' bit for bit."""
+    empty = LearnedContexts(prefix=0, suffix=0, identifier_vectors=0)
+    state, _, losses = finished(empty)
+    with trainer(training_config(), data()) as plain:
+        list(plain.steps())
+        assert same_bits(state, plain.state()[0]) and losses == plain.losses
+
+
+def test_only_the_identifier_is_exported_for_use_and_contexts_for_inspection():
+    result = finished(used=data(2))[1]
+    assert result.token_vectors.keys() == {"sks"}
+    assert result.contexts.keys() == {"learnedprefix0", "learnedsuffix0", "learnedprefix1", "learnedsuffix1"}
+    assert result.contexts["learnedprefix0"]["l"].shape == (2, CONTEXT)
+    assert result.token_vectors["sks"]["l"].shape == (2, CONTEXT)
+
+
+def test_a_photos_loss_reaches_its_own_contexts_the_shared_vectors_and_no_other():
+    with trainer(config(steps=1, batch=1, trains_denoiser=False), data(2)) as run:
+        start = run.export()
+        list(run.steps())
+        end = run.export()
+        shown = [index for index, seen in enumerate(run.exposure().photos) if seen]
+    moved = {word for word in start.contexts if not torch.equal(start.contexts[word]["l"], end.contexts[word]["l"])}
+    assert moved == {f"learnedprefix{shown[0]}", f"learnedsuffix{shown[0]}"} and len(shown) == 1
+    assert not torch.equal(start.token_vectors["sks"]["l"], end.token_vectors["sks"]["l"])
+
+
+def test_a_random_start_is_small_and_differs_by_photo():
+    with trainer(config(LearnedContexts(start="random", prefix=8)), data(2)) as run:
+        contexts = run.export().contexts
+    first, second = contexts["learnedprefix0"]["l"], contexts["learnedprefix1"]["l"]
+    assert float(first.std()) == pytest.approx(0.02, rel=0.3) and not torch.equal(first, second)
+
+
+def test_class_images_keep_their_plain_prompt():
+    encoder = TinyTextEncoder()
+    used = replace(data(2), class_latents=data().class_latents, class_prompts={"dog": "a dog"})
+    settings = training_config(objectives=(LearnedContexts(), PriorPreservation()), steps=3)
+    with trainer(settings, used, text_encoder=encoder) as run:
+        list(run.steps())
+    assert encoder.encoded["a dog"] == 1
+
+
+def test_the_base_network_never_reads_a_placeholder():
+    encoder = TinyTextEncoder()
+    with trainer(config(), data(2), text_encoder=encoder) as run:
+        placeholders = {prompt for prompt in encoder.encoded if "learned" in prompt}
+        base = run._text.base_rows(["learnedprefix0 sks dog learnedsuffix0"]).context
+    assert not placeholders and torch.equal(base, TinyTextEncoder().encode(["sks dog"])[0].context)
+
+
+def test_the_gradient_of_a_batch_is_the_mean_of_its_photos_own():
+    """d/dc of the mean over i of ||eps_i - eps_theta(z_i, t_i, [p_i][V][noun][s_i])||², row by row."""
+    encoder, denoiser = TinyTextEncoder(), TinyDenoiser()
+    settings = config(steps=1, batch=2, trains_denoiser=False, max_grad_norm=0)
+    with trainer(settings, data(2), text_encoder=encoder, denoiser=denoiser) as run:
+        rows, vectors = run._draw_rows(0)["subject"], run._text.vectors
+        losses = []
+        for row in range(2):
+            latents, noise, index = (part[row:row + 1] for part in (rows.latents, rows.noise, rows.index))
+            photo = rows.examples[row]
+            words = [f"learnedprefix{photo}", "sks", f"learnedsuffix{photo}"]
+            conditioning = encoder.encode([f"{words[0]} sks dog {words[2]}"], {word: vectors[word] for word in words})[0]
+            prediction = denoiser(denoiser.schedule.add_noise(latents, noise, index), index, conditioning)
+            losses.append((prediction - noise).square().mean())
+        parameters = run._parts["token_vectors"].parameters()
+        expected = torch.autograd.grad(torch.stack(losses).mean(), parameters)
+        list(run.steps())
+        assert len(expected) == 5
+        for parameter, gradient in zip(parameters, expected, strict=True):
+            assert float(gradient.abs().sum()) > 0 and torch.allclose(parameter.grad, gradient, atol=1e-6)
+
+
+def test_equal_settings_give_equal_bits_and_a_resumed_run_too():
+    whole = finished(steps=4)[0]
+    assert same_bits(whole, finished(steps=4)[0])
+    with trainer(config(steps=2), data()) as run:
+        list(run.steps())
+        saved = run.state()
+    with trainer(config(steps=4), data()) as run:
+        run.load_state(*saved)
+        list(run.steps())
+        assert same_bits(run.state()[0], whole)
+
+
+def test_a_config_comes_back_from_its_metadata():
+    original = config(LearnedContexts(prefix=3, suffix=0, identifier_vectors=1, start="random", rate_factor=2.0))
+    assert TrainingConfig.from_dict(original.to_dict()) == original
+
+
+def test_captions_of_photos_are_refused():
+    with pytest.raises(InputError, match="learned contexts, and 2 photos with captions of their own"):
+        LearnedContexts().prepare(data(2, has_own_caption=True))
+
+
+def test_photos_without_an_identifier_are_refused():
+    with pytest.raises(InputError, match="identifier: got an empty text"):
+        LearnedContexts().prepare(training_data())
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"prefix": 33}, "prefix: got 33, expected 0 to 32 vectors"), ({"suffix": -1}, "suffix: got -1"),
+    ({"identifier_vectors": 9}, "identifier_vectors: got 9, expected 0 to 8"),
+    ({"start": "zero"}, "start: got 'zero'"), ({"rate_factor": 0}, "rate_factor: got 0"), ({"std": 0}, "std: got 0")])
+def test_bad_settings_are_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        LearnedContexts(**changes)
