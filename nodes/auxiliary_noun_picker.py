@@ -11,6 +11,7 @@ from comfy_api.latest import io, ui
 from ..core.dci.nouns import CATEGORIES, LIKE_THE_CLASS
 from .bridge.notices import show_notice
 from .bridge.noun_request import MODES, NounRequest, pick_noun
+from .bridge.sockets import IMAGE_TEXT_ENCODER
 
 
 class AuxiliaryNounPicker(io.ComfyNode):
@@ -47,6 +48,9 @@ class AuxiliaryNounPicker(io.ComfyNode):
                                tooltip="For prior: the model before personalization, whose opinion of ordinary nouns "
                                        "is untouched."),
                 io.Vae.Input("vae", optional=True, tooltip="For prior: the VAE, to show thumbnails."),
+                IMAGE_TEXT_ENCODER.Input("image_text_encoder", optional=True,
+                                         tooltip="For prior: from Image-Text Encoder; judges the pictures in the "
+                                                 "model's place."),
             ],
             outputs=[
                 io.String.Output("noun", display_name="noun", tooltip="The best one, for DCI Conditioning."),
@@ -59,11 +63,12 @@ class AuxiliaryNounPicker(io.ComfyNode):
 
     @classmethod
     def execute(cls, clip, prompt, identifier, class_noun, mode, category, candidates, pictures, seed, tried, steps,
-                cfg, size, sampler, scheduler, model=None, vae=None) -> io.NodeOutput:
+                cfg, size, sampler, scheduler, model=None, vae=None,
+                image_text_encoder=None) -> io.NodeOutput:
         request = NounRequest(prompt=prompt, identifier=identifier, class_noun=class_noun, mode=mode,
                               category=category, typed=candidates, tried=tried, pictures=pictures, seed=seed,
                               steps=steps, cfg=cfg, size=size, sampler=sampler, scheduler=scheduler)
-        choice = pick_noun(request, clip, model, vae)
+        choice = pick_noun(request, clip, model, vae, image_text_encoder)
         show_notice(cls.hidden.unique_id, f"auxiliary noun: {choice.noun}", choice.warnings)
         return io.NodeOutput(choice.noun, choice.report, choice.sheet, ui=ui.PreviewText(choice.report))
 

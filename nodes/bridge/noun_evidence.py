@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from ...core.data import generator_for
 from ...core.dci.noun_scores import EvidenceRecipe, ScoredNoun, best_first, context_gain, noise_error
 from ...core.errors import InputError
 from ...core.files import make_folder, read_tensors, write_tensors
+from ...core.image_text import ImageTextEncoder
 from ...core.prior_cache import PriorRecipe
 from ...core.subject import CLASS_TEMPLATE, fill
-from .class_images import make_class_images, row_noise
+from .class_images import decode, make_class_images, row_noise
 from .sampling import conditioning
 
 FOLDER = Path("personalize") / ".noun_evidence"
@@ -36,38 +38,67 @@ class Evidence:
 
     scored: ScoredNoun
     latents: Tensor
-    is_new: bool
 
 
-def gather(model: Any, clip: Any, pictures: PriorRecipe, prompts: dict[str, str], count: int) -> tuple[Evidence, ...]:
-    """Evidence for every noun, best first; what was measured before is read from disk.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Judge:
+    """Who draws, and who judges what was drawn.
 
-    Args:
+    Attributes:
         model: the model before personalization.
         clip: its text encoder.
-        pictures: how the pictures are sampled; its prompt is replaced by each noun's.
-        prompts: noun -> the context's prompt with the noun in it.
+        vae: its VAE.
+        pictures: how pictures are sampled; the prompt is replaced by each noun's.
         count: pictures per noun.
+        encoder: judges the pictures where there is one; else the model does, by its denoising error.
     """
-    found = [_evidence(model, clip, replace(pictures, prompt=prompt), noun, count) for noun, prompt in prompts.items()]
+
+    model: Any
+    clip: Any
+    vae: Any
+    pictures: PriorRecipe
+    count: int
+    encoder: ImageTextEncoder | None = None
+
+
+def gather(judge: Judge, prompts: Mapping[str, str]) -> tuple[Evidence, ...]:
+    """Evidence for every noun, best first; what was drawn and measured before is read from disk.
+
+    Args:
+        judge: who draws and judges.
+        prompts: noun -> the context's prompt with the noun in it.
+    """
+    found = [_evidence(judge, noun, prompt) for noun, prompt in prompts.items()]
     order = best_first([evidence.scored for evidence in found])
     return tuple(sorted(found, key=lambda evidence: order.index(evidence.scored)))
 
 
-def _evidence(model: Any, clip: Any, recipe: PriorRecipe, noun: str, count: int) -> Evidence:
-    pool, _ = make_class_images(model, clip, recipe, noun, count, BATCH)
+def _evidence(judge: Judge, noun: str, prompt: str) -> Evidence:
+    recipe = replace(judge.pictures, prompt=prompt)
+    pool, _ = make_class_images(judge.model, judge.clip, recipe, noun, judge.count, BATCH)
     plain = fill(CLASS_TEMPLATE, "", noun)
-    key = EvidenceRecipe(pictures=recipe.key, count=count, prompt=recipe.prompt, plain_prompt=plain, levels=LEVELS,
-                         seed=recipe.seed).key
+    parts = _by_error(judge, recipe, plain, pool.latents) if judge.encoder is None else \
+        _by_encoder(judge.encoder, decode(judge.vae, pool.latents, BATCH), prompt, plain)
+    return Evidence(scored=ScoredNoun(noun=noun, score=parts["context"], parts=parts), latents=pool.latents)
+
+
+def _by_error(judge: Judge, recipe: PriorRecipe, plain: str, latents: Tensor) -> dict[str, float]:
+    key = EvidenceRecipe(pictures=recipe.key, count=judge.count, prompt=recipe.prompt, plain_prompt=plain,
+                         levels=LEVELS, seed=recipe.seed).key
     errors = _read(key)
-    is_new = errors is None
     if errors is None:
-        errors = {name: denoising_errors(model, clip, pool.latents, text, recipe.seed)
+        errors = {name: denoising_errors(judge.model, judge.clip, latents, text, recipe.seed)
                   for name, text in (("with_context", recipe.prompt), ("without", plain))}
         _write(key, errors)
-    gain = float(context_gain(errors["without"], errors["with_context"]).mean())
-    parts = {"context": gain, "error": float(errors["with_context"].mean())}
-    return Evidence(scored=ScoredNoun(noun=noun, score=gain, parts=parts), latents=pool.latents, is_new=is_new)
+    gain = context_gain(errors["without"], errors["with_context"])
+    return {"context": float(gain.mean()), "error": float(errors["with_context"].mean())}
+
+
+def _by_encoder(encoder: ImageTextEncoder, pictures: Tensor, prompt: str, plain: str) -> dict[str, float]:
+    """How much nearer the pictures (n, H, W, 3) are to the whole prompt than to the noun alone; cosines."""
+    images, texts = encoder.embed_images(pictures), encoder.embed_texts([prompt, plain])
+    whole, alone = (images.cpu() @ texts.detach().cpu().T).mean(0).tolist()
+    return {"context": whole - alone, "prompt": whole}
 
 
 def denoising_errors(model: Any, clip: Any, latents: Tensor, prompt: str, seed: int) -> Tensor:

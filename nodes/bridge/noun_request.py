@@ -15,10 +15,11 @@ from ...core.dci.nouns import allowed_nouns, fold, preset_nouns
 from ...core.dci.phrases import replace_phrase
 from ...core.dci.thumbnails import contact_sheet
 from ...core.errors import require
+from ...core.image_text import ImageTextEncoder
 from ...core.prior_cache import PriorRecipe
 from ...core.subject import CLASS_TEMPLATE, fill
 from .class_images import decode, model_digest, text_encoder_digest
-from .noun_evidence import BATCH, gather
+from .noun_evidence import BATCH, Judge, gather
 from .vocabulary import text_embedder
 
 MODES = ("preset", "text", "prior")
@@ -30,6 +31,8 @@ LEGENDS = {
             "the class noun. Both are cosines of shifts from 'a object'.",
     "prior": "score = context: the share of the denoising error of the noun's own pictures that the prompt explains "
              "beyond 'a {noun}'. Near or below 0: the model does not draw this noun in these surroundings.",
+    "encoder": "score = context: how much nearer the noun's pictures are to the whole prompt than to 'a {noun}', by "
+               "the image-text encoder (cosines). prompt: how near they are to the prompt.",
 }
 
 
@@ -107,14 +110,15 @@ class NounChoice:
     warnings: tuple[str, ...] = ()
 
 
-def pick_noun(request: NounRequest, clip: Any, model: Any, vae: Any) -> NounChoice:
+def pick_noun(request: NounRequest, clip: Any, model: Any, vae: Any,
+              encoder: ImageTextEncoder | None = None) -> NounChoice:
     """The best noun by the request's mode."""
     _check_sockets(request, clip, model, vae)
     if request.mode == "prior":
-        return _by_prior(request, clip, model, vae)
+        return _by_prior(request, clip, model, vae, encoder)
     scored = _by_text(request, clip) if request.mode == "text" else tuple(
         ScoredNoun(noun=noun, score=-place) for place, noun in enumerate(request.candidates))
-    return _choice(request, scored, [torch.zeros(0, 1, 1, 3)] * len(scored))
+    return _choice(request, scored, [torch.zeros(0, 1, 1, 3)] * len(scored), request.mode)
 
 
 def _check_sockets(request: NounRequest, clip: Any, model: Any, vae: Any) -> None:
@@ -129,23 +133,25 @@ def _by_text(request: NounRequest, clip: Any) -> tuple[ScoredNoun, ...]:
     return rank_by_text(request.candidates, request.class_noun, request.with_noun, text_embedder(clip))
 
 
-def _by_prior(request: NounRequest, clip: Any, model: Any, vae: Any) -> NounChoice:
+def _by_prior(request: NounRequest, clip: Any, model: Any, vae: Any, encoder: ImageTextEncoder | None) -> NounChoice:
     pictures = PriorRecipe(
         model=model_digest(model), text_encoder=text_encoder_digest(clip), prompt=fill(CLASS_TEMPLATE, "", "thing"),
         size=request.size, sampler=request.sampler, scheduler=request.scheduler, steps=request.steps, cfg=request.cfg,
         seed=request.seed)
     prompts = {noun: request.with_noun(noun) for noun in request.candidates}
-    found = gather(model, clip, pictures, prompts, request.pictures)
+    judge = Judge(model=model, clip=clip, vae=vae, pictures=pictures, count=request.pictures, encoder=encoder)
+    found = gather(judge, prompts)
     shown = [decode(vae, each.latents[:SHOWN], BATCH) for each in found]
-    return _choice(request, tuple(each.scored for each in found), shown)
+    return _choice(request, tuple(each.scored for each in found), shown, "encoder" if encoder else "prior")
 
 
-def _choice(request: NounRequest, scored: tuple[ScoredNoun, ...], pictures: Sequence[Tensor]) -> NounChoice:
+def _choice(request: NounRequest, scored: tuple[ScoredNoun, ...], pictures: Sequence[Tensor],
+            legend: str) -> NounChoice:
     best, dropped = scored[0], request.left_out()
     heading = f"Auxiliary nouns for '{request.prompt}', by {request.mode}"
     labels = [each.noun if request.mode == "preset" else f"{each.noun}  {each.score:.3f}" for each in scored]
     warnings = [f"left out, too near to '{request.class_noun}': {', '.join(dropped)}"] if dropped else []
     if request.mode == "prior" and best.score <= 0:
         warnings.append("the model draws none of these nouns in these surroundings: DCI cannot help much here.")
-    text = "\n".join([report(scored, heading, LEGENDS[request.mode]), *warnings])
+    text = "\n".join([report(scored, heading, LEGENDS[legend]), *warnings])
     return NounChoice(noun=best.noun, report=text, sheet=contact_sheet(labels, pictures), warnings=tuple(warnings))
