@@ -9,12 +9,15 @@ from typing import Any
 
 from ..errors import InputError
 from .base import Objective, combine
+from .base_prior import BasePrior
+from .loss_weighting import LossWeighting
 from .masked import MaskedLoss
+from .masked_prior import MaskedPrior
 from .object_specific import ObjectSpecificLoss
 from .prior_preservation import PriorPreservation
 
-__all__ = ["MaskedLoss", "OBJECTIVES", "ObjectSpecificLoss", "Objective", "PriorPreservation", "combine",
-           "objectives_from_dicts"]
+__all__ = ["BasePrior", "LossWeighting", "MaskedLoss", "MaskedPrior", "OBJECTIVES", "ObjectSpecificLoss", "Objective",
+           "PriorPreservation", "combine", "objectives_from_dicts"]
 
 
 def _discover() -> dict[str, type[Objective]]:

@@ -103,6 +103,15 @@ class Objective:
         """Rows that this objective adds to the forward; `generator` is its own, new for every micro-step."""
         return None
 
+    def most_rows(self, batch: int, objects: int) -> int:
+        """Rows that this objective adds to a forward of `batch` subject rows, at most.
+
+        Args:
+            batch: subject rows.
+            objects: most objects in one photo.
+        """
+        return 0 if type(self).extra_rows is Objective.extra_rows else batch
+
     # Loss
 
     def target(self, target: Tensor, base: Tensor | None, rows: Rows) -> Tensor:

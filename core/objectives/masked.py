@@ -58,16 +58,24 @@ class MaskedLoss(Objective):
 
 
 def require_masks(data: TrainingData) -> None:
-    """Raise `InputError` unless every photo has a mask of its latents' size, within 0..1 and not empty."""
+    """Raise `InputError` unless every view of every photo has a mask of its latents' size, within 0..1 and not empty;
+    and one for each of several objects."""
     for number, example in enumerate(data.examples, start=1):
-        mask = example.mask
-        require(mask is not None, "masks", f"no mask for photo {number}", "a mask for every photo",
-                "Connect MASK to SubjectPhotos, or remove the masked loss.")
-        assert mask is not None
-        require(mask.shape[-2:] == example.latents.shape[-2:], "masks", f"a mask of {tuple(mask.shape[-2:])}",
-                f"the latents' size {tuple(example.latents.shape[-2:])}", "Resize the mask with the photo.")
-        low, high = float(mask.min()), float(mask.max())
-        require(0 <= low and high <= 1, "masks", f"values {low:g} to {high:g}", "values 0 to 1",
-                "Divide a 0..255 mask by 255.")
-        require(high > 0, "masks", f"an empty mask for photo {number}", "some white pixels on the subject",
-                "Paint the subject white.")
+        for view in example.views:
+            require(view.mask is not None, "masks", f"no mask for photo {number}", "a mask for every photo",
+                    "Connect MASK to SubjectPhotos, or remove the masked loss.")
+            assert view.mask is not None
+            _check_mask(view.mask, view.latents, f"photo {number}")
+            masks = () if view.object_masks is None else view.object_masks
+            for mask, words in zip(masks, example.objects, strict=True):
+                _check_mask(mask[None], view.latents, f"{words.identifier!r} in photo {number}")
+
+
+def _check_mask(mask: Tensor, latents: Tensor, owner: str) -> None:
+    require(mask.shape[-2:] == latents.shape[-2:], "masks", f"a mask of {tuple(mask.shape[-2:])}",
+            f"the latents' size {tuple(latents.shape[-2:])}", "Resize the mask with the photo.")
+    low, high = float(mask.min()), float(mask.max())
+    require(0 <= low and high <= 1, "masks", f"values {low:g} to {high:g}", "values 0 to 1",
+            "Divide a 0..255 mask by 255.")
+    require(high > 0, "masks", f"an empty mask for {owner}", "some white pixels on the subject",
+            "Paint the subject white; if it is near the photo's edge, use aspect-ratio buckets or less crop jitter.")

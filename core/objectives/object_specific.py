@@ -1,10 +1,11 @@
-"""Object-specific loss for one photo with a mask (Lu, Xie, Guo 2024, eq. 4)."""
+"""Object-specific loss for photos with masks, of one object or several (Lu, Xie, Guo 2024, eqs. 4 and 5)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
+import torch
 from torch import Generator, Tensor
 
 from ..errors import require
@@ -14,52 +15,94 @@ from .base import Objective, Outcome
 from .masked import require_masks
 
 if TYPE_CHECKING:
-    from ..data import TrainingData
+    from ..data import Example, TrainingData, View
+
+
+class Cut(NamedTuple):
+    """One object as it is cut out of a subject row: its mask (1, h, w) of zeros and ones, and its prompt c_m,i."""
+
+    row: int
+    mask: Tensor
+    prompt: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectSpecificLoss(Objective):
-    """weight ‖m (eps - eps_theta(z~_t, t, c_m))‖² with z~ = z m and c_m = 'a {V} {noun}', beside the whole
-    image's eq. 1 at the same noise and timestep. With m = 1 and c_m = c the two together are twice eq. 1.
+    """weight Σ_{i in S} ‖m_i (eps - eps_theta(z~_i,t, t, c_m,i))‖² with z~_i = z m_i and c_m,i = 'a {V_i} {noun_i}',
+    beside the whole image's eq. 1 at the same noise and timestep, whose caption names all objects.
 
-    Source: eq. 4; its target eps m + eps_theta (1 - m) differs from the prediction inside the mask only. The
-    mask is binarised at latent size. For v and flow models the target is that of z~.
+    S is a random subset of k of the photo's r objects, new in every step; all of them where r <= k. With one object,
+    m = 1 and c_m = c the two together are twice eq. 1.
+
+    Source: eqs. 4 and 5; the target eps m + eps_theta (1 - m) differs from the prediction inside the mask only. Masks
+    are binarised at latent size. For v and flow models the target is that of z~.
 
     Attributes:
         weight: 1 in the paper.
         dilation: pixels by which the mask is grown before it is brought to latent size.
+        objects_per_step: k; 2 in METHODS 3.
     """
 
     kind: ClassVar[str] = "object_specific_loss"
     weight: float = 1.0
     dilation: int = 0
+    objects_per_step: int = 2
 
     def __post_init__(self) -> None:
         require(self.weight > 0, "object-specific weight", self.weight, "a number above 0",
                 "Use 1, or turn it off.")
         require(self.dilation >= 0, "dilation", self.dilation, "0 pixels or more", "Use 0.")
+        require(self.objects_per_step >= 1, "objects_per_step", self.objects_per_step, "1 or more", "Use 2.")
 
     def check(self, data: TrainingData) -> None:
         require_masks(data)
         for number, example in enumerate(data.examples, start=1):
-            assert example.mask is not None
-            require(bool((example.mask >= 0.5).any()), "masks",
-                    f"the mask of photo {number}, which covers no latent pixel by half", "a larger subject",
-                    "Raise dilation, or crop the photo closer to the subject.")
+            for view in example.views:
+                for mask, _ in _objects(example, view):
+                    require(bool((mask >= 0.5).any()), "masks",
+                            f"the mask of photo {number}, which covers no latent pixel by half", "a larger subject",
+                            "Raise dilation, or crop the photo closer to the subject.")
+
+    def most_rows(self, batch: int, objects: int) -> int:
+        return batch * min(objects, self.objects_per_step)
 
     def extra_rows(self, subject_rows: Rows, data: TrainingData, source: NoiseSource,
                    generator: Generator) -> Rows:
-        assert subject_rows.examples is not None and subject_rows.masks is not None  # check() saw to it
-        masks = (subject_rows.masks >= 0.5).to(subject_rows.latents)
+        assert subject_rows.examples is not None and subject_rows.views is not None  # subject rows have them
+        cuts = [cut for row in range(len(subject_rows)) for cut in self._cuts(row, subject_rows, data, generator)]
+        parents = [cut.row for cut in cuts]
+        masks = torch.stack([cut.mask for cut in cuts]).to(subject_rows.latents)
         return Rows(
-            latents=subject_rows.latents * masks,
-            noise=subject_rows.noise,
-            index=subject_rows.index,
-            prompts=tuple(data.examples[example].object_caption for example in subject_rows.examples),
-            examples=subject_rows.examples,
+            latents=subject_rows.latents[parents] * masks,
+            noise=subject_rows.noise[parents],
+            index=subject_rows.index[parents],
+            prompts=tuple(cut.prompt for cut in cuts),
+            examples=tuple(subject_rows.examples[parent] for parent in parents),
+            parents=tuple(parents),
             masks=masks,
         )
 
     def term(self, outcome: Outcome) -> Tensor:
-        assert outcome.rows.masks is not None
-        return self.weight * (outcome.rows.masks * outcome.error).mean()
+        """The mean over the photos of the sum over their objects."""
+        rows = outcome.rows
+        assert rows.masks is not None and rows.parents is not None
+        per_photo = len(rows) / len(set(rows.parents))
+        return self.weight * (rows.masks * outcome.error).mean() * per_photo
+
+    def _cuts(self, row: int, subject_rows: Rows, data: TrainingData, generator: Generator) -> list[Cut]:
+        """The objects of a random subset, cut out of one subject row."""
+        assert subject_rows.examples is not None and subject_rows.views is not None
+        example = data.examples[subject_rows.examples[row]]
+        objects = _objects(example, example.views[subject_rows.views[row]])
+        if len(objects) > self.objects_per_step:
+            chosen = torch.randperm(len(objects), generator=generator)[:self.objects_per_step].tolist()
+            objects = [objects[number] for number in sorted(chosen)]
+        return [Cut(row, (mask >= 0.5).float(), prompt) for mask, prompt in objects]
+
+
+def _objects(example: Example, view: View) -> list[tuple[Tensor, str]]:
+    """The mask (1, h, w) and the prompt of each object in a view."""
+    if view.object_masks is None:
+        assert view.mask is not None  # check() saw to it
+        return [(view.mask, example.object_caption)]
+    return [(mask[None], words.caption) for mask, words in zip(view.object_masks, example.objects, strict=True)]

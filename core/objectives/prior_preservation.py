@@ -34,16 +34,16 @@ class PriorPreservation(Objective):
                 "Use 1, or disconnect the prior.")
 
     def check(self, data: TrainingData) -> None:
-        for noun in sorted({example.class_noun for example in data.examples}):
+        for noun in data.nouns:
             require(len(data.class_latents.get(noun, ())) > 0, "prior", f"no class images of {noun!r}",
-                    "class images of every subject's class noun", f"Add a PriorSampleGen for {noun!r}.")
+                    "class images of every subject's class noun",
+                    f"Add a PriorSampleGen for {noun!r}, or let the base model itself be the prior.")
 
     def extra_rows(self, subject_rows: Rows, data: TrainingData, source: NoiseSource,
                    generator: Generator) -> Rows:
-        assert subject_rows.examples is not None and subject_rows.class_images is not None  # see check()
-        nouns = [data.examples[example].class_noun for example in subject_rows.examples]
-        latents = torch.stack([data.class_latents[noun][image]
-                               for noun, image in zip(nouns, subject_rows.class_images, strict=True)])
+        nouns, images = subject_rows.class_nouns, subject_rows.class_images
+        assert nouns is not None and images is not None  # see check()
+        latents = torch.stack([data.class_latents[noun][image] for noun, image in zip(nouns, images, strict=True)])
         return Rows(
             latents=latents,
             noise=source.noise(latents.shape, generator),

@@ -217,7 +217,8 @@ def test_captions_are_dropped_as_often_as_asked():
 
 
 def test_a_killed_run_with_every_data_option_ends_with_the_same_bits():
-    examples = tuple(replace(mirrored(one), repeats=2, caption_dropout=0.5) for one in (*photos(1), *of_shape(2, 4, 16)))
+    plain = (*photos(1), *of_shape(2, 4, 16))
+    examples = tuple(replace(mirrored(one), repeats=2, caption_dropout=0.5) for one in plain)
     data, config = training_data(examples), training_config(steps=5, objectives=[PriorPreservation()])
 
     def end(state=None, stop_after=None):

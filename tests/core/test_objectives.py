@@ -68,8 +68,8 @@ def test_floor_one_does_not_normalise():
 
 
 def test_object_rows_are_masked_latents_at_the_subjects_noise_under_the_object_caption():
-    subject = rows(HALF * 0.7)
-    objects = ObjectSpecificLoss().extra_rows(subject, training_data(photos()), SOURCE, generator_for(0, "", 0))
+    subject, data = rows(HALF * 0.7), training_data(photos(mask=HALF * 0.7))
+    objects = ObjectSpecificLoss().extra_rows(subject, data, SOURCE, generator_for(0, "", 0))
     assert torch.equal(objects.latents, subject.latents * HALF) and torch.equal(objects.masks[0], HALF)
     assert torch.equal(objects.noise, subject.noise) and torch.equal(objects.index, subject.index)
     assert objects.prompts == ("a sks dog", "a sks dog")
@@ -77,7 +77,7 @@ def test_object_rows_are_masked_latents_at_the_subjects_noise_under_the_object_c
 
 def test_the_object_term_is_the_error_inside_the_mask():
     subject = rows(HALF)
-    objects = ObjectSpecificLoss().extra_rows(subject, training_data(photos()), SOURCE, generator_for(0, "", 0))
+    objects = ObjectSpecificLoss().extra_rows(subject, training_data(photos(mask=HALF)), SOURCE, generator_for(0, "", 0))
     error = torch.ones(2, 4, 8, 8)
     assert ObjectSpecificLoss(weight=3).term(outcome(error, objects)) == 1.5
     error[..., 4:] = 100

@@ -1,0 +1,38 @@
+"""Masked prior: outside the mask the network keeps what it would have predicted untrained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from torch import Tensor
+
+from ..errors import require
+from ..rows import Rows
+from .base import Objective
+from .masked import require_masks
+
+if TYPE_CHECKING:
+    from ..data import TrainingData
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedPrior(Objective):
+    """Eq. 1 with the target m eps + (1 - m) eps_base(z_t, t, c), where eps_base is the network's prediction with
+    everything learned taken out; with m = 1 it is eq. 1.
+
+    How much the background counts is `MaskedLoss.background_weight`. The base network reads the same caption as far as
+    it can: an identifier is the rare word that it always was.
+    """
+
+    kind: ClassVar[str] = "masked_prior"
+    needs_base: ClassVar[bool] = True
+
+    def check(self, data: TrainingData) -> None:
+        require_masks(data)
+
+    def target(self, target: Tensor, base: Tensor | None, rows: Rows) -> Tensor:
+        require(base is not None and rows.masks is not None, "masked prior", "no base prediction or no masks", "both",
+                "Pass the outcome of the subject rows.")
+        assert base is not None and rows.masks is not None
+        return rows.masks * target + (1 - rows.masks) * base
