@@ -78,8 +78,8 @@ def test_vectors_of_the_encoders_own_width_are_taken():
 
 def test_several_subjects_count_by_their_mean():
     used = replace(data(), examples=(*data().examples, *data("cat").examples))
-    one, two = (float(term(ClassCharacterizing(), vectors(), data(noun))) for noun in ("dog", "cat"))
-    assert float(term(ClassCharacterizing(), vectors(), used)) == pytest.approx((one + two) / 2, abs=1e-6)
+    one, two = (term(ClassCharacterizing(), vectors(), data(noun)).item() for noun in ("dog", "cat"))
+    assert term(ClassCharacterizing(), vectors(), used).item() == pytest.approx((one + two) / 2, abs=1e-6)
 
 
 def config(objective=None, **others) -> TrainingConfig:

@@ -129,7 +129,8 @@ def test_the_gradient_of_a_batch_is_the_mean_of_its_photos_own():
             latents, noise, index = (part[row:row + 1] for part in (rows.latents, rows.noise, rows.index))
             photo = rows.examples[row]
             words = [f"learnedprefix{photo}", "sks", f"learnedsuffix{photo}"]
-            conditioning = encoder.encode([f"{words[0]} sks dog {words[2]}"], {word: vectors[word] for word in words})[0]
+            prompt = f"{words[0]} sks dog {words[2]}"
+            conditioning = encoder.encode([prompt], {word: vectors[word] for word in words})[0]
             prediction = denoiser(denoiser.schedule.add_noise(latents, noise, index), index, conditioning)
             losses.append((prediction - noise).square().mean())
         parameters = run._parts["token_vectors"].parameters()
