@@ -1,7 +1,7 @@
 """What DCI works with: every case samples a graph, and `docs/dci_compatibility.md` is written from the same list.
 
-A case is a function of MODEL, positive, negative to latents. What works must, with DCI's mixing taken out, equal the
-same graph without DCI (the patch does to a picture what it always does), and differ from it with the mixing in.
+A case is a function of MODEL, positive, negative and CLIP to latents. What works must, with DCI's mixing taken out,
+equal the same graph without DCI (the patch does to a picture what it always does), and differ from it with the mixing.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from torch import Tensor
 
 STEPS = 4  # one of them in the window
 ksample = functools.partial(ksample_8, steps=STEPS)
-Sample = Callable[[Any, list, list], Tensor]
+Sample = Callable[[Any, list, list, Any], Tensor]
 MEAN = "takes one mean over the batch, as always: the auxiliary pictures count in it too"
 RANDOM = "draws at random in every call, so pictures with and without DCI differ by that too"
 TEXT_KEY = "diffusion_model.middle_block.1.transformer_blocks.0.attn2.to_k.weight"
@@ -74,75 +74,78 @@ class Case:
     exact: bool = True
 
 
-def cases(clip: Any) -> list[Case]:
-    """Every row; `clip` encodes the other prompts that some of them need."""
-    return [*samplers(clip), *conditionings(clip), *latents(), *patches(clip)]
+def cases() -> list[Case]:
+    """Every row."""
+    return [*samplers(), *conditionings(), *latents(), *patches()]
 
 
-def samplers(clip: Any) -> Iterator[Case]:
+def samplers() -> Iterator[Case]:
     group = "Samplers and guiders"
 
     def case(node: str, sample: Sample, note: str = "", exact: bool = True) -> Case:
         return Case(group, node, sample, note=note, exact=exact)
 
-    def guided(guider: Callable[..., Any], *settings: Any) -> Sample:
-        return lambda m, p, n: custom_sample(m, guider(m, p, n, *settings))
+    def guided(guider: Callable[..., Any]) -> Sample:
+        return lambda m, p, n, c: custom_sample(m, guider(m, p, n, c))
 
-    yield case("KSampler", ksample, "every sampler in ComfyUI's list; see below for same seeds")
-    yield case("KSampler (Advanced), in stages", stages, "the stages equal one run when the switch is after the "
-               "window; a stage that starts inside it without added noise starts its auxiliary picture as a copy of "
-               "yours")
-    yield case("SamplerCustom", lambda m, p, n: custom.SamplerCustom.execute(
+    yield case("KSampler", lambda m, p, n, c: ksample(m, p, n),
+               "every sampler in ComfyUI's list; with seed_exact each draws for your picture what it draws without "
+               "DCI, but dpm_adaptive chooses its steps by all rows")
+    yield case("KSampler (Advanced), in stages", lambda m, p, n, c: stages(m, p, n),
+               "the stages equal one run when the switch is after the window; a stage that starts inside it without "
+               "added noise starts its auxiliary picture as a copy of yours")
+    yield case("SamplerCustom", lambda m, p, n, c: custom.SamplerCustom.execute(
         m, True, 3, 4.0, p, n, *sampler_and_sigmas(m), empty_latent()).args[0]["samples"])
-    yield case("SamplerCustomAdvanced with CFGGuider", guided(lambda m, p, n: custom.CFGGuider.execute(m, p, n, 4.0)))
-    yield case("… with BasicGuider", guided(lambda m, p, n: custom.BasicGuider.execute(m, p)),
+    yield case("SamplerCustomAdvanced with CFGGuider", guided(lambda m, p, n, c: custom.CFGGuider.execute(
+        m, p, n, 4.0)))
+    yield case("… with BasicGuider", guided(lambda m, p, n, c: custom.BasicGuider.execute(m, p)),
                "no negative prompt: 2 rows per step in the window instead of 1")
-    yield case("… with DualCFGGuider", guided(lambda m, p, n: custom.DualCFGGuider.execute(
-        m, p, encode(clip, "times square"), n, 4.0, 2.0, "regular")), "one of the two prompts from DCI or both")
-    yield case("… with PerpNegGuider", guided(lambda m, p, n: nodes_perpneg.PerpNegGuider.execute(
-        m, p, n, encode(clip, "blurry"), 4.0, 1.0)), MEAN, exact=False)
-    yield case("… with DualModelGuider", guided(lambda m, p, n: custom.DualModelGuider.execute(m, p, 4.0, m, n)),
+    yield case("… with DualCFGGuider", guided(lambda m, p, n, c: custom.DualCFGGuider.execute(
+        m, p, encode(c, "times square"), n, 4.0, 2.0, "regular")), "one of the two prompts from DCI or both")
+    yield case("… with PerpNegGuider", guided(lambda m, p, n, c: nodes_perpneg.PerpNegGuider.execute(
+        m, p, n, encode(c, "blurry"), 4.0, 1.0)), MEAN, exact=False)
+    yield case("… with DualModelGuider", guided(lambda m, p, n, c: custom.DualModelGuider.execute(m, p, 4.0, m, n)),
                "DCI on the model of the positive prompt")
 
 
-def conditionings(clip: Any) -> Iterator[Case]:
+def conditionings() -> Iterator[Case]:
     group = "Between the conditioning and the sampler"
 
-    def case(node: str, change: Callable[[list, list], Any], refused: str = "", note: str = "") -> Case:
-        def sample(m: Any, p: list, n: list) -> Tensor:
-            changed = change(p, n)
+    def case(node: str, change: Callable[[list, list, Any], Any], refused: str = "", note: str = "") -> Case:
+        def sample(m: Any, p: list, n: list, clip: Any) -> Tensor:
+            changed = change(p, n, clip)
             positive, negative = changed if isinstance(changed, tuple) else (changed, n)
             return ksample(m, positive, negative, empty_latent(2))
 
         return Case(group, node, sample, refused, note)
 
-    boat = encode(clip, "a boat")
     whole = torch.ones(1, 64, 64)
     half = torch.cat([torch.ones(1, 64, 32), torch.zeros(1, 64, 32)], dim=2)
     text = "whose text another node changed"
-    yield case("Combine with a plain prompt", lambda p, n: p + boat, note="the plain prompt is in both branches")
-    yield case("Concat, DCI as conditioning_to", lambda p, n: stock.ConditioningConcat().concat(p, boat)[0],
+    yield case("Combine with a plain prompt", lambda p, n, c: p + boat(c), note="the plain prompt is in both branches")
+    yield case("Concat, DCI as conditioning_to", lambda p, n, c: stock.ConditioningConcat().concat(p, boat(c))[0],
                note="both branches read the added text, which counts in neither mask")
-    yield case("Average", lambda p, n: stock.ConditioningAverage().addWeighted(p, boat, 0.5)[0], text,
+    yield case("Average", lambda p, n, c: stock.ConditioningAverage().addWeighted(p, boat(c), 0.5)[0], text,
                "a mean of two prompts has no token positions")
-    yield case("Zero Out", lambda p, n: stock.ConditioningZeroOut().zero_out(p)[0], text, "nothing is left of the text")
-    yield case("Set Area", lambda p, n: stock.ConditioningSetArea().append(p, 64, 32, 0, 0, 1.0)[0] + boat,
+    yield case("Zero Out", lambda p, n, c: stock.ConditioningZeroOut().zero_out(p)[0], text,
+               "nothing is left of the text")
+    yield case("Set Area", lambda p, n, c: stock.ConditioningSetArea().append(p, 64, 32, 0, 0, 1.0)[0] + boat(c),
                note="the masks are made inside the area")
-    yield case("Set Area with Percentage", lambda p, n: stock.ConditioningSetAreaPercentage().append(
-        p, 1.0, 0.5, 0.0, 0.5, 1.0)[0] + boat)
-    yield case("Set Area Strength", lambda p, n: stock.ConditioningSetAreaStrength().append(p, 0.7)[0] + boat)
-    yield case("Set Mask", lambda p, n: stock.ConditioningSetMask().append(p, half, "default", 1.0)[0] + boat)
-    yield case("Set Mask with bounds", lambda p, n: stock.ConditioningSetMask().append(
-        p, whole, "mask bounds", 1.0)[0] + boat)
-    yield case("Set Timestep Range", lambda p, n: stock.ConditioningSetTimestepRange().set_range(p, 0.0, 0.5)[0]
-               + stock.ConditioningSetTimestepRange().set_range(boat, 0.5, 1.0)[0])
+    yield case("Set Area with Percentage", lambda p, n, c: stock.ConditioningSetAreaPercentage().append(
+        p, 1.0, 0.5, 0.0, 0.5, 1.0)[0] + boat(c))
+    yield case("Set Area Strength", lambda p, n, c: stock.ConditioningSetAreaStrength().append(p, 0.7)[0] + boat(c))
+    yield case("Set Mask", lambda p, n, c: stock.ConditioningSetMask().append(p, half, "default", 1.0)[0] + boat(c))
+    yield case("Set Mask with bounds", lambda p, n, c: stock.ConditioningSetMask().append(
+        p, whole, "mask bounds", 1.0)[0] + boat(c))
+    yield case("Set Timestep Range", lambda p, n, c: stock.ConditioningSetTimestepRange().set_range(p, 0.0, 0.5)[0]
+               + stock.ConditioningSetTimestepRange().set_range(boat(c), 0.5, 1.0)[0])
     combine = nodes_hooks.ConditioningSetDefaultAndCombine().set_default_and_combine
-    yield case("Cond Set Default Combine", lambda p, n: combine(
-        stock.ConditioningSetMask().append(p, half, "default", 1.0)[0], boat)[0])
-    yield case("Apply ControlNet", lambda p, n: stock.ControlNetApplyAdvanced().apply_controlnet(
+    yield case("Cond Set Default Combine", lambda p, n, c: combine(
+        stock.ConditioningSetMask().append(p, half, "default", 1.0)[0], boat(c))[0])
+    yield case("Apply ControlNet", lambda p, n, c: stock.ControlNetApplyAdvanced().apply_controlnet(
         p, n, control_network(), hint(), 1.0, 0, 1)[:2])
     hook = nodes_hooks.PairConditioningSetProperties().set_properties
-    yield case("hooks: a LoRA on the conditioning", lambda p, n: hook(p, n, 1.0, "default", hooks=lora_hook()))
+    yield case("hooks: a LoRA on the conditioning", lambda p, n, c: hook(p, n, 1.0, "default", hooks=lora_hook()))
 
 
 def latents() -> Iterator[Case]:
@@ -150,60 +153,67 @@ def latents() -> Iterator[Case]:
     given = {"samples": torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(5))}
     masked = {**given, "noise_mask": torch.cat([torch.zeros(1, 1, 64, 32), torch.ones(1, 1, 64, 32)], dim=3)}
     soft = {**given, "noise_mask": torch.linspace(0, 1, 64).expand(1, 1, 64, 64).clone()}
-    yield Case(group, "Image to image, denoise 0.9", lambda m, p, n: ksample_8(m, p, n, given, denoise=0.9),
+    yield Case(group, "Image to image, denoise 0.9", lambda m, p, n, c: ksample_8(m, p, n, given, denoise=0.9),
                note="past the window (denoise below about 0.7 at window 0.3) it is plain sampling")
-    yield Case(group, "Set Latent Noise Mask (inpainting)", lambda m, p, n: ksample(m, p, n, masked),
+    yield Case(group, "Set Latent Noise Mask (inpainting)", lambda m, p, n, c: ksample(m, p, n, masked),
                note="what the mask keeps is kept")
-    yield Case(group, "Differential Diffusion", lambda m, p, n: ksample(
+    yield Case(group, "Differential Diffusion", lambda m, p, n, c: ksample_8(
         nodes_differential_diffusion.DifferentialDiffusion.execute(m, 1.0).args[0], p, n, soft))
-    yield Case(group, "batches", lambda m, p, n: ksample(m, p, n, empty_latent(3)),
+    yield Case(group, "batches", lambda m, p, n, c: ksample(m, p, n, empty_latent(3)),
                note="a picture does not depend on its place")
-    yield Case(group, "odd sizes", lambda m, p, n: ksample(m, p, n, {"samples": torch.zeros(1, 4, 9, 11)}))
+    yield Case(group, "odd sizes", lambda m, p, n, c: ksample(m, p, n, {"samples": torch.zeros(1, 4, 9, 11)}))
 
 
-def patches(clip: Any) -> Iterator[Case]:
-    group = "Patches on the model, before or after DCI"
+def patches() -> Iterator[Case]:
+    group = "Patches on the model"
 
-    def case(node: str, patch: Callable[[Any], Any], refused: str = "", note: str = "", exact: bool = True,
+    def case(node: str, patch: Callable[[Any, Any], Any], refused: str = "", note: str = "", exact: bool = True,
              **settings: Any) -> Case:
-        def sample(m: Any, p: list, n: list) -> Tensor:
-            patched = patch(m)
+        def sample(m: Any, p: list, n: list, clip: Any) -> Tensor:
+            patched = patch(m, clip)
             found = getattr(patched, "args", patched)  # a node's outputs, or the MODEL itself
             return ksample(found[0] if isinstance(found, tuple) else found, p, n, empty_latent(2), **settings)
 
         return Case(group, node, sample, refused, note, exact)
 
-    yield case("Load LoRA", with_lora)
-    yield case("Perturbed-Attention Guidance", lambda m: nodes_pag.PerturbedAttentionGuidance.execute(m, 3.0))
-    yield case("Adaptive Projected Guidance", lambda m: nodes_apg.APG.execute(m, 1.0, 15.0, 0.5))
-    yield case("RescaleCFG", lambda m: nodes_model_advanced.RescaleCFG().patch(m, 0.7)[0])
-    yield case("CFG-Zero*", lambda m: nodes_cfg.CFGZeroStar.execute(m))
-    yield case("CFGNorm", lambda m: nodes_cfg.CFGNorm.execute(m, 1.0))
-    yield case("TCFG", lambda m: nodes_tcfg.TCFG.execute(m))
-    yield case("Mahiro", lambda m: nodes_mahiro.Mahiro.execute(m), note=MEAN, exact=False)
-    yield case("FreSca", lambda m: nodes_fresca.FreSca.execute(m, 1.0, 1.25, 2))
-    yield case("Epsilon Scaling", lambda m: nodes_eps.EpsilonScaling.execute(m, 1.005))
-    yield case("PerpNeg (deprecated)", lambda m: nodes_perpneg.PerpNeg.execute(m, encode(clip, ""), 1.0))
-    yield case("Self-Attention Guidance", lambda m: nodes_sag.SelfAttentionGuidance.execute(m, 0.5, 2.0),
+    yield case("Load LoRA", lambda m, c: with_lora(m))
+    yield case("Perturbed-Attention Guidance", lambda m, c: nodes_pag.PerturbedAttentionGuidance.execute(m, 3.0))
+    yield case("Adaptive Projected Guidance", lambda m, c: nodes_apg.APG.execute(m, 1.0, 15.0, 0.5))
+    yield case("RescaleCFG", lambda m, c: nodes_model_advanced.RescaleCFG().patch(m, 0.7)[0])
+    yield case("CFG-Zero*", lambda m, c: nodes_cfg.CFGZeroStar.execute(m))
+    yield case("CFGNorm", lambda m, c: nodes_cfg.CFGNorm.execute(m, 1.0))
+    yield case("TCFG", lambda m, c: nodes_tcfg.TCFG.execute(m))
+    yield case("Mahiro", lambda m, c: nodes_mahiro.Mahiro.execute(m), note=MEAN, exact=False)
+    yield case("FreSca", lambda m, c: nodes_fresca.FreSca.execute(m, 1.0, 1.25, 2))
+    yield case("Epsilon Scaling", lambda m, c: nodes_eps.EpsilonScaling.execute(m, 1.005))
+    yield case("PerpNeg (deprecated)", lambda m, c: nodes_perpneg.PerpNeg.execute(m, encode(c, "blurry"), 1.0),
+               note=MEAN, exact=False)
+    yield case("Self-Attention Guidance", lambda m, c: nodes_sag.SelfAttentionGuidance.execute(m, 0.5, 2.0),
                "Self-Attention Guidance", "it pairs attention maps with pictures by counting rows")
-    yield case("Normalized Attention Guidance", lambda m: nodes_nag.NAGuidance.execute(m, 5.0, 0.5, 1.5),
+    yield case("Normalized Attention Guidance", lambda m, c: nodes_nag.NAGuidance.execute(m, 5.0, 0.5, 1.5),
                note="needs both prompts in one network call: inside the window only with shared_guidance off",
                exact=False)
-    yield case("FreeU", lambda m: nodes_freelunch.FreeU_V2.execute(m, 1.3, 1.4, 0.9, 0.2))
-    yield case("HyperTile", lambda m: nodes_hypertile.HyperTile.execute(m, 256, 2, 0, False), note=RANDOM, exact=False)
-    yield case("Token merging", lambda m: nodes_tomesd.TomePatchModel.execute(m, 0.3), note=RANDOM, exact=False)
-    yield case("Kohya Deep Shrink", lambda m: nodes_model_downscale.PatchModelAddDownscale.execute(
+    yield case("FreeU", lambda m, c: nodes_freelunch.FreeU_V2.execute(m, 1.3, 1.4, 0.9, 0.2))
+    yield case("HyperTile", lambda m, c: nodes_hypertile.HyperTile.execute(m, 256, 2, 0, False), note=RANDOM,
+               exact=False)
+    yield case("Token merging", lambda m, c: nodes_tomesd.TomePatchModel.execute(m, 0.3), note=RANDOM, exact=False)
+    yield case("Kohya Deep Shrink", lambda m, c: nodes_model_downscale.PatchModelAddDownscale.execute(
         m, 1, 2.0, 0.0, 0.35, True, "bicubic", "bicubic"))
-    yield case("attention multiply", lambda m: nodes_attention_multiply.UNetCrossAttentionMultiply.execute(
+    yield case("attention multiply", lambda m, c: nodes_attention_multiply.UNetCrossAttentionMultiply.execute(
         m, 1.1, 1.0, 1.0, 1.0))
-    yield case("another attn2 replacement", with_replacement, note="DCI mixes what it gives")
-    yield case("another attn2 patch (hypernetworks, IP-Adapter-like)", with_attention_patch)
-    yield case("EasyCache", lambda m: nodes_easycache.EasyCacheNode.execute(m, 0.2, 0.15, 0.95, False),
+    yield case("another attn2 replacement", lambda m, c: with_replacement(m), note="DCI mixes what it gives")
+    yield case("another attn2 patch (hypernetworks, IP-Adapter-like)", lambda m, c: with_attention_patch(m))
+    yield case("EasyCache", lambda m, c: nodes_easycache.EasyCacheNode.execute(m, 0.2, 0.15, 0.95, False),
                "EasyCache", "it reuses differences between steps whose rows differ in number")
-    yield case("LazyCache", lambda m: nodes_easycache.LazyCacheNode.execute(m, 0.2, 0.15, 0.95, False),
+    yield case("LazyCache", lambda m, c: nodes_easycache.LazyCacheNode.execute(m, 0.2, 0.15, 0.95, False),
                note=MEAN, exact=False)
-    yield case("Context Windows", lambda m: nodes_context_windows.ContextWindowsManualNode.execute(
+    yield case("Context Windows", lambda m, c: nodes_context_windows.ContextWindowsManualNode.execute(
         m, 1, 0, "standard_static", 1, False, "flat", 0, False), "context windows", "they cut the batch into frames")
+
+
+def boat(clip: Any) -> list:
+    """Another prompt."""
+    return encode(clip, "a boat")
 
 
 def custom_sample(model: Any, guider: Any) -> Tensor:

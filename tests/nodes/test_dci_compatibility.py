@@ -14,26 +14,25 @@ import comfyui_personalize
 from comfyui_personalize.core.errors import InputError
 
 PAGE = "docs/dci_compatibility.md"
-MODEL, CLIP = tiny_models()[:2]
-CASES = cases(CLIP)
+CASES = cases()
 
 
 @pytest.fixture(scope="module")
 def graphs():
-    """MODEL and positive: with DCI, with DCI that does not mix, plain; and the negative."""
-    model, positive = apply_dci(MODEL, CLIP)
-    return {"dci": (model, positive), "unmixed": (without_mixing(model), positive),
-            "plain": (MODEL, encode(CLIP, PROMPT))}, encode(CLIP, "")
+    """MODEL, positive, negative and CLIP: with DCI, with DCI that does not mix, plain."""
+    plain, clip = tiny_models()[:2]
+    model, positive = apply_dci(plain, clip)
+    rest = encode(clip, ""), clip
+    return {"dci": (model, positive, *rest), "unmixed": (without_mixing(model), positive, *rest),
+            "plain": (plain, encode(clip, PROMPT), *rest)}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.node)
 def test_node_works_or_is_refused_with_the_reason(graphs, case):
-    graph, negative = graphs
-
     def sample(name):
         torch.manual_seed(0)
         with torch.inference_mode():
-            return case.sample(*graph[name], negative)
+            return case.sample(*graphs[name])
 
     if case.refused:
         with pytest.raises(InputError, match=case.refused):
