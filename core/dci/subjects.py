@@ -42,9 +42,10 @@ class Subject:
 
     @property
     def nouns(self) -> tuple[tuple[str, str], ...]:
-        """The class noun and what replaces it, in the singular and in the plural."""
-        given = (self.class_noun, self.auxiliary_noun)
-        return (given, (plural(self.class_noun), plural(self.auxiliary_noun))) if self.class_noun.strip() else (given,)
+        """The class noun and what replaces it, in the singular and, where that differs (not 'fish'), in the plural."""
+        given, many = (self.class_noun, self.auxiliary_noun), plural(self.class_noun)
+        has_plural = bool(self.class_noun.strip()) and many != self.class_noun
+        return (given, (many, plural(self.auxiliary_noun))) if has_plural else (given,)
 
     @property
     def forms(self) -> tuple[tuple[str, str], ...]:
