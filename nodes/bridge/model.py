@@ -1,7 +1,7 @@
 """The loaded MODEL as something that can be trained, without a second copy of its weights.
 
 ComfyUI runs nodes in inference mode, so a loaded model's weights are inference tensors, through which no gradient
-flows. `trainable` replaces them one at a time by normal tensors with the same bits; nothing else changes.
+flows. `trainable` replaces them by normal tensors over the same memory; nothing else changes.
 """
 
 from __future__ import annotations
@@ -24,13 +24,16 @@ from ...core.conditioning import Conditioning
 from ...core.errors import InputError, require
 from ...core.schedule import NoiseSchedule
 
+SDXL_DOWNSCALE = 8
+"""Pixels per latent of the family that is told the size of its pictures."""
+
 
 class ComfyDenoiser:
     """`core.conditioning.Denoiser` over a loaded MODEL.
 
     Args:
         model: the MODEL's patcher, loaded.
-        size: width and height of the training images in pixels, for models that are told it (SDXL).
+        size: width and height of square training images in pixels, for models that are told it (SDXL).
     """
 
     def __init__(self, model: Any, size: int):
@@ -54,11 +57,12 @@ class ComfyDenoiser:
     def _extra_conditions(self, noisy: Tensor, conditioning: Conditioning, dtype: torch.dtype) -> dict[str, Tensor]:
         """What the model's family adds to the context: pooled text and size ids for SDXL, guidance for Flux."""
         pooled = None if conditioning.pooled is None else conditioning.pooled.to(self.device)
+        rows, _, high, wide = noisy.shape
+        height, width = (self.size, self.size) if high == wide else (high * SDXL_DOWNSCALE, wide * SDXL_DOWNSCALE)
         conditions = self.model.extra_conds(
-            cross_attn=conditioning.context, pooled_output=pooled, width=self.size, height=self.size,
+            cross_attn=conditioning.context, pooled_output=pooled, width=width, height=height,
             noise=noisy, device=self.device, prompt_type="positive")
         conditions.pop("c_crossattn", None)
-        rows = noisy.shape[0]
         processed = {name: value.process_cond(batch_size=rows, area=None, device=self.device).cond
                      for name, value in conditions.items()}
         return {name: value.to(self.device, dtype if value.is_floating_point() else None)
@@ -73,9 +77,14 @@ def training_dtype(model: Any) -> torch.dtype:
 
 
 @contextmanager
-def casting_layers(model: Any) -> Iterator[None]:
-    """Within the context the layers of a float16 network cast their weights to what they are given."""
-    is_needed = training_dtype(model) != model.get_dtype_inference()
+def casting_layers(model: Any, always: bool = False) -> Iterator[None]:
+    """Within the context the layers of a float16 network cast their weights to what they are given.
+
+    Args:
+        model: the loaded MODEL's network.
+        always: of any network, for weights that train as float32 copies.
+    """
+    is_needed = always or training_dtype(model) != model.get_dtype_inference()
     layers = [layer for layer in model.diffusion_model.modules()
               if is_needed and not getattr(layer, "comfy_cast_weights", True)]
     for layer in layers:
@@ -127,7 +136,8 @@ def check_model(model: Any) -> None:
 
 
 def unet_adapter_keys(model: Any) -> Mapping[str, str]:
-    """For each module path of the diffusion model the stem of its adapter keys.
+    """For each module path of the diffusion model the stem of its adapter keys, and for each parameter that is neither
+    weight nor bias its own.
 
     They are those of kohya's files, which stock LoraLoader and diffusers read: UNets have diffusers' names in them,
     other networks their own.
@@ -137,7 +147,8 @@ def unet_adapter_keys(model: Any) -> Mapping[str, str]:
         path = weight.removesuffix(".weight")
         if path != weight and path in keys:
             keys[path] = f"lora_unet_{diffusers_name.removesuffix('.weight').replace('.', '_')}"
-    return keys
+    return keys | {name: f"diffusion_model.{name}" for name, _ in model.model.diffusion_model.named_parameters()
+                   if not name.endswith((".weight", ".bias"))}
 
 
 @contextmanager
@@ -238,19 +249,27 @@ def is_quantised(model: Any) -> bool:
 
 
 def replace_inference_tensors(module: nn.Module) -> None:
-    """Replace every inference parameter and buffer by a normal tensor of the same bits, one at a time, so that no
-    second copy of the model is ever held."""
+    """Replace every inference parameter and buffer by a normal tensor over the same memory."""
     done: dict[int, nn.Parameter] = {}
     for part in module.modules():
         for name, parameter in part._parameters.items():
             if parameter is not None and parameter.is_inference():
                 key = id(parameter)
                 if key not in done:
-                    done[key] = nn.Parameter(parameter.detach().clone(), requires_grad=False)
+                    done[key] = nn.Parameter(normal_tensor(parameter), requires_grad=False)
                 part._parameters[name] = done[key]
         for name, buffer in part._buffers.items():
             if buffer is not None and buffer.is_inference():
-                part._buffers[name] = buffer.clone()
+                part._buffers[name] = normal_tensor(buffer)
+
+
+def normal_tensor(tensor: Tensor) -> Tensor:
+    """The same values outside inference mode: over the same memory where DLPack can, otherwise a copy.
+
+    Nothing in torch turns an inference tensor into a normal one, but a tensor that comes in from outside is normal.
+    """
+    is_plain = type(tensor.data) is Tensor and tensor.device.type in ("cpu", "cuda")
+    return torch.from_dlpack(tensor.detach()) if is_plain else tensor.detach().clone()
 
 
 def training_memory(model: Any, rows: int, size: int, channels: int) -> float:

@@ -142,7 +142,7 @@ def _warnings(metadata: Mapping[str, Any], model: Any, clip: Any, tensors: Mappi
         warnings.append("this was trained on another base model (or with other LoRAs on it); likeness may suffer")
     if clip is not None and metadata["text_encoder_hash"] != model_hash(clip.patcher):
         warnings.append("this was trained with another text encoder; the identifier may mean something else here")
-    if clip is None and any(name.startswith("lora_te") for name in tensors):
+    if clip is None and any(name.startswith(("lora_te", "text_encoders.")) for name in tensors):
         warnings.append("no CLIP is connected, and this personalization trained the text encoder, too")
     return warnings
 

@@ -9,15 +9,43 @@ import comfy.sample
 import comfy.sd
 import comfy.utils
 import torch
+from comfy.patcher_extension import PatcherInjection
 from torch import Tensor
 
+from .model import is_quantised
 from .sockets import PreviewSettings
+
+BYPASS = "bypass_lora"
+"""Where ComfyUI keeps adapters that are computed beside the weights."""
 
 
 def patched(model: Any, clip: Any, lora: Mapping[str, Tensor], strength_model: float = 1.0,
             strength_clip: float = 1.0) -> tuple[Any, Any]:
-    """Clones of MODEL and CLIP with the adapter on top, as the stock LoraLoader makes them."""
-    return comfy.sd.load_lora_for_models(model, clip, dict(lora), strength_model, strength_clip)
+    """Clones of MODEL and CLIP with the adapter on top, as the stock LoraLoader makes them.
+
+    Weights of 8 bits cannot hold what is added to them: such a MODEL computes the adapter beside them, as the stock
+    bypass LoRA loader has it, on top of the ones that it computes already.
+    """
+    if not is_quantised(model):
+        return comfy.sd.load_lora_for_models(model, clip, dict(lora), strength_model, strength_clip)
+    models = comfy.sd.load_bypass_lora_for_models(model, clip, dict(lora), strength_model, strength_clip)
+    for patcher, before in zip(models, (model, clip), strict=True):
+        _keep_earlier(getattr(patcher, "patcher", patcher), getattr(before, "patcher", before))
+    return models
+
+
+def _keep_earlier(patcher: Any, before: Any) -> None:
+    """Keep the bypassed adapters that were there before, which the stock function replaces by the new ones.
+
+    They wrap a layer's forward one around the other, so they go out in the opposite order.
+    """
+    earlier = [] if before is None else before.injections.get(BYPASS, [])
+    new = [] if patcher is None else patcher.injections.get(BYPASS, [])
+    if earlier and new != earlier:
+        both = [*earlier, *new]
+        patcher.set_injections(BYPASS, [PatcherInjection(
+            inject=lambda model: [one.inject(model) for one in both],
+            eject=lambda model: [one.eject(model) for one in reversed(both)])])
 
 
 def sample_preview(model: Any, clip: Any, vae: Any, settings: PreviewSettings, size: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -174,7 +175,8 @@ def check_trainable(clip: Any, what: str = "text_encoder_rate",
 
 
 def text_adapter_keys(module: nn.Module) -> Mapping[str, str]:
-    """For each module path of the text encoder the stem of its adapter keys, as kohya's files have them."""
+    """For each module path of the text encoder the stem of its keys: kohya's, which are those of the encoders' layers,
+    and ComfyUI's own for all else (embeddings, norms outside of the layers, T5)."""
     present = [name for name in TRAINABLE.values() if hasattr(module, name)]
     prefix = {"clip_l": "lora_te1", "clip_g": "lora_te2"}
     if len(present) == 1:
@@ -182,7 +184,8 @@ def text_adapter_keys(module: nn.Module) -> Mapping[str, str]:
     keys = {}
     for path, _ in module.named_modules():
         encoder, _, inside = path.partition(".transformer.")
-        keys[path] = f"{prefix[encoder]}_{inside.replace('.', '_')}" if encoder in prefix else f"text_encoders.{path}"
+        is_layer = encoder in prefix and re.fullmatch(r"text_model\.encoder\.layers\.\d+\.(self_attn|mlp)\.\w+", inside)
+        keys[path] = f"{prefix[encoder]}_{inside.replace('.', '_')}" if is_layer else f"text_encoders.{path}"
     return keys
 
 

@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from ...core.adapter import find_targets
 from ...core.config import TrainingConfig
 from ...core.data import TrainingData
 from ...core.errors import require
-from ...core.objectives import MaskedLoss, Objective, ObjectSpecificLoss
+from ...core.objectives import MaskedLoss, ObjectSpecificLoss, PriorPreservation
 from ...core.runs import check_run_name, run_key
-from ...core.subject import Subject
-from .families import check_targets, family_warnings, readers_in_family
+from ...core.subject import Subject, warnings_about_data
+from ...core.trainable import WordVectors
+from .families import family_warnings
 from .hashes import model_hash, tensor_digest, vae_hash
-from .images import data_hash, make_examples, photo_hash
+from .images import PhotoLatents, blank_latents, data_hash, make_examples, photo_hash
 from .model import check_model, is_quantised, schedule_of
 from .option_hash import object_patch_hash
 from .sockets import ObjectiveChain, PreviewSettings
-from .text import check_trainable, embedded_digest, is_cachable
-
-READERS = ("ComfyUI: LoraLoader and LoadPersonalization; diffusers: load_lora_weights; "
-           "kohya's sd-scripts and programs that read its LoRA files")
+from .text import embedded_digest, is_cachable
+from .training_words import check_words, prepared_data, words_key
+from .what_trains import check_what_trains, optimizer_name, readers_of_result
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,6 +41,8 @@ class Request:
     run_name: str
     preview: PreviewSettings | None = None
     held_out: tuple[Subject, ...] = ()
+    starts: WordVectors = field(default_factory=dict)
+    image_text: Any = None
 
     @cached_property
     def key(self) -> str:
@@ -59,8 +59,10 @@ class Request:
             "text_encoder": {"hash": model_hash(self.clip.patcher), "layer": self.clip.layer_idx,
                              "tokenizer": sorted(self.clip.tokenizer_options.items()),
                              "embeddings": embedding_digests(self.clip, self.subjects)},
+            "words": words_key(self),
             "vae": vae_hash(self.vae),
-            "compute": {"device": self.model.load_device.type, "dtype": str(self.model.model.get_dtype_inference())},
+            "compute": {"device": self.model.load_device.type, "dtype": str(self.model.model.get_dtype_inference()),
+                        "optimizer": optimizer_name(self)},
         })
 
     @property
@@ -69,31 +71,33 @@ class Request:
 
     @property
     def rows(self) -> int:
-        """Rows of the largest forward: the subject's, and as many for each objective that adds some."""
-        adding = [objective for objective in self.config.objectives
-                  if type(objective).extra_rows is not Objective.extra_rows]
-        return self.config.batch * (1 + len(adding))
+        """Rows of the largest forward: the subject's, and those that objectives add."""
+        batch, objects = self.config.batch, max(len(subject.words) for subject in self.subjects)
+        return batch + sum(objective.most_rows(batch, objects) for objective in self.config.objectives)
 
     def metadata(self, step: int, exposure: str) -> dict[str, Any]:
         """What the adapter file says about itself."""
         return {
             "version": 1,
-            "identifiers": [subject.identifier for subject in self.subjects],
-            "class_nouns": [subject.class_noun for subject in self.subjects],
+            "identifiers": [identifier for subject in self.subjects for identifier, _ in subject.words],
+            "class_nouns": [noun for subject in self.subjects for _, noun in subject.words],
             "captions": [subject.caption for subject in self.subjects],
+            "data_options": [asdict(subject.data) for subject in self.subjects],
             "base_model_hash": model_hash(self.model),
             "text_encoder_hash": model_hash(self.clip.patcher),
             "config": self.config.to_dict() | {"steps": step},
             "data_hash": data_hash(self.subjects),
             "steps": step,
             "exposure": exposure,
-            "readers": readers_in_family(self.model, READERS),
+            "readers": readers_of_result(self),
         }
 
 
 def embedding_digests(clip: Any, subjects: Sequence[Subject]) -> list[str]:
     """What each caption with a textual inversion is read as: the files may change under the same name."""
-    captions = (text for subject in subjects for text in (subject.caption, subject.object_caption))
+    captions = (text for subject in subjects for text in
+                (*map(subject.caption_of, subject.photos), subject.object_caption,
+                 *(words.caption for words in subject.objects)))
     return [embedded_digest(clip, caption) for caption in captions if not is_cachable(caption)]
 
 
@@ -112,22 +116,19 @@ def check(request: Request) -> None:
     require(request.clip is not None, "clip", "nothing", "the CLIP of the checkpoint",
             "This checkpoint has no text encoder; load one with CLIPLoader.")
     check_model(request.model)
-    adapter = request.config.options.adapter
-    check_targets(request.model, adapter.targets)
-    find_targets(request.model.model.diffusion_model, adapter)
-    if request.is_text_trained:
-        check_trainable(request.clip)
-        find_targets(request.clip.cond_stage_model, adapter)
+    check_what_trains(request)
     require(getattr(request.vae, "first_stage_model", None) is not None, "vae", "nothing", "the VAE of the checkpoint",
             "This checkpoint has no VAE; load one with VAELoader.")
     channels = request.model.get_model_object("latent_format").latent_channels
     require(request.vae.latent_channels == channels, "vae", f"a VAE of {request.vae.latent_channels} latent channels",
             f"the {channels} channels of this model", "Connect the VAE that belongs to the checkpoint.")
-    side = request.config.resolution // _downscale(request.vae)
-    probe = training_data(request, torch.zeros(sum(len(subject.photos) for subject in request.subjects),
-                                                channels, side, side))
+    check_class_images(request)
+    probe = training_data(request, blank_latents(request.subjects, request.config.resolution, channels,
+                                                 _downscale(request.vae)))
+    data = prepared_data(request, probe)
     for objective in request.config.objectives:
-        objective.check(probe)
+        objective.check(data)
+    check_words(request, data)
     check_validation(request)
 
 
@@ -146,15 +147,24 @@ def check_validation(request: Request) -> None:
 def warnings_about_run(request: Request) -> list[str]:
     """What will probably disappoint, although it can be trained."""
     warnings = []
-    identifiers = [subject.identifier for subject in request.subjects]
+    identifiers = [identifier for subject in request.subjects for identifier, _ in subject.words]
     if request.preview is not None and not any(name in request.preview.prompt for name in identifiers):
         warnings.append(f"the preview's prompt names no identifier ({', '.join(identifiers)}): it shows the class")
-    if len(set(identifiers)) < len(identifiers):
-        warnings.append("two subjects share an identifier: they will blend")
+    warnings += [f"two subjects share the identifier {name!r}: they will blend"
+                 for name in shared_identifiers(request)]
+    warnings += [warning for subject in request.subjects for warning in warnings_about_data(subject)]
     if is_quantised(request.model):
-        warnings.append("the model is stored in fp8, where a merged LoRA is rounded away in part: save the result and "
-                        "load it with a bypass LoRA loader, or use an fp16 checkpoint")
+        warnings.append("the model is stored in fp8, where a merged LoRA is rounded away in part: MODEL has it beside "
+                        "the weights; load the saved file with Load Personalization or a bypass LoRA loader")
     return warnings + family_warnings(request.model) + warnings_about_masks(request)
+
+
+def shared_identifiers(request: Request) -> list[str]:
+    """Identifiers of two subjects. The same words in a photo of several objects and in photos of one are one."""
+    plain = [words for subject in request.subjects if not subject.objects for words in subject.words]
+    scenes = {words for subject in request.subjects if subject.objects for words in subject.words}
+    names = [identifier for identifier, _ in (*plain, *(scenes - set(plain)))]
+    return sorted({name for name in names if names.count(name) > 1})
 
 
 def warnings_about_masks(request: Request) -> list[str]:
@@ -171,11 +181,20 @@ def warnings_about_masks(request: Request) -> list[str]:
     return warnings
 
 
-def training_data(request: Request, latents: Tensor) -> TrainingData:
-    """Photos (raw VAE latents) and class images, all in the model's latent space."""
+def check_class_images(request: Request) -> None:
+    """Raise `InputError` where class images that are used have another size than the run."""
+    size = request.config.resolution
+    is_used = any(isinstance(objective, PriorPreservation) for objective in request.config.objectives)
+    for pool in request.chain.class_images if is_used else ():
+        require(pool.size == size, "class images", f"{pool.size} pixels for {pool.class_noun!r}", f"{size} pixels, the "
+                "trainer's resolution", "Set Prior Sample Gen's size to it.")
+
+
+def training_data(request: Request, latents: PhotoLatents) -> TrainingData:
+    """Photos (raw VAE latents of all views) and class images, all in the model's latent space."""
     dilation = max([getattr(objective, "dilation", 0) for objective in request.config.objectives], default=0)
     with torch.inference_mode(False), torch.no_grad():
-        examples = make_examples(request.model, request.subjects, latents.clone(), request.config.resolution, dilation)
+        examples = make_examples(request.model, request.subjects, latents, request.config.resolution, dilation)
         pools = {pool.class_noun: request.model.model.process_latent_in(pool.latents.clone())
                  for pool in request.chain.class_images}
     prompts = {pool.class_noun: pool.prompt for pool in request.chain.class_images}

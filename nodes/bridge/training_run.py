@@ -13,10 +13,11 @@ from torch import Tensor
 
 from ...core.data import TrainingData
 from ...core.runs import Run, SavedState, open_run
+from ...core.trainable import Artifacts
 from ...core.trainer import Trainer
 from ...core.validation import History
 from .hashes import model_hash, vae_hash
-from .images import encode_photos, make_examples
+from .images import encode_views, make_examples
 from .model import (
     ComfyDenoiser,
     casting_layers,
@@ -32,6 +33,8 @@ from .sockets import Personalization
 from .text import ComfyTextEncoder, out_of_place_layers
 from .training_loop import Keeper, Loop
 from .training_request import Request, check, training_data
+from .training_words import image_text_in, load_words, prepared_words, preview_of, with_words
+from .what_trains import full_weights_memory
 
 AnyRequest = TypeVar("AnyRequest", bound=Request)
 Preparation = Callable[[AnyRequest], AbstractContextManager[tuple[Trainer, Callable[[], None]]]]
@@ -55,8 +58,10 @@ def personalize(request: Request) -> tuple[Personalization, Tensor]:
     pictures: list[Tensor] = []
     result = train_or_load(request, prepared, pictures)
     if request.preview is not None:
-        models = patched(request.model, request.clip, result.lora)
-        pictures.append(sample_preview(*models, request.vae, request.preview, request.config.resolution))
+        model, clip = patched(request.model, request.clip, result.lora)
+        settings = preview_of(request.preview, result.token_vectors)
+        pictures.append(sample_preview(model, with_words(clip, result.token_vectors), request.vae, settings,
+                                       request.config.resolution))
     return result, torch.cat(pictures) if pictures else draw_losses(result.losses, result.validation)
 
 
@@ -75,7 +80,7 @@ def _load(request: Request, run: Run) -> Personalization | None:
     end = history.end(request.config.steps) if history else request.config.steps
     best = history.best_step(end) if history else None
     found = run.load_adapter(best or end)
-    if found is None or saved.step < end:
+    if found is None or saved.step < end or load_words(run, found[1]) is None:
         return None
     lora, metadata = found
     what = f"loaded {end} steps, nothing to train" + _said_of(history, best, end)
@@ -101,7 +106,9 @@ def _result(run: Run, lora: dict[str, Tensor], metadata: dict[str, Any], losses:
             history: History | None) -> Personalization:
     path = run.adapter_path(metadata["steps"])
     report = "\n".join([f"run {run.name}: {what}", f"seen: {metadata['exposure']}", f"adapter file: {path}"])
+    words = load_words(run, metadata) or Artifacts()
     return Personalization(lora=lora, metadata=metadata, file=path, losses=losses, report=report,
+                           token_vectors=words.token_vectors, contexts=words.contexts,
                            validation=history.losses() if history else {})
 
 
@@ -131,8 +138,8 @@ def held_out_data(request: Request) -> TrainingData | None:
     if not request.held_out:
         return None
     size = request.config.resolution
-    latents = encode_photos(request.vae, request.held_out, size, runs_root(), vae_hash(request.vae))
-    return TrainingData(examples=make_examples(request.model, request.held_out, latents.clone(), size))
+    latents = encode_views(request.vae, request.held_out, size, runs_root(), vae_hash(request.vae))
+    return TrainingData(examples=make_examples(request.model, request.held_out, latents, size))
 
 
 @contextmanager
@@ -143,24 +150,25 @@ def prepared(request: Request) -> Iterator[tuple[Trainer, Callable[[], None]]]:
     """
     size = request.config.resolution
     unet, clip = static_patcher(request.model), request.clip
-    if request.is_text_trained:
+    latents = encode_views(request.vae, request.subjects, size, runs_root(), vae_hash(request.vae))
+    data = training_data(request, latents)
+    learns_text = request.is_text_trained or bool(prepared_words(request, data))
+    if learns_text:
         clip = static_clip(clip)
     text_cache = (runs_root(), model_hash(request.clip.patcher))
     encoder = ComfyTextEncoder(clip, with_gradients=request.is_text_trained, cache=text_cache)
-    latents = encode_photos(request.vae, request.subjects, size, runs_root(), vae_hash(request.vae))
-    data = training_data(request, latents)
     held_out = held_out_data(request)
-    patchers = [unet, clip.patcher] if request.is_text_trained else [unet]
+    patchers = [unet, clip.patcher] if learns_text else [unet]
     if not request.is_text_trained:
         # Now, while the text encoder may still push the network out of memory.
         encoder.encode([*data.prompts(), *(held_out.prompts() if held_out else ())])
-    memory = training_memory(request.model, request.rows, size, latents.shape[1])
+    memory = training_memory(request.model, request.rows, size, latents[0][0].shape[0]) + full_weights_memory(request)
     with ExitStack() as stack:
         prepare = stack.enter_context(trainable(*patchers, memory=memory))
-        stack.enter_context(casting_layers(unet.model))
-        if request.is_text_trained:
+        stack.enter_context(casting_layers(unet.model, always=request.config.options.trains_full_weights))
+        if learns_text:
             stack.enter_context(out_of_place_layers(clip.cond_stage_model))
         trainer = Trainer(denoiser=ComfyDenoiser(unet, size), text_encoder=encoder, data=data, config=request.config,
-                          held_out=held_out,
+                          held_out=held_out, starts=request.starts, image_text=image_text_in(request, clip),
                           free_bytes=free_memory(unet))
         yield stack.enter_context(trainer), prepare

@@ -93,12 +93,22 @@ def test_keys_are_what_stock_loraloader_maps_to_the_same_layer(clip):
 def test_two_encoders_get_numbered_keys():
     module = torch.nn.Module()
     for name in ("clip_l", "clip_g"):
-        inner = torch.nn.Module()
-        inner.transformer = torch.nn.ModuleDict({"text_model": torch.nn.Linear(1, 1)})
-        module.add_module(name, inner)
+        add_layer(module, f"{name}.transformer.text_model.encoder.layers.0.mlp.fc1")
+        add_layer(module, f"{name}.transformer.text_model.embeddings.token_embedding")
     keys = text_adapter_keys(module)
-    assert keys["clip_l.transformer.text_model"] == "lora_te1_text_model"
-    assert keys["clip_g.transformer.text_model"] == "lora_te2_text_model"
+    for number, name in enumerate(("clip_l", "clip_g"), 1):
+        inside = f"{name}.transformer.text_model"
+        assert keys[f"{inside}.encoder.layers.0.mlp.fc1"] == f"lora_te{number}_text_model_encoder_layers_0_mlp_fc1"
+        assert keys[f"{inside}.embeddings.token_embedding"] == f"text_encoders.{inside}.embeddings.token_embedding"
+
+
+def add_layer(module, path):
+    *parents, name = path.split(".")
+    for parent in parents:
+        if parent not in module._modules:
+            module.add_module(parent, torch.nn.Module())
+        module = module._modules[parent]
+    module.add_module(name, torch.nn.Linear(1, 1))
 
 
 def test_encoders_without_known_gradients_are_refused(clip, monkeypatch):

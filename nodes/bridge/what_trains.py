@@ -1,0 +1,61 @@
+"""What of the loaded models trains, and everything about it that can be known before they are loaded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from ...core.adapter import FULL, AdapterConfig, find_all_targets, readers, trained_bytes
+from ...core.optimizer import STATE_BYTES, check_optimizer, choose_optimizer
+from ...core.parts import DENOISER, TEXT_ENCODER, adapter_configs
+from .families import check_targets, readers_in_family
+from .text import check_trainable
+
+if TYPE_CHECKING:
+    from .training_request import Request
+
+
+def trained_modules(request: Request) -> dict[str, nn.Module]:
+    """The networks that learn, by the name of their part."""
+    modules: dict[str, nn.Module] = {}
+    if request.config.options.trains_denoiser:
+        modules[DENOISER] = request.model.model.diffusion_model
+    if request.config.options.text_encoder_rate > 0:
+        modules[TEXT_ENCODER] = request.clip.cond_stage_model
+    return modules
+
+
+def check_what_trains(request: Request) -> None:
+    """Raise `InputError` for layers, ranks and optimisers that cannot be used with the models and this machine."""
+    modules, configs = trained_modules(request), _configs(request)
+    if DENOISER in modules:
+        check_targets(request.model, configs[DENOISER].targets)
+    if TEXT_ENCODER in modules:
+        check_trainable(request.clip)
+    find_all_targets(modules, configs)
+    check_optimizer(request.config, request.model.load_device.type)
+
+
+def optimizer_name(request: Request) -> str:
+    """The optimiser that "auto" stands for on the MODEL's device."""
+    return choose_optimizer(request.config.options, request.model.load_device.type)
+
+
+def full_weights_memory(request: Request) -> int:
+    """Bytes that full weights take beside the loaded models: float32 copies, gradients, the optimiser's state."""
+    configs = _configs(request)
+    return sum(trained_bytes(module, configs[name], STATE_BYTES[optimizer_name(request)])
+               for name, module in trained_modules(request).items() if configs[name].kind == FULL)
+
+
+def readers_of_result(request: Request) -> str:
+    """Programs that read the run's file; with several kinds in it those that read every one of them."""
+    kinds = [_configs(request)[name].kind for name in trained_modules(request)]
+    lists = [readers(kind).split("; ") for kind in kinds or ["lora"]]
+    common = [reader for reader in lists[0] if all(reader in other for other in lists)]
+    return readers_in_family(request.model, "; ".join(common))
+
+
+def _configs(request: Request) -> dict[str, AdapterConfig]:
+    return adapter_configs(request.config.options)
