@@ -1,11 +1,16 @@
-"""The class stays what it was: class images beside the photos (DreamBooth, arXiv:2208.12242, eq. 2)."""
+"""The class stays what it was: class images beside the photos (DreamBooth, arXiv:2208.12242, eq. 2), or the base
+model's own predictions."""
 
 from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..core.objectives import PriorPreservation
+from ..core.errors import require
+from ..core.objectives import BasePrior, PriorPreservation
+from ..core.objectives.base import Objective
 from .bridge.sockets import OBJECTIVE, PRIOR, ObjectiveChain
+
+IMAGES, BASE, BOTH = "class images", "base model", "both"
 
 
 class PriorPreservationNode(io.ComfyNode):
@@ -17,20 +22,35 @@ class PriorPreservationNode(io.ComfyNode):
             node_id="PriorPreservation",
             display_name="Prior Preservation",
             category="personalize",
-            description="Trains on class images beside the photos, so that 'a dog' stays any dog while 'a sks dog' "
-                        "becomes yours.",
+            description="Keeps 'a dog' any dog while 'a sks dog' becomes yours: by class images beside the photos, or "
+                        "without any, by the model's own predictions.",
             search_aliases=["class images", "regularization images", "dreambooth prior"],
             inputs=[
-                PRIOR.Input("prior", tooltip="Class images from Prior Sample Gen, one pool for each class noun."),
+                PRIOR.Input("prior", optional=True,
+                            tooltip="Class images from Prior Sample Gen, one pool for each class noun. Not needed when "
+                                    "source is base model."),
+                io.Combo.Input("source", options=[IMAGES, BASE, BOTH], default=IMAGES,
+                               tooltip="What keeps the class. class images (default): DreamBooth's, one image beside "
+                                       "each photo. base model: what the untrained model predicts for the photo under "
+                                       "'a {noun}'; no images, a little slower. both: the two together."),
                 io.Float.Input("weight", default=1.0, min=0.01, max=100.0, step=0.05,
-                               tooltip="λ, weight of the class images' loss, above 0. Default 1, as in the paper; more "
-                                       "keeps the class better and learns the subject more slowly."),
+                               tooltip="λ, weight of the prior's loss (of each, with both), above 0. Default 1, as in "
+                                       "the paper; more keeps the class better and learns the subject more slowly."),
                 OBJECTIVE.Input("objective", optional=True, tooltip="Another objective, used together with this one."),
             ],
             outputs=[OBJECTIVE.Output("OBJECTIVE", tooltip="For Personalize Trainer, or another objective node.")],
         )
 
     @classmethod
-    def execute(cls, prior, weight, objective=None) -> io.NodeOutput:
+    def execute(cls, source, weight, prior=None, objective=None) -> io.NodeOutput:
+        require(source == BASE or bool(prior), "prior", f"no class images for the source {source!r}",
+                "class images from Prior Sample Gen", "Connect it, or choose base model.")
+        require(source != BASE or not prior, "prior", "class images that the source base model does not use",
+                "no class images", "Choose both, or disconnect Prior Sample Gen.")
+        chosen: list[Objective] = []
+        if source != BASE:
+            chosen.append(PriorPreservation(weight=weight))
+        if source != IMAGES:
+            chosen.append(BasePrior(weight=weight))
         chain = objective or ObjectiveChain()
-        return io.NodeOutput(chain.extended(PriorPreservation(weight=weight), class_images=tuple(prior)))
+        return io.NodeOutput(chain.extended(*chosen, class_images=tuple(prior or ())))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..core.data_options import DataOptions
 from ..core.errors import InputError
 from ..core.identifier import warnings_about
-from ..core.subject import CAPTION_TEMPLATE, Subject, check_words
+from ..core.subject import CAPTION_TEMPLATE, Subject, check_words, warnings_about_data
 from .bridge.notices import show_notice
-from .bridge.photos import photos_from_images
-from .bridge.sockets import SUBJECT
+from .bridge.photos import photos_from_images, with_captions
+from .bridge.sockets import DATA_OPTIONS, SUBJECT
 from .bridge.vocabulary import stock_clip_vocabulary
 
 MAX_SOCKETS = 50
@@ -61,6 +62,20 @@ class SubjectPhotos(io.ComfyNode):
                     advanced=True,
                     tooltip="Caption of every photo; {V} is the identifier, {noun} the class noun.",
                 ),
+                io.String.Input(
+                    "captions",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Captions of single photos: one line each in the photos' order, or the texts of Load "
+                    "Image-Text (from Folder). {V} and {noun} are filled in; an empty line uses caption_template. "
+                    "Default empty.",
+                ),
+                DATA_OPTIONS.Input(
+                    "data", optional=True,
+                    tooltip="Data Options for these photos; without: one centred square view of each.",
+                ),
                 SUBJECT.Input(
                     "subject", optional=True, tooltip="Another subject, trained together with this one."
                 ),
@@ -83,16 +98,18 @@ class SubjectPhotos(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, images, identifier, class_noun, caption_template, masks=None, subject=None
+        cls, images, identifier, class_noun, caption_template, masks=None, captions=None, data=None, subject=None
     ) -> io.NodeOutput:
-        photos = photos_from_images(_flat(images), _flat(masks))
+        photos = with_captions(photos_from_images(_flat(images), _flat(masks)), captions or ())
         chosen = Subject(
             identifier=identifier[0].strip(),
             class_noun=class_noun[0].strip(),
             photos=photos,
             caption_template=caption_template[0],
+            data=_first(data, None) or DataOptions(),
         )
         warnings = warnings_about(chosen.identifier, chosen.class_noun, [stock_clip_vocabulary()])
+        warnings += warnings_about_data(chosen)
         show_notice(cls.hidden.unique_id, f"{len(photos)} photos of '{chosen.caption}'", warnings)
         upstream = tuple(member for chain in subject or () if chain for member in chain)
         return io.NodeOutput((*upstream, chosen))

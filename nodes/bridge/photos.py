@@ -1,15 +1,17 @@
-"""IMAGE and MASK, as ComfyUI's nodes hand them over, to photos of a subject."""
+"""IMAGE, MASK and captions, as ComfyUI's nodes hand them over, to photos of a subject."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ...core.data_options import DataOptions
 from ...core.errors import InputError, require
-from ...core.subject import Photo
+from ...core.subject import Photo, SceneObject, Subject, make_scene
 
 MAX_SIDE = 2048
 """Longest side kept, in pixels: above any training resolution, and no photo takes more than 50 MB."""
@@ -36,6 +38,48 @@ def photos_from_images(images: Iterable[Tensor], masks: Iterable[Tensor] = ()) -
         _photo(picture, mask)
         for picture, mask in zip(pictures, shapes or [None] * len(pictures), strict=True)
     )
+
+
+def with_captions(photos: Sequence[Photo], captions: Sequence[str]) -> tuple[Photo, ...]:
+    """The photos with captions of their own: a list of as many texts, or one text of as many lines. An empty one
+    leaves its photo to the subject's template.
+
+    Raises:
+        InputError: another number of captions than of photos.
+    """
+    lines = list(captions)
+    if len(lines) == 1 and len(photos) > 1:
+        lines = lines[0].rstrip().splitlines()
+    lines = [" ".join(line.split()) for line in lines]
+    if not any(lines):
+        return tuple(photos)
+    require(len(lines) == len(photos), "captions", f"{len(lines)} captions for {len(photos)} photos",
+            "one caption per photo, or none", "Write one line for each photo; an empty line uses caption_template.")
+    return tuple(replace(photo, caption=line or None) for photo, line in zip(photos, lines, strict=True))
+
+
+def scene_from_image(image: Tensor, objects: Sequence[SceneObject], caption_template: str,
+                     data: DataOptions | None) -> Subject:
+    """One picture of several objects, each with its mask (H, W) or (1, H, W), as a subject.
+
+    Raises:
+        InputError: not one picture and one mask for each object, or what `make_scene` refuses.
+    """
+    pictures = _unbatched(image, 4, "image")
+    require(len(pictures) == 1, "image", f"{len(pictures)} photos", "one photo", "Use one Scene Photo for each photo.")
+    raw = _three_channels(pictures[0].detach().cpu().float())
+    masks = [_one_mask(found.mask, raw) for found in objects]
+    photos = [_photo(pictures[0], mask) for mask in masks]
+    scaled = [replace(found, mask=photo.mask) for found, photo in zip(objects, photos, strict=True)
+              if photo.mask is not None]
+    return make_scene(photos[0].pixels if photos else raw, scaled, caption_template, data)
+
+
+def _one_mask(mask: Tensor, pixels: Tensor) -> Tensor:
+    masks = _unbatched(mask, 3, "masks")
+    require(len(masks) == 1, "masks", f"{len(masks)} masks for one object", "one mask",
+            "Give each object an Object Mask of its own.")
+    return _checked_mask(masks[0].detach().cpu().float(), pixels)
 
 
 def _unbatched(batch: Tensor, dimensions: int, name: str) -> Sequence[Tensor]:

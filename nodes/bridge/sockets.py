@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ...core.subject import Subject
 
 SUBJECT = io.Custom("SUBJECT")
+OBJECTS = io.Custom("OBJECTS")
+DATA_OPTIONS = io.Custom("DATA_OPTIONS")
 PRIOR = io.Custom("PRIOR")
 OBJECTIVE = io.Custom("OBJECTIVE")
 OPTIONS = io.Custom("OPTIONS")

@@ -31,7 +31,7 @@ def one_photo_with_a_mask() -> Graph:
     photo = graph.add(1, "LoadImage", {"image": MASKED_PHOTO}, size=(315, 360), title="One photo, the subject painted")
     subject = graph.add(1, "SubjectPhotos", {"images.image0": photo[0], "masks.mask0": photo[1],
                                              "identifier": identifier, "class_noun": NOUN})
-    objective = graph.add(1, "MaskedLoss", {"background_weight": 1.0, "object_term": True, "object_weight": 1.0})
+    objective = graph.add(1, "MaskedLoss", {"background": "weight", "object_term": True})
     trainer = train(graph, 2, base, subject[0], objective[0], "pocket_dog_one_photo", batch=1, steps=200)
     mine = Loaded(trainer[0], trainer[1], base.vae)
     text = name_the_subject(graph, 3, f"a {{V}} {NOUN} in the jungle", identifier)
@@ -41,7 +41,7 @@ def one_photo_with_a_mask() -> Graph:
     sample(graph, 4, mine, start, "Your subject", "pocket_dog_one_photo")
     graph.note(0, "One photo is enough when the loss knows which pixels are the subject. Right-click your photo, *Open "
                   "in Mask Editor*, and paint the **subject**.\n\n*object_term* adds the one-shot paper's loss on the "
-                  "cut-out subject; it wants *background_weight* 1 beside it. Without it, background_weight 0 simply "
+                  "cut-out subject; it wants *background* on weight, with 1, beside it. Without it, background on ignore simply "
                   "ignores the background.", height=260, title=ABOUT)
     graph.note(0, OTHER_MODELS, height=300, title=OTHER)
     return graph
