@@ -22,6 +22,7 @@ from comfyui_personalize.nodes.bridge.model import (
     casting_layers,
     check_model,
     is_quantised,
+    normal_tensor,
     replace_inference_tensors,
     schedule_of,
     static_clip,
@@ -152,15 +153,25 @@ def test_replaced_weights_keep_bits_ties_and_buffers():
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
 
 
-def test_replacing_never_holds_a_second_copy():
-    """At any moment at most one replaced tensor lives beside its original."""
-    import weakref
-
-    module = torch.nn.Sequential(*(torch.nn.Linear(4, 4, bias=False) for _ in range(5)))
-    originals = [weakref.ref(layer.weight) for layer in module]
+def test_replaced_weights_stay_in_their_memory_whatever_their_dtype():
+    dtypes = (torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)
+    module = torch.nn.ParameterList(torch.nn.Parameter(torch.randn(3, 4).to(dtype)) for dtype in dtypes)
+    before = [(parameter.data_ptr(), parameter.dtype) for parameter in module]
     with torch.inference_mode(False):
         replace_inference_tensors(module)
-    assert all(original() is None for original in originals)
+    assert [(parameter.data_ptr(), parameter.dtype) for parameter in module] == before
+    assert not any(parameter.is_inference() or parameter.requires_grad for parameter in module)
+
+
+def test_weights_of_their_own_tensor_class_are_copied():
+    """Quantised weights: their memory is not what they look like."""
+    class Quantised(torch.Tensor):
+        pass
+
+    weight = torch.ones(2).as_subclass(Quantised)
+    with torch.inference_mode(False):
+        copy = normal_tensor(weight)
+    assert type(copy) is Quantised and copy.data_ptr() != weight.data_ptr() and not copy.is_inference()
 
 
 def test_unet_keys_are_what_stock_loraloader_maps_to_the_same_layer(models):
