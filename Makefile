@@ -18,7 +18,7 @@ endif
 # The checkout is the package comfyui_personalize, through a link that setup makes.
 RUN = HOME="$(HERE)/.comfyui/home" PYTHONPATH="$(HERE)/.comfyui/package" $(PY)
 
-.PHONY: help setup demo test test-full lint pocket bench workflows gallery clean
+.PHONY: help setup demo test test-full lint pocket bench evidence workflows gallery clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
@@ -46,6 +46,9 @@ bench: setup  ## step time, sampling time and memory, as ratios
 	$(RUN) benchmarks/training_step.py --write
 	$(RUN) benchmarks/dci_sampling.py --write
 
+evidence: setup  ## the papers' claims as numbers on the pocket model; resumable, hours; EVIDENCE=--quick in minutes
+	$(RUN) -m comfyui_personalize.benchmarks.evidence $(EVIDENCE)
+
 workflows: setup  ## write workflows/*.json again from tools/workflow_graphs
 	$(RUN) -m comfyui_personalize.tools.write_workflows
 
@@ -54,4 +57,4 @@ gallery: setup  ## the same, and run them for their thumbnails and the example p
 	$(RUN) -m comfyui_personalize.tools.write_workflows --run
 
 clean:  ## remove everything that setup, demo and tests made
-	rm -rf .venv .comfyui .demo .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .comfyui .demo .evidence .mypy_cache .ruff_cache .pytest_cache
