@@ -3,6 +3,7 @@
     <root>/<run name>[-2]/run.json                   the key, the label
                           state.safetensors          the newest whole training state
                           adapter-000100.safetensors a result at step 100
+                          words-000100.safetensors   its learned words, if any
     <root>/.cache/<digest>.safetensors               encoded photos, shared by runs on the same data
 
 The run name is only a label: another key under the same name gets a suffix, the same key is found under any name.
@@ -86,6 +87,18 @@ class Run:
     def load_adapter(self, step: int) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """The result at exactly this step, None where it is missing or damaged."""
         return _read_or_none(self.adapter_path(step))
+
+    def save_words(self, step: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+        """Keep the learned words of a result; before the result itself, so that it is never without them.
+
+        Raises:
+            StorageError: when the disk is full; nothing that was saved before is lost.
+        """
+        write_tensors(self.folder / f"words-{step:06d}.safetensors", tensors, metadata)
+
+    def load_words(self, step: int) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The learned words of exactly this step, None where they are missing or damaged."""
+        return _read_or_none(self.folder / f"words-{step:06d}.safetensors")
 
     def save_state(self, step: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
         """Replace the training state.

@@ -134,7 +134,9 @@ class Trainer:
                 outcomes = compare(objectives, self.denoiser.schedule, blocks, self._predict(blocks), bases)
                 terms = loss_terms(objectives, outcomes)
                 terms |= text_terms(objectives, self._text_view, self.data, self.config.seed, micro_step)
-                (torch.stack(list(terms.values())).sum() / accumulation).backward()
+                loss = torch.stack(list(terms.values())).sum() / accumulation
+                if loss.requires_grad:  # not so where only words learn, and none of them is in this batch's prompts
+                    loss.backward()
             losses.append({name: term.detach() for name, term in terms.items()})
         return self._optimizer_step(losses)
 

@@ -14,6 +14,7 @@ from ..core.runs import check_run_name
 from .bridge.notices import show_notice
 from .bridge.sampling import patched
 from .bridge.sockets import (
+    IMAGE_TEXT_ENCODER,
     LORA_MODEL,
     LOSS_MAP,
     OBJECTIVE,
@@ -21,11 +22,13 @@ from .bridge.sockets import (
     PERSONALIZATION,
     PREVIEW,
     SUBJECT,
+    TOKEN_VECTORS,
     VALIDATION,
     ObjectiveChain,
 )
 from .bridge.training_request import Request, warnings_about_run
 from .bridge.training_run import personalize
+from .bridge.training_words import subject_texts, with_words, words_of_subjects
 
 
 class PersonalizeTrainer(io.ComfyNode):
@@ -52,6 +55,12 @@ class PersonalizeTrainer(io.ComfyNode):
                 PREVIEW.Input("preview", optional=True, tooltip="Training Preview; without: no pictures on the way."),
                 VALIDATION.Input("validation", optional=True, 
                                  tooltip="Validation; without: the last step is handed on."),
+                TOKEN_VECTORS.Input("token_vectors", optional=True,
+                                    tooltip="Token Vectors or Prototypical Embedding; without: the identifier's own "
+                                            "tokens stay as they are."),
+                IMAGE_TEXT_ENCODER.Input("image_text", optional=True,
+                                         tooltip="Image-Text Encoder, for objectives that need one (Class "
+                                                 "Characterizing)."),
                 io.Int.Input("steps", default=400, min=1, max=1000000,
                              tooltip="Training steps in all, 1 or more. A longer run goes on from a shorter one. "
                                      "Default 400; 100 per photo is a good start."),
@@ -78,6 +87,9 @@ class PersonalizeTrainer(io.ComfyNode):
                 PERSONALIZATION.Output("PERSONALIZATION", tooltip="For Save Personalization."),
                 io.String.Output("report", display_name="report", tooltip="What was done, and how often each photo "
                                                                          "was seen."),
+                io.String.Output("identifier", display_name="identifier",
+                                 tooltip="How to write the subject in prompts: its identifier, or embedding:... where "
+                                         "token vectors were learned; several subjects are separated by commas."),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -94,20 +106,23 @@ class PersonalizeTrainer(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, clip, vae, subject, steps, learning_rate, batch, resolution, seed, run_name,
-                objective=None, options=None, preview=None, validation=None) -> io.NodeOutput:
+                objective=None, options=None, preview=None, validation=None, token_vectors=None,
+                image_text=None) -> io.NodeOutput:
         chain = objective or ObjectiveChain()
+        words, starts = words_of_subjects(token_vectors or (), subject)
         config = TrainingConfig(
             steps=steps, learning_rate=learning_rate, batch=batch, resolution=resolution, seed=seed,
             options=options or TrainingOptions(), objectives=chain.objectives,
-            validation=validation.config if validation else None)
+            token_vectors=words, validation=validation.config if validation else None)
         request = Request(model=model, clip=clip, vae=vae, subjects=tuple(subject), chain=chain, config=config,
                           run_name=run_name, preview=preview,
-                          held_out=validation.held_out if validation else ())
+                          held_out=validation.held_out if validation else (), starts=starts, image_text=image_text)
         result, pictures = personalize(request)
         warnings = warnings_about_run(request)
         report = "\n".join([result.report, *(f"Warning: {warning}" for warning in warnings)])
         show_notice(cls.hidden.unique_id, result.report, warnings)
         trained_model, trained_clip = patched(model, clip, result.lora)
+        trained_clip = with_words(trained_clip, result.token_vectors)
         shown = ui.PreviewImage(pictures, cls=cls).as_dict() | {"text": (report,)}
         return io.NodeOutput(trained_model, trained_clip, dict(result.lora), {"loss": list(result.losses)}, pictures,
-                             result, report, ui=shown)
+                             result, report, subject_texts(result), ui=shown)

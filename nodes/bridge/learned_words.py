@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -50,6 +50,16 @@ def name_words(prompt: str, names: Mapping[str, str]) -> str:
 def embedding_name(word: str) -> str:
     """A file name without ending for a word: letters, digits, - and _ stay."""
     return re.sub(r"[^\w-]+", "_", word.strip()).strip("_") or "learned"
+
+
+def embedding_names(words: Iterable[str]) -> dict[str, str]:
+    """For each word the name that `embedding:` finds it by, each one once."""
+    names: dict[str, str] = {}
+    for word in words:
+        plain = embedding_name(word)
+        taken = set(names.values())
+        names[word] = next(name for name in (plain, *(f"{plain}_{n}" for n in range(2, 999))) if name not in taken)
+    return names
 
 
 def file_tensors(vectors: Mapping[str, Tensor]) -> dict[str, Tensor]:

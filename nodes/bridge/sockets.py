@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from ...core.errors import require
 from ...core.objectives.base import Objective, combine
+from ...core.token_vectors import TokenVectorsConfig
+from ...core.trainable import WordVectors
 from ...core.validation import ValidationConfig
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ OBJECTS = io.Custom("OBJECTS")
 DATA_OPTIONS = io.Custom("DATA_OPTIONS")
 PRIOR = io.Custom("PRIOR")
 OBJECTIVE = io.Custom("OBJECTIVE")
+TOKEN_VECTORS = io.Custom("TOKEN_VECTORS")
 OPTIONS = io.Custom("OPTIONS")
 PREVIEW = io.Custom("PREVIEW")
 VALIDATION = io.Custom("VALIDATION")
@@ -52,6 +56,21 @@ class ObjectiveChain:
         """
         return ObjectiveChain(objectives=combine((*self.objectives, *objectives)),
                               class_images=(*self.class_images, *class_images))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WordSettings:
+    """What one node puts into TOKEN_VECTORS.
+
+    Attributes:
+        identifier: whose vectors; empty = those of every subject.
+        config: how they learn; its word is open, and its start text may hold {V} and {noun}.
+        vectors: where they start, for each text encoder, where that is given.
+    """
+
+    identifier: str
+    config: TokenVectorsConfig
+    vectors: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +114,9 @@ class Personalization:
     """What PersonalizeTrainer made, for SavePersonalization.
 
     Attributes:
-        lora: the adapter file's tensors.
+        lora: the adapter file's tensors; empty where only words were learned.
+        token_vectors: the vectors of each learned identifier, for each text encoder.
+        contexts: ICO's contexts, for inspection.
         metadata: the adapter file's metadata.
         file: where the run store keeps it.
         losses: one per step.
@@ -106,6 +127,8 @@ class Personalization:
     lora: dict[str, Tensor]
     metadata: dict[str, Any]
     file: Path
+    token_vectors: WordVectors = field(default_factory=dict)
+    contexts: WordVectors = field(default_factory=dict)
     losses: list[float] = field(default_factory=list)
     validation: dict[int, float] = field(default_factory=dict)
     report: str = ""

@@ -18,6 +18,7 @@ from .progress import Progress, draw_losses
 from .sampling import patched, sample_preview
 from .sockets import PreviewSettings
 from .training_request import Request
+from .training_words import preview_of, save_words, with_words
 
 UNTIL_CANCELLED = (TrainingDiverged, comfy.model_management.InterruptProcessingException)
 """Ends of a run that are no defect: what keeping it has to say then counts more."""
@@ -59,10 +60,10 @@ class Keeper:
 
     def keep_adapter(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The adapter file of the current step; returns its content."""
-        lora = self.trainer.export().adapter
-        metadata = self.request.metadata(self.trainer.step, str(self.trainer.exposure()))
-        self.run.save_adapter(self.trainer.step, lora, metadata)
-        return lora, metadata
+        learned, step = self.trainer.export(), self.trainer.step
+        metadata = self.request.metadata(step, str(self.trainer.exposure())) | save_words(self.run, step, learned)
+        self.run.save_adapter(step, learned.adapter, metadata)
+        return learned.adapter, metadata
 
 
 @dataclass
@@ -132,8 +133,10 @@ class Loop:
         """A picture with the weights so far. What trains is out meanwhile, and the base weights come back exactly."""
         self.trainer.eject()
         try:
-            models = patched(self.request.model, self.request.clip, self.trainer.export().adapter)
-            return sample_preview(*models, self.request.vae, settings, self.request.config.resolution)
+            learned = self.trainer.export()
+            model, clip = patched(self.request.model, self.request.clip, learned.adapter)
+            return sample_preview(model, with_words(clip, learned.token_vectors), self.request.vae,
+                                  preview_of(settings, learned.token_vectors), self.request.config.resolution)
         finally:
             self.prepare()
             self.trainer.inject()

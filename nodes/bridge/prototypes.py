@@ -1,0 +1,68 @@
+"""Subjects, an image-text encoder and the CLIP that will be trained with, to prototypes of the identifiers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...core.errors import require
+from ...core.image_text import ImageTextEncoder
+from ...core.prototype import Prototype, PrototypeConfig, fit_prototype, prototype_target
+from ...core.subject import Subject
+from ...core.token_vectors import TokenVectorsConfig, start_vectors
+from .hashes import weights_hash
+from .sockets import WordSettings
+from .text import ComfyTextEncoder, check_trainable
+
+SAME_TABLE = 0.02
+"""Largest difference of two copies of one token table, in parts of its deviation: one of them may be float16."""
+
+
+def prototype_words(encoder: ImageTextEncoder, clip: Any, subject: Subject, config: TokenVectorsConfig,
+                    fitting: PrototypeConfig) -> tuple[WordSettings, Prototype]:
+    """The subject's prototype as vectors for a trainer, and how well it fits.
+
+    Text encoders that the image-text encoder does not read with (SDXL's second one) start at the class noun.
+
+    Raises:
+        InputError: where no text encoder of the CLIP has the tokens of the image-text encoder.
+    """
+    require(bool(subject.class_noun), "class_noun", "an empty text", "what the subject is", "Write the class noun.")
+    check_trainable(clip, "clip", "Connect the CLIP of a Stable Diffusion checkpoint.")
+    text = ComfyTextEncoder(clip)
+    own = matching_encoder(encoder, text.token_rows(subject.class_noun), subject.class_noun)
+    vectors = start_vectors(replace(config, word=subject.identifier, start="word", start_text=subject.class_noun), 0,
+                            text.widths, text.token_rows)
+    images = [photo.pixels for photo in subject.photos]
+    cut_out = [photo.pixels * photo.mask[..., None] for photo in subject.photos if photo.mask is not None]
+    target = prototype_target(encoder, subject.class_noun, images, cut_out)
+    with torch.inference_mode(False):
+        fitted = fit_prototype(encoder, vectors[own].clone(), subject.class_noun, target, fitting)
+    vectors = {**vectors, own: fitted.vectors}
+    given = replace(config, start="given", start_text=subject.class_noun, digest=weights_hash(vectors))
+    return WordSettings(identifier=subject.identifier, config=given, vectors=vectors), fitted
+
+
+def matching_encoder(encoder: ImageTextEncoder, rows: Mapping[str, Tensor], text: str) -> str:
+    """Which of the CLIP's text encoders has the token table of the image-text encoder.
+
+    Args:
+        rows: of each text encoder the rows (n, D) of the text.
+
+    Raises:
+        InputError: when none has: vectors for one mean nothing to the other.
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        wanted = encoder.token_vectors(text).float().cpu()
+    for kind, found in rows.items():
+        if found.shape == wanted.shape and float((found - wanted).abs().max()) <= SAME_TABLE * float(found.std()):
+            return kind
+    widths = ", ".join(f"{found.shape[1]} (clip_{kind})" for kind, found in rows.items())
+    require(False, "image_text", f"an encoder with a token table of width {wanted.shape[1]}, unlike those of the CLIP, "
+            f"{widths}", "the CLIP that the checkpoint's text encoder comes from",
+            "For Stable Diffusion 1.x and XL take openai/clip-vit-large-patch14.")
+    raise AssertionError("refused above")

@@ -1,0 +1,53 @@
+"""ICO: every photo gets learned contexts in place of a caption template (Jin et al., ECCV 2024, 3.2)."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from comfy_api.latest import io
+
+from ..core.objectives.learned_contexts import LONGEST, ContextStart, LearnedContexts
+from ..core.token_vectors import MOST
+from .bridge.sockets import OBJECTIVE, ObjectiveChain
+
+
+class LearnedContextsNode(io.ComfyNode):
+    """Numbers of vectors to OBJECTIVE."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LearnedContexts",
+            display_name="Learned Contexts (ICO)",
+            category="personalize",
+            description="Replaces 'a {V} {noun}' by [prefix] V noun [suffix], learned for each photo: what is only in "
+                        "that photo goes into its contexts and not into your subject. Only V is used afterwards. It "
+                        "takes the place of the caption template; captions of single photos are refused.",
+            search_aliases=["ico", "image-specific context optimization", "prompt tuning", "learned prompt"],
+            inputs=[
+                io.Int.Input("prefix", default=2, min=0, max=LONGEST,
+                             tooltip="n, vectors before the subject, for each photo, 0 to 32. Default 2; the paper's "
+                                     "code uses 2 to 4. More of both: a better balance, up to a point."),
+                io.Int.Input("suffix", default=1, min=0, max=LONGEST,
+                             tooltip="k, vectors behind the subject, for each photo, 0 to 32. Default 1."),
+                io.Int.Input("identifier_vectors", default=2, min=0, max=MOST,
+                             tooltip="m, vectors of V, shared by all photos, 0 to 8. Default 2. More: more like the "
+                                     "photos, less editable. 0: V keeps its own tokens, or has Token Vectors."),
+                io.Combo.Input("start", options=list(get_args(ContextStart)), default="words",
+                               tooltip="words (default): prefix from 'a photo of a', suffix from '.', V from its own "
+                                       "tokens; random: N(0, std)."),
+                io.Float.Input("rate_factor", default=10.0, min=0.01, max=1000.0, step=0.5,
+                               tooltip="Their learning rate in multiples of the trainer's, 0.01 to 1000. Default 10, "
+                                       "as in the paper's code."),
+                io.Float.Input("std", default=0.02, min=0.0001, max=10.0, step=0.001, advanced=True,
+                               tooltip="Deviation of a random start, above 0. Default 0.02."),
+                OBJECTIVE.Input("objective", optional=True, tooltip="Another objective, used together with this one."),
+            ],
+            outputs=[OBJECTIVE.Output("OBJECTIVE", tooltip="For Personalize Trainer, or another objective node.")],
+        )
+
+    @classmethod
+    def execute(cls, prefix, suffix, identifier_vectors, start, rate_factor, std, objective=None) -> io.NodeOutput:
+        contexts = LearnedContexts(prefix=prefix, suffix=suffix, identifier_vectors=identifier_vectors, start=start,
+                                   rate_factor=rate_factor, std=std)
+        return io.NodeOutput((objective or ObjectiveChain()).extended(contexts))
