@@ -34,11 +34,14 @@ class ImageTextEncoder(Protocol):
 
     Attributes:
         token_width: D, the width of a token vector.
-        text_projection: (P, D), from the pooled text output to the joint space.
     """
 
     token_width: int
-    text_projection: Tensor
+
+    @property
+    def text_projection(self) -> Tensor:
+        """(P, D), from the pooled text output to the joint space."""
+        ...
 
     def embed_images(self, pixels: Tensor) -> Tensor:
         """Pixels (N, H, W, 3) in 0..1 -> (N, P) unit vectors, without a graph."""
@@ -176,7 +179,7 @@ class TransformersImageText:
     def __post_init__(self) -> None:
         self.token_width = self.model.config.text_config.hidden_size
         self._text: nn.Module = getattr(self.model.text_model, "text_model", self.model.text_model)
-        self._table: nn.Module = self._text.embeddings.token_embedding  # type: ignore[assignment,union-attr]
+        self._table: nn.Module = self._text.embeddings.token_embedding
         fix = "Take a folder that transformers' CLIPModel was saved to, such as openai/clip-vit-large-patch14."
         check_projection("text projection", self.text_projection, fix)
         check_projection("image projection", self.model.visual_projection.weight, fix)

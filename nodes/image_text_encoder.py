@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..core.errors import InputError, require
+from ..core.image_text import ImageTextEncoder as Encoder
 from .bridge.image_text import ComfyImageText, find_folder, load_folder
 from .bridge.notices import show_notice
 from .bridge.sockets import IMAGE_TEXT_ENCODER
@@ -48,6 +49,7 @@ class ImageTextEncoder(io.ComfyNode):
     @classmethod
     def execute(cls, path="", clip_vision=None, clip=None) -> io.NodeOutput:
         path = (path or "").strip()
+        encoder: Encoder
         if path:
             require(clip_vision is None and clip is None, "path", "a path beside connected towers", "one of them",
                     "Clear the path, or disconnect clip_vision and clip.")

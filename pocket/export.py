@@ -16,6 +16,7 @@ from .generator import Generator, build_generator, load_ema
 from .klt import VAE_SCALE, Transform, build_encoder
 from .taesd import Decoder, widen
 from .text import expand_encoder
+from .unet import file_state, output_scale
 
 CHECKPOINT: Final = Path(__file__).parent / "checkpoints" / "pocket.safetensors"
 MAX_BYTES: Final = 48 * 10**6
@@ -88,7 +89,7 @@ def autoencoder_tensors(transform: Transform, decoder: Decoder) -> dict[str, tor
 def checkpoint_tensors(generator: Generator, transform: Transform, decoder: Decoder) -> dict[str, torch.Tensor]:
     """Every tensor of the checkpoint in float16."""
     text = expand_encoder(generator.text.state_dict(), generator.vocabulary)
-    state = rename_unet(generator.unet.state_dict()) | rename_text(text) | autoencoder_tensors(transform, decoder)
+    state = rename_unet(file_state(generator.unet)) | rename_text(text) | autoencoder_tensors(transform, decoder)
     return {key: tensor.detach().to(torch.float16).contiguous().clone() for key, tensor in state.items()}
 
 
@@ -110,4 +111,5 @@ def export(work: Path, path: Path = CHECKPOINT) -> None:
     has_generator = (work / "generator.pt").exists()
     generator = load_ema(work) if has_generator else build_generator()
     step = torch.load(work / "generator.pt", weights_only=True)["step"] if has_generator else 0
-    write_checkpoint(checkpoint_tensors(generator, transform, decoder), path, {"generator_steps": step})
+    facts = {"generator_steps": step, "output_scale": output_scale(generator.unet)}
+    write_checkpoint(checkpoint_tensors(generator, transform, decoder), path, facts)

@@ -59,7 +59,8 @@ def zero_shot(model: CLIPModel, images: Tensor, scenes: list[Scene]) -> dict[str
     """Class, context and colour of held-out scenes by 'a {noun}', 'a {noun} {place}', 'a {colour} {noun}'."""
     truth = torch.tensor([truth_of(scene) for scene in scenes])
     nouns = [scene.look.noun for scene in scenes]
-    place, colour = [], []
+    place: list[Tensor] = []
+    colour: list[Tensor] = []
     for noun in NOUNS:
         rows = torch.tensor([n == noun for n in nouns])
         placed = [f"a {noun} {PHRASES[context]}".strip() for context in CONTEXTS]

@@ -14,7 +14,7 @@ from .export import CHECKPOINT, rename_unet
 from .generator import Generator, build_generator
 from .klt import VAE_SCALE, Transform
 from .taesd import Decoder, Encoder
-from .unet import scale_output
+from .unet import FILE_EPSILON, scale_output, set_output_norm
 
 TEXT_PREFIX = "cond_stage_model.transformer."
 ENCODER_PREFIX = "first_stage_model.taesd_encoder."
@@ -53,6 +53,7 @@ def load_published(path: Path = CHECKPOINT) -> Generator:
     names = rename_unet({key: torch.tensor(i) for i, key in enumerate(state)})
     keys = list(state)
     generator.unet.load_state_dict({keys[int(i)]: tensors[name].float() for name, i in names.items()})
+    set_output_norm(generator.unet, FILE_EPSILON)
     scale_output(generator.unet, 1 / published_facts(path).get("output_scale", 1.0))
     generator.unet.eval(), generator.text.eval().requires_grad_(False)
     return generator

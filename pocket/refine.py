@@ -28,7 +28,7 @@ from .generator import (
 )
 from .klt import Transform
 from .published import load_published, load_published_transform, published_facts, published_tensors
-from .unet import OUTPUT_SCALE, TRAINED_EPSILON, scale_output, set_output_norm
+from .unet import TRAINED_EPSILON, file_state, output_scale, set_output_norm
 from .world import SEEDS
 
 log = logging.getLogger(__name__)
@@ -158,10 +158,11 @@ def export_refined(work: Path, source: Path = CHECKPOINT, path: Path | None = No
     state = torch.load(work / "refined.pt", weights_only=True)
     generator = load_published(source)
     unflatten(state["ema"], list(generator.unet.parameters()))
-    scale_output(generator.unet, OUTPUT_SCALE)
+    set_output_norm(generator.unet)
     tensors = published_tensors(source) | {key: tensor.detach().half().contiguous() for key, tensor in
-                                           rename_unet(generator.unet.state_dict()).items()}
+                                           rename_unet(file_state(generator.unet)).items()}
     facts = published_facts(source)
-    facts |= {"output_scale": OUTPUT_SCALE, "refinement_steps": facts.get("refinement_steps", 0) + state["step"]}
+    facts |= {"output_scale": output_scale(generator.unet),
+              "refinement_steps": facts.get("refinement_steps", 0) + state["step"]}
     write_checkpoint(tensors, path or work / "refined.safetensors", facts)
     return path or work / "refined.safetensors"

@@ -95,13 +95,26 @@ def scale_output(unet: UNet2DConditionModel, factor: float) -> None:
     unet.conv_norm_out.eps *= factor**2
 
 
+def file_state(unet: UNet2DConditionModel) -> dict[str, torch.Tensor]:
+    """The state dict of the same function with `FILE_EPSILON` in the last GroupNorm; the network stays as it is."""
+    factor = output_scale(unet)
+    last = f"up_blocks.{len(unet.up_blocks) - 1}.resnets.{len(unet.up_blocks[-1].resnets) - 1}."
+    fed = (f"{last}conv_shortcut.", f"{last}conv2.")
+    return {key: tensor * factor if key.startswith(fed) else tensor for key, tensor in unet.state_dict().items()}
+
+
+def output_scale(unet: UNet2DConditionModel) -> float:
+    """The `scale_output` factor that a file of this network needs; 1 where it has the file's epsilon already."""
+    return float((FILE_EPSILON / unet.conv_norm_out.eps) ** 0.5)
+
+
 def start_from_identity(unet: UNet2DConditionModel) -> UNet2DConditionModel:
-    """Initial weights with which the UNet answers eps = x (each channel divided by its rms), and residuals add zero.
+    """Initial weights with which the UNet answers nearly eps = x, and residuals add zero.
 
     At high noise the input is nearly the noise, so a noise predictor must first learn to copy, to within the tiny
     signal: measured here, 450 steps from the usual start had not got there. The copy is written in instead:
     conv_in passes x on, the last skip connection makes pairs (x, -x), each pair one group of the last GroupNorm, and
-    conv_out subtracts them: silu(a) - silu(-a) = a.
+    conv_out subtracts them: silu(a) - silu(-a) = a. The norm's epsilon is large, so it passes a nearly as it is.
 
     Source: zero residuals as in Dhariwal and Nichol 2021 (ADM); the copy does what EDM's c_skip does (Karras 2022).
     """
@@ -120,4 +133,6 @@ def start_from_identity(unet: UNet2DConditionModel) -> UNet2DConditionModel:
                 shortcut.bias[channel] = 0
                 shortcut.weight[channel, shortcut.in_channels - MODEL_CHANNELS + c] = sign
                 unet.conv_out.weight[c, channel, 1, 1] = sign
+        set_output_norm(unet)
+        unet.conv_norm_out.weight.mul_((1 + TRAINED_EPSILON) ** 0.5)  # for an x of unit variance
     return unet

@@ -123,8 +123,8 @@ def check_image_side(clip_vision: Any) -> int:
     Raises:
         InputError: for one without an image projection (SigLIP, DINO), or an untrained one.
     """
-    projection = getattr(getattr(clip_vision, "model", None), "visual_projection", None)
-    weight = projection.weight if isinstance(projection, nn.Module) else None
+    projection = getattr(getattr(clip_vision, "model", None), "visual_projection", None)  # a lambda where there is none
+    weight: Tensor | None = getattr(projection, "weight", None)
     check_projection("clip_vision", weight, "Load the image tower of a CLIP, such as CLIP-ViT-H-14.")
     assert weight is not None
     return int(weight.shape[0])

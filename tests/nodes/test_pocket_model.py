@@ -18,7 +18,8 @@ from run_node import run_node
 from comfyui_personalize.nodes import PersonalizeExtension, pocket_model
 from comfyui_personalize.nodes.bridge.vocabulary import trained_names
 from comfyui_personalize.nodes.identifier_picker import IdentifierPicker
-from comfyui_personalize.pocket import config
+from comfyui_personalize.pocket import config, published
+from comfyui_personalize.pocket.unet import FILE_EPSILON
 
 CHECKPOINT = pocket_model.CHECKPOINTS / "pocket.safetensors"
 
@@ -82,6 +83,17 @@ def test_stock_nodes_make_a_picture(loaded):
     with torch.inference_mode():
         picture = stock.VAEDecode().decode(vae, latent)[0]
     assert picture.shape == (1, config.SIZE, config.SIZE, 3) and bool(picture.isfinite().all())
+
+
+def test_the_file_is_the_trained_network_with_comfyuis_own_epsilon(loaded):
+    """The last GroupNorm was trained with a large epsilon; the file's small weights make ComfyUI's 1e-5 as large."""
+    network, generator = loaded[0].model.diffusion_model, published.load_published()
+    latents, timesteps, context = torch.randn(2, 16, 12, 12), torch.tensor([10, 900]), torch.randn(2, 77, 128)
+    with torch.inference_mode():
+        found = network(latents, timesteps.float(), context=context)
+        wanted = generator.unet(latents, timesteps, context).sample
+    assert network.out[0].eps == FILE_EPSILON
+    assert (found - wanted).abs().max() < 0.01 * wanted.std()
 
 
 def test_it_is_neither_an_inpainting_model_nor_a_stock_one(loaded):

@@ -17,7 +17,16 @@ from comfyui_personalize.pocket.config import (
 )
 from comfyui_personalize.pocket.export import CHECKPOINT, MAX_BYTES, rename_text, rename_unet
 from comfyui_personalize.pocket.names import load_names, tokenizer_folder
-from comfyui_personalize.pocket.unet import build_unet, start_from_identity, use_cpu_operations
+from comfyui_personalize.pocket.unet import (
+    FILE_EPSILON,
+    TRAINED_EPSILON,
+    build_unet,
+    file_state,
+    output_scale,
+    scale_output,
+    start_from_identity,
+    use_cpu_operations,
+)
 
 needs_tokenizer = pytest.mark.skipif(
     not (tokenizer_folder() / "vocab.json").exists(), reason="CLIP's vocabulary is missing: run `make setup`")
@@ -58,11 +67,32 @@ def test_cpu_operations_keep_the_unets_function():
     assert torch.allclose(before, after, atol=1e-4)
 
 
-def test_an_identity_start_predicts_its_input_divided_by_its_rms():
+def test_an_identity_start_predicts_its_input_and_how_strong_it_is():
+    """A normalised output would answer x / rms(x): what a start differs from unit strength would never be removed."""
     unet, x = start_from_identity(build_unet()).eval(), torch.randn(2, LATENT_CHANNELS, 8, 8)
     with torch.no_grad():
         out = unet(x, torch.tensor([5, 900]), torch.randn(2, 3, CONTEXT_DIM)).sample
-    assert torch.allclose(out, x / x.square().mean((2, 3), keepdim=True).sqrt(), atol=1e-3)
+    rms = x.square().mean((2, 3), keepdim=True).sqrt()
+    assert torch.allclose(out, x * (17 / (16 + rms.square())).sqrt(), atol=1e-3)
+    assert (out - x).square().mean() < (x / rms - x).square().mean() / 100
+
+
+def test_the_files_small_weights_and_epsilon_are_the_trained_function():
+    torch.manual_seed(0)
+    trained = start_from_identity(build_unet()).eval()
+    with torch.no_grad():
+        for parameter in trained.parameters():
+            parameter.add_(0.02 * torch.randn(parameter.shape))
+    filed = build_unet().eval()
+    filed.load_state_dict({key: tensor.half().float() for key, tensor in file_state(trained).items()})
+    inputs = (torch.randn(1, LATENT_CHANNELS, 12, 12), torch.tensor([500]), torch.randn(1, 7, CONTEXT_DIM))
+    with torch.no_grad():
+        wanted, found = trained(*inputs).sample, filed(*inputs).sample
+    assert filed.conv_norm_out.eps == FILE_EPSILON and trained.conv_norm_out.eps == TRAINED_EPSILON
+    assert (wanted - found).abs().max() < 0.01 * wanted.std()
+    scale_output(trained, output_scale(trained))
+    with torch.no_grad():
+        assert torch.allclose(trained(*inputs).sample, wanted, atol=1e-3)
 
 
 @needs_tokenizer
