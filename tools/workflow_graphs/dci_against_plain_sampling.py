@@ -25,6 +25,6 @@ def dci_against_plain_sampling() -> Graph:
                   "surroundings.\n\n*omega*: more follows the prompt, less keeps the subject. *auxiliary_noun*: "
                   "something often seen in the prompt's surroundings, never a synonym of the class noun.", height=330,
                title=ABOUT)
-    graph.note(0, OTHER_MODELS + "\nDCI works on models with cross-attention (SD 1.x, SD 2.x, SDXL), not on Flux or "
-                                 "SD 3.", height=350, title=OTHER)
+    graph.note(0, OTHER_MODELS + "\nDCI works on models with cross-attention (SD 1.x, SD 2.x, SDXL); on SD 3 and "
+                                 "Flux it is experimental.", height=350, title=OTHER)
     return graph
