@@ -15,7 +15,7 @@ from ..pocket import upscaler_space as space
 
 
 class PocketUpscalerLatent(latent_formats.LatentFormat):
-    """Pictures (B, 3, 4 h, 4 w) outside, blocks (B, 48, h, w) inside; an empty latent is (B, any, h, w)."""
+    """Pictures (B, 3, 4 h, 4 w) outside, blocks (B, 24, h, w) inside; an empty latent is (B, any, h, w)."""
 
     latent_channels = space.LATENT_CHANNELS
     spacial_downscale_ratio = space.SCALE
@@ -39,7 +39,7 @@ class PocketUpscaler(supported_models.SD_X4Upscaler):
         "use_temporal_attention": False,
     }
     unet_extra_config = {"num_classes": space.NOISE_LEVELS, "num_heads": -1,
-                         "num_head_channels": space.NUM_HEAD_CHANNELS}
+                         "num_head_channels": space.NUM_HEAD_CHANNELS, "use_scale_shift_norm": True}
     latent_format = PocketUpscalerLatent
 
     def clip_target(self, state_dict: dict[str, Any] | None = None) -> supported_models_base.ClipTarget | None:

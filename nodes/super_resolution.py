@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
-from ..core.adapter import AdapterConfig
 from ..core.config import TrainingConfig, TrainingOptions
 from ..core.errors import InputError
 from ..core.objectives.super_resolution import SuperResolution
@@ -25,7 +24,7 @@ from .bridge.super_resolution import (
     warnings_about_pairs,
 )
 from .bridge.super_resolution_sheet import SheetSettings, compare_upscalers
-from .bridge.upscaler import LOW, NOISES, NONE, noise_augmentation, pairs_objective
+from .bridge.upscaler import LOW, NOISES, NONE, noise_augmentation, pairs_objective, upscaler_adapter
 
 
 class PersonalizeSuperResolution(io.ComfyNode):
@@ -47,7 +46,7 @@ class PersonalizeSuperResolution(io.ComfyNode):
                 io.Vae.Input("vae", tooltip="The VAE of the upscaler's own checkpoint; other VAEs divide by 8."),
                 SUBJECT.Input("subject", tooltip="Photos and words from Subject Photos; photos as large as you have."),
                 io.Combo.Input("noise", options=list(NOISES), default=LOW,
-                               tooltip="Noise in the small picture while training: low (paper) = variance 1e-5; usual = "
+                               tooltip="Noise in the small picture in training: low (paper) = variance 1e-5; usual = "
                                        "1e-3, which blurs fine patterns in the paper; none = no fine-tuning, the "
                                        "upscaler comes out as it is. Default low (paper)."),
                 io.Int.Input("steps", default=200, min=1, max=1000000,
@@ -56,7 +55,8 @@ class PersonalizeSuperResolution(io.ComfyNode):
                 io.Float.Input("learning_rate", default=1e-4, min=1e-7, max=0.1, step=0.000001, round=False,
                                tooltip="Learning rate of the adapter, 1e-7 to 0.1. Default 1e-4."),
                 io.Int.Input("rank", default=16, min=1, max=256,
-                             tooltip="Rank of the LoRA in every linear and convolution layer, 1 to 256. Default 16."),
+                             tooltip="Rank of the LoRA in every linear and convolution layer but the last "
+                                     "block's, 1 to 256. Default 16."),
                 io.Int.Input("resolution", default=2048, min=64, max=2048, step=32,
                              tooltip="Photos are cropped to the centre and scaled to this many pixels, 64 to 2048: the "
                                      "size that you want to upscale to, not above the photos' own. Default 2048."),
@@ -108,7 +108,7 @@ class PersonalizeSuperResolution(io.ComfyNode):
                 batch=1, preview_photos=2, preview_steps=20, preview_cfg=4.0) -> io.NodeOutput:
         check_models(model, clip, vae)
         pairs = pairs_objective(model, noise, crop)
-        options = TrainingOptions(adapter=AdapterConfig(rank=rank, alpha=float(rank), targets="all"))
+        options = TrainingOptions(adapter=upscaler_adapter(model, rank))
         config = TrainingConfig(steps=steps, learning_rate=learning_rate, batch=batch, resolution=resolution, seed=seed,
                                 options=options, objectives=(pairs,))
         request = UpscalerRequest(model=model, clip=clip, vae=vae, subjects=tuple(subject), config=config,

@@ -13,6 +13,7 @@ import comfy.sample
 import torch
 from torch import Tensor
 
+from ...core.adapter import AdapterConfig
 from ...core.conditioning import Conditioning
 from ...core.errors import require
 from ...core.objectives.super_resolution import LOW_VARIANCE, USUAL_VARIANCE, SuperResolution
@@ -71,6 +72,17 @@ def check_upscaler(model: Any, vae: Any) -> None:
         cells = torch.Size()
     expected = f"the upscaler's VAE: {channels} channels at 1/{SCALE}"
     require(tuple(cells) == (1, channels, 64 // SCALE, 64 // SCALE), "vae", got, expected, fix)
+
+
+def upscaler_adapter(model: Any, rank: int) -> AdapterConfig:
+    """A LoRA in every linear and convolution layer but those of the last block.
+
+    What writes into the last norm is left alone: an upscaler may work there with values next to the norm's epsilon, as
+    the pocket's does to let brightness through, and would be destroyed by updates of ordinary size.
+    """
+    last = max(int(path.split(".")[1]) for path, _ in model.model.diffusion_model.named_modules()
+               if path.startswith("output_blocks."))
+    return AdapterConfig(rank=rank, alpha=float(rank), targets="all", block_ranks=rf"^output_blocks\.{last}\.=0")
 
 
 def level_variances(model: Any) -> Tensor:
