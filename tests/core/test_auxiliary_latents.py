@@ -13,6 +13,11 @@ def test_auxiliary_noise_is_standard_normal_independent_and_per_row():
     assert torch.equal(own[2:], auxiliary_noise(noise[2:], 7)) and not torch.equal(own[0], own[1])
 
 
+def test_shared_noise_is_the_pictures_own():
+    noise = torch.randn(2, 4, 8, 8)
+    assert torch.equal(auxiliary_noise(noise, 7, "shared"), noise)
+
+
 def test_auxiliary_noise_leaves_the_global_generator_alone():
     before = torch.random.get_rng_state()
     auxiliary_noise(torch.ones(1, 1, 2, 2), 2**64 - 1)

@@ -5,8 +5,16 @@ import math
 import pytest
 import torch
 
-from comfyui_personalize.core.dci.config import DCIConfig
-from comfyui_personalize.core.dci.dbim import BranchTokens, branch_map, concept_mask, integrate
+from comfyui_personalize.core.dci.dbim import (
+    SPACE_SCALE,
+    BranchTokens,
+    branch_map,
+    concept_mask,
+    integrate,
+    integrate_without_masks,
+    resolution_scale,
+    sharpen_over_space,
+)
 from comfyui_personalize.core.errors import InputError
 
 B, H, N, T, D = 2, 3, 6, 9, 4
@@ -109,7 +117,19 @@ def test_counted_tokens_outside_the_content_are_refused():
         BranchTokens(9, content=(1, 2), counted=(3,))
 
 
-@pytest.mark.parametrize("bad", [{"omega": 2.5}, {"omega": math.nan}, {"window": -0.1}, {"window": 1.5}])
-def test_config_outside_the_published_range_is_refused(bad):
-    with pytest.raises(InputError, match=next(iter(bad))):
-        DCIConfig(**bad)
+def test_sharpening_by_resolution_is_the_published_one_at_64_by_64_latents():
+    assert [resolution_scale(4096 // scale**2, scale) for scale in (1, 2, 4, 8)] == [SPACE_SCALE] * 4
+    assert resolution_scale(128 * 128, 1) == 4 * SPACE_SCALE and resolution_scale(256, 1) == SPACE_SCALE / 16
+
+
+def test_sharpened_maps_scaled_by_resolution_have_one_mean_at_every_size():
+    generator = torch.Generator().manual_seed(0)
+    means = {float(sharpen_over_space(torch.rand(1, 2, n, generator=generator), resolution_scale(n, 2)).mean())
+             for n in (64, 256, 1024)}
+    assert max(means) - min(means) < 1e-6 and max(means) == pytest.approx(500 * 4 / 4096)
+
+
+def test_without_masks_branches_are_summed_or_averaged(branches):
+    concept, auxiliary = branches[2]
+    assert torch.equal(integrate_without_masks(concept, auxiliary, "sum"), concept + auxiliary)
+    torch.testing.assert_close(integrate_without_masks(concept, auxiliary, "half"), (concept + auxiliary) / 2)
