@@ -66,15 +66,12 @@ def find_bucket(height: int, width: int, resolution: int) -> tuple[int, int]:
 def bucket_sizes(resolution: int) -> list[tuple[int, int]]:
     """All (height, width): multiples of a step, of at most resolution² pixels, and the square itself.
 
-    The step is an eighth of the resolution, down to a multiple of 8 pixels, and at most 64.
+    The step is a sixteenth of the resolution, down to a multiple of 8 pixels, 8 to 64.
     """
-    step = min(LARGEST_STEP, max(SMALLEST_STEP, resolution // 8 // 8 * 8))
-    sizes = [(resolution, resolution)]
-    for height in range(step, int(resolution * math.sqrt(MAX_ASPECT)) + step, step):
-        width = resolution**2 // height // step * step
-        if width and max(height, width) <= MAX_ASPECT * min(height, width):
-            sizes.append((height, width))
-    return sizes
+    step = min(LARGEST_STEP, max(SMALLEST_STEP, resolution // 16 // 8 * 8))
+    wide = [(height, resolution**2 // height // step * step) for height in range(step, resolution, step)]
+    wide = [(height, width) for height, width in wide if height < width <= MAX_ASPECT * height]
+    return [(resolution, resolution), *wide, *((width, height) for height, width in wide)]
 
 
 def _jittered(centred: Crop, height: int, width: int, jitter: float, key: str, number: int) -> Crop:

@@ -27,7 +27,7 @@ class DataOptionsNode(io.ComfyNode):
             inputs=[
                 io.Combo.Input("shape", options=list(get_args(Shape)), default="square",
                                tooltip="square (default): every photo is cropped to its centre. buckets: it keeps its "
-                                       "aspect ratio, up to 1:2, at about as many pixels; a batch is of one shape."),
+                                       "aspect ratio, up to 1:1.75, at about as many pixels; a batch is of one shape."),
                 io.Int.Input("repeats", default=1, min=1, max=1000,
                              tooltip="How often an epoch shows every photo of this subject, 1 to 1000. Default 1. More "
                                      "balance a subject of few photos against one of many."),

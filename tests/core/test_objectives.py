@@ -77,7 +77,8 @@ def test_object_rows_are_masked_latents_at_the_subjects_noise_under_the_object_c
 
 def test_the_object_term_is_the_error_inside_the_mask():
     subject = rows(HALF)
-    objects = ObjectSpecificLoss().extra_rows(subject, training_data(photos(mask=HALF)), SOURCE, generator_for(0, "", 0))
+    data = training_data(photos(mask=HALF))
+    objects = ObjectSpecificLoss().extra_rows(subject, data, SOURCE, generator_for(0, "", 0))
     error = torch.ones(2, 4, 8, 8)
     assert ObjectSpecificLoss(weight=3).term(outcome(error, objects)) == 1.5
     error[..., 4:] = 100

@@ -41,7 +41,7 @@ def one_photo_with_a_mask() -> Graph:
     sample(graph, 4, mine, start, "Your subject", "pocket_dog_one_photo")
     graph.note(0, "One photo is enough when the loss knows which pixels are the subject. Right-click your photo, *Open "
                   "in Mask Editor*, and paint the **subject**.\n\n*object_term* adds the one-shot paper's loss on the "
-                  "cut-out subject; it wants *background* on weight, with 1, beside it. Without it, background on ignore simply "
-                  "ignores the background.", height=260, title=ABOUT)
+                  "cut-out subject; it wants the whole image beside it: *background* on weight, *background_weight* 1. "
+                  "Without it, *background* on ignore simply leaves the background out.", height=280, title=ABOUT)
     graph.note(0, OTHER_MODELS, height=300, title=OTHER)
     return graph
