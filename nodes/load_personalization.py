@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io, ui
 
 from ..core.errors import InputError
+from .bridge.embedding_files import identifiers
 from .bridge.notices import show_notice
 from .bridge.personalization_files import check_file, describe, file_state, list_personalizations, load_personalization
 
@@ -34,8 +35,9 @@ class LoadPersonalization(io.ComfyNode):
             outputs=[
                 io.Model.Output(tooltip="The personalized model."),
                 io.Clip.Output(tooltip="The personalized text encoder."),
-                io.String.Output("identifier", display_name="identifier", tooltip="The rare word for the subject; "
-                                 "several subjects are separated by commas."),
+                io.String.Output("identifier", display_name="identifier", tooltip="How to write the subject "
+                                 "in prompts: the rare word, or embedding:... where token vectors were learned; several "
+                                 "subjects are separated by commas."),
                 io.String.Output("class_noun", display_name="class_noun", tooltip="What the subject is."),
                 io.String.Output("report", display_name="report", tooltip="What the file is, and warnings."),
             ],
@@ -62,5 +64,5 @@ class LoadPersonalization(io.ComfyNode):
         model, clip, metadata, warnings = load_personalization(name, model, clip, strength_model, strength_clip)
         report = "\n".join([describe(metadata), *(f"Warning: {warning}" for warning in warnings)])
         show_notice(cls.hidden.unique_id, describe(metadata), warnings)
-        return io.NodeOutput(model, clip, ", ".join(metadata["identifiers"]), ", ".join(metadata["class_nouns"]),
+        return io.NodeOutput(model, clip, ", ".join(identifiers(metadata)), ", ".join(metadata["class_nouns"]),
                              report, ui=ui.PreviewText(report))

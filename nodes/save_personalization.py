@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io, ui
 
 from ..core.errors import InputError
+from ..core.files import read_metadata
 from .bridge.personalization_files import check_name, describe, save_personalization
 from .bridge.sockets import PERSONALIZATION
 
@@ -19,7 +20,8 @@ class SavePersonalization(io.ComfyNode):
             display_name="Save Personalization",
             category="personalize",
             description="Saves the adapter into ComfyUI's LoRA folder, where Load Personalization and the stock Load "
-                        "LoRA find it; diffusers and kohya's programs read it, too.",
+                        "LoRA find it, and learned token vectors into its embeddings folder, where embedding:name finds "
+                        "them; diffusers and kohya's programs read both, too.",
             search_aliases=["save lora", "export"],
             is_output_node=True,
             inputs=[
@@ -43,4 +45,4 @@ class SavePersonalization(io.ComfyNode):
     @classmethod
     def execute(cls, personalization, name) -> io.NodeOutput:
         path = save_personalization(personalization, name)
-        return io.NodeOutput(str(path), ui=ui.PreviewText(f"{path}\n{describe(personalization.metadata)}"))
+        return io.NodeOutput(str(path), ui=ui.PreviewText(f"{path}\n{describe(read_metadata(path))}"))

@@ -63,7 +63,8 @@ class LearnedContexts(Objective):
         _check_captions(data)
         examples = tuple(replace(example, caption=self.caption(example, _photo(example, number)))
                          for number, example in enumerate(data.examples))
-        rewritten = {new.caption: old.caption for new, old in zip(examples, data.examples, strict=True)}
+        rewritten = {new.caption: old.caption for new, old in zip(examples, data.examples, strict=True)
+                     if self.prefix or self.suffix}
         return replace(data, examples=examples, base_prompts={**data.base_prompts, **rewritten})
 
     def caption(self, example: Example, photo: int) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 from ...core.errors import InputError, require
 from ...core.files import make_folder, read_metadata, read_tensors, tensors_to_bytes, write_bytes
 from ...core.runs import check_run_name
+from .embedding_files import EMBEDDINGS, READERS, clip_with_words, identifiers, load_words, word_files, word_metadata
 from .hashes import model_hash
 from .sampling import patched
 from .sockets import Personalization
@@ -26,22 +27,33 @@ def loras_folder() -> Path:
 
 
 def save_personalization(personalization: Personalization, name: str) -> Path:
-    """Save below the LoRA folder and return the path. A file of equal content is left alone; one of other content is
-    never replaced: the new file gets the suffix -2, -3, ...
+    """Save below the LoRA folder (learned words below the embeddings folder) and return the adapter file's path. Files
+    of equal content are left alone; one of other content is never replaced: the new ones get the suffix -2, -3, ...
 
     Raises:
         InputError: for a name that leads out of the folder.
         StorageError: for a full disk.
     """
-    data = tensors_to_bytes(personalization.lora, personalization.metadata)
-    for path in _candidates(loras_folder() / check_name(name)):
-        if not path.exists():
-            make_folder(path.parent)
-            write_bytes(path, data)
-            return path
-        if path.stat().st_size == len(data) and path.read_bytes() == data:
-            return path
+    for candidate in _candidates(check_name(name)):
+        files = _files(personalization, candidate)
+        missing = {path: data for path, data in files.items() if not path.exists()}
+        if all(_holds(path, data) for path, data in files.items() if path not in missing):
+            for path, data in missing.items():
+                make_folder(path.parent)
+                write_bytes(path, data)
+            return list(files)[-1]
     raise AssertionError("the candidates never end")
+
+
+def _files(personalization: Personalization, name: Path) -> dict[Path, bytes]:
+    """The content of every file of a name: the learned words first, and the adapter file, which names them, last."""
+    adapter = loras_folder() / name.with_name(name.name + SUFFIX)
+    metadata = {**personalization.metadata, **word_metadata(personalization, name)}
+    return {**word_files(personalization, adapter, name), adapter: tensors_to_bytes(personalization.lora, metadata)}
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    return path.stat().st_size == len(data) and path.read_bytes() == data
 
 
 def check_name(name: str) -> Path:
@@ -54,10 +66,10 @@ def check_name(name: str) -> Path:
 
 
 def _candidates(stem: Path) -> Iterator[Path]:
-    yield stem.with_name(stem.name + SUFFIX)
+    yield stem
     number = 2
     while True:
-        yield stem.with_name(f"{stem.name}-{number}{SUFFIX}")
+        yield stem.with_name(f"{stem.name}-{number}")
         number += 1
 
 
@@ -125,9 +137,10 @@ def load_personalization(name: str, model: Any, clip: Any, strength_model: float
     models = patched(model, clip, tensors, strength_model, strength_clip)
     added = sum(_patch_count(after) - _patch_count(before)
                 for before, after in ((model, models[0]), (clip and clip.patcher, models[1] and models[1].patcher)))
-    require(added > 0, "model", f"a model with none of the layers of {name}", "the model family it was trained on",
+    require(added > 0 or not tensors, "model", f"a model with none of the layers of {name}", "the model family it was trained on",
             "Connect the checkpoint that it was trained with.")
-    return *models, metadata, _warnings(metadata, model, clip, tensors)
+    words = load_words(metadata)
+    return models[0], clip_with_words(models[1], metadata, words), metadata, _warnings(metadata, model, clip, tensors)
 
 
 def _patch_count(patcher: Any) -> int:
@@ -155,4 +168,5 @@ def describe(metadata: Mapping[str, Any]) -> str:
         f"steps: {metadata['steps']} at learning rate {config['learning_rate']:g}, {config['resolution']} px",
         f"seen: {metadata['exposure']}",
         f"read by: {metadata['readers']}",
+        *([f"in prompts: {', '.join(identifiers(metadata))}; read by: {READERS}"] if EMBEDDINGS in metadata else []),
     ])

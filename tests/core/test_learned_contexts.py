@@ -13,6 +13,7 @@ from comfyui_personalize.core.objectives.learned_contexts import LearnedContexts
 from comfyui_personalize.core.objectives.prior_preservation import PriorPreservation
 
 MANUAL = {"caption": "sks dog", "object_caption": "a sks dog"}
+TEMPLATE = {"caption": "a photo of a sks dog", "object_caption": "a sks dog"}
 
 
 def data(count=3, **changes):
@@ -69,10 +70,14 @@ def test_all_contexts_learn_at_ten_times_the_runs_rate_and_the_adapter_at_the_ru
 def test_without_vectors_it_is_the_manual_prompt():
     """n = k = m = 0 trains on '{V} {noun}' bit for bit."""
     empty = LearnedContexts(prefix=0, suffix=0, identifier_vectors=0)
-    state, _, losses = finished(empty)
+    state, _, losses = finished(empty, data(**TEMPLATE))
     with trainer(training_config(), data()) as plain:
         list(plain.steps())
         assert same_bits(state, plain.state()[0]) and losses == plain.losses
+
+
+def test_where_no_word_is_a_placeholder_the_base_network_reads_the_caption_itself():
+    assert LearnedContexts(prefix=0, suffix=0).prepare(data(2)).base_prompts == {}
 
 
 def test_only_the_identifier_is_exported_for_use_and_contexts_for_inspection():

@@ -1,0 +1,100 @@
+"""Learned words as files: identifiers among ComfyUI's embeddings, where `embedding:<name>` in stock prompts finds them,
+and ICO's contexts beside the adapter, in a file that no loader lists."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+
+from ...core.errors import InputError, require
+from ...core.files import read_tensors, tensors_to_bytes
+from ...core.trainable import WordVectors
+from .learned_words import CLIP_ENCODERS, PREFIX, embedding_name, embedding_names, file_tensors, from_file_tensors
+from .learned_words import reading_clip as reading
+from .sockets import Personalization
+
+SUFFIX = ".safetensors"
+CONTEXTS = ".contexts"
+EMBEDDINGS = "embeddings"
+"""Key in an adapter file's metadata: for each learned identifier the name of its file."""
+READERS = "ComfyUI: embedding: in stock CLIPTextEncode; diffusers: load_textual_inversion"
+
+
+def embeddings_folder() -> Path:
+    """Where files are saved: the first of ComfyUI's folders for embeddings."""
+    return Path(folder_paths.get_folder_paths("embeddings")[0])
+
+
+def embedding_paths(words: WordVectors, name: Path) -> dict[str, Path]:
+    """For each learned identifier its file below the embeddings folder, without ending: the personalization's own name,
+    with the identifier where there are several. Names have no spaces, for a prompt would end them there."""
+    plain = Path(*(embedding_name(part) for part in name.parts))
+    if len(words) == 1:
+        return dict.fromkeys(words, plain)
+    names = embedding_names(words)
+    return {word: plain.with_name(f"{plain.name}_{names[word]}") for word in words}
+
+
+def word_files(personalization: Personalization, adapter: Path, name: Path) -> dict[Path, bytes]:
+    """The content of every file that belongs to an adapter file of that name."""
+    paths = embedding_paths(personalization.token_vectors, name)
+    files = {embeddings_folder() / path.with_name(path.name + SUFFIX):
+             tensors_to_bytes(file_tensors(personalization.token_vectors[word]), {"word": word})
+             for word, path in paths.items()}
+    if personalization.contexts:
+        tensors = {f"{word}.{key}": tensor for word, found in personalization.contexts.items()
+                   for key, tensor in file_tensors(found).items()}
+        files[adapter.with_name(name.name + CONTEXTS)] = tensors_to_bytes(tensors, personalization.metadata)
+    return files
+
+
+def word_metadata(personalization: Personalization, name: Path) -> dict[str, Any]:
+    """What the adapter file says of its words."""
+    paths = embedding_paths(personalization.token_vectors, name)
+    return {EMBEDDINGS: {word: path.as_posix() for word, path in paths.items()}} if paths else {}
+
+
+def load_words(metadata: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The vectors of each learned identifier, by text encoder.
+
+    Raises:
+        InputError: for a file that is missing or damaged.
+    """
+    found = {}
+    for word, name in metadata.get(EMBEDDINGS, {}).items():
+        path = folder_paths.get_full_path("embeddings", name + SUFFIX)
+        if path is None:
+            raise InputError("embedding", f"no file {name}{SUFFIX}", "the vectors that belong to this personalization",
+                             "Copy the file into ComfyUI's embeddings folder, or save the personalization again.")
+        found[word] = from_file_tensors(read_tensors(Path(path))[0])
+    return found
+
+
+def clip_with_words(clip: Any, metadata: Mapping[str, Any], words: WordVectors) -> Any:
+    """The CLIP that reads the words by the names of their files, and by the names that the trainer gave them.
+
+    Raises:
+        InputError: for a CLIP with other text encoders, or other widths.
+    """
+    if clip is None or not words:
+        return clip
+    for word, vectors in words.items():
+        for kind, tensor in vectors.items():
+            encoder = getattr(clip.cond_stage_model, CLIP_ENCODERS[kind], None)
+            width = None if encoder is None else encoder.transformer.get_input_embeddings().weight.shape[1]
+            require(width == tensor.shape[1], "clip", f"a CLIP whose {CLIP_ENCODERS[kind]} has "
+                    f"{'no tokens' if width is None else f'tokens of width {width}'}",
+                    f"width {tensor.shape[1]}, as {word!r} was learned with", "Connect the checkpoint that it was "
+                    "trained with.")
+    names = metadata[EMBEDDINGS]
+    short = embedding_names(words)
+    return reading(clip, {**{short[word]: words[word] for word in words}, **{names[word]: words[word] for word in words}})
+
+
+def identifiers(metadata: Mapping[str, Any]) -> list[str]:
+    """How to write each subject in a prompt."""
+    names = metadata.get(EMBEDDINGS, {})
+    return [f"{PREFIX}{names[word]}" if word in names else word for word in metadata["identifiers"]]
