@@ -2,7 +2,8 @@
 pixel.
 
 The transcription shares nothing with the implementation but the network's weights, the texts and the initial
-noise: no ComfyUI sampler, no attention patches, no x0 space, its own noise schedule.
+noise: no ComfyUI sampler, no attention patches, no x0 space, its own noise schedule. The published sampler, DDIM with
+eta = 1, is ComfyUI's euler_ancestral: the same step in other variables.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dci_rig import PROMPT, SETTINGS, apply_dci, assert_close, empty_latent, enc
 from tiny_model import tiny_models
 
 from comfyui_personalize.core.dci.latents import auxiliary_noise
+from comfyui_personalize.nodes.bridge.branch_noise import auxiliary_seed
 
 STEPS, CFG, SEED, WINDOW = 10, 6.0, 11, 0.3
 AUXILIARY_PROMPT = "a photo of a cat in times square"
@@ -74,19 +76,24 @@ class PlainNetwork:
                 del layer.forward
 
 
-def ddim_step(latents, epsilon, now, then):
-    """DDIM at eta 0 from cumulative signal `now` to `then` (Song et al., 2021, eq. 12)."""
+def ddim_step(latents, epsilon, now, then, eta, generator):
+    """DDIM from cumulative signal `now` to `then` (Song et al., 2021, eqs. 12 and 16)."""
     clean = (latents - math.sqrt(1 - now) * epsilon) / math.sqrt(now)
-    return math.sqrt(then) * clean + math.sqrt(1 - then) * epsilon
+    if then == 1.0:
+        return clean
+    spread = eta * math.sqrt((1 - then) / (1 - now) * (1 - now / then))
+    fresh = torch.randn(latents.shape, generator=generator) if eta else 0.0
+    return math.sqrt(then) * clean + math.sqrt(1 - then - spread**2) * epsilon + spread * fresh
 
 
-def transcribed_run(network, prompt, auxiliary_prompt, empty, noise, omega, shared):
+def transcribed_run(network, prompt, auxiliary_prompt, empty, noise, omega, shared, eta):
     """METHODS 2, DCI: two latents, one model, `WINDOW` of the schedule, then the concept branch alone."""
     betas = torch.linspace(math.sqrt(0.00085), math.sqrt(0.012), 1000, dtype=torch.float64) ** 2
     signal = torch.cumprod(1 - betas, 0).tolist()
     timesteps = [999 - step * (1000 // STEPS) for step in range(STEPS)]
     concept, auxiliary = noise, auxiliary_noise(noise, SEED)
     in_window = 0
+    draws = [torch.Generator().manual_seed(seed + 1) for seed in (SEED, auxiliary_seed(SEED))]  # + 1 as ComfyUI does
     for t, following in zip(timesteps, [*timesteps[1:], None], strict=True):
         then = 1.0 if following is None else signal[following]
         eps_u = network(concept, t, empty)
@@ -95,26 +102,27 @@ def transcribed_run(network, prompt, auxiliary_prompt, empty, noise, omega, shar
             eps_c, eps_a = network(torch.cat([concept, auxiliary]), t, torch.cat([prompt, auxiliary_prompt]),
                                    omega).split(1)
             eps_u_a = eps_u if shared else network(auxiliary, t, empty)
-            auxiliary = ddim_step(auxiliary, eps_u_a + CFG * (eps_a - eps_u_a), signal[t], then)
+            auxiliary = ddim_step(auxiliary, eps_u_a + CFG * (eps_a - eps_u_a), signal[t], then, eta, draws[1])
         else:
             eps_c = network(concept, t, prompt)
-        concept = ddim_step(concept, eps_u + CFG * (eps_c - eps_u), signal[t], then)
+        concept = ddim_step(concept, eps_u + CFG * (eps_c - eps_u), signal[t], then, eta, draws[0])
     return concept / 0.18215, in_window
 
 
-@pytest.mark.parametrize(("omega", "shared"), [(1.0, True), (0.8, True), (1.0, False)])
-def test_guided_dual_trajectory_equals_the_plain_transcription(omega, shared):
+@pytest.mark.parametrize(("omega", "shared", "eta"), [(1.0, True, 1), (0.8, True, 0), (1.0, False, 0)])
+def test_guided_dual_trajectory_equals_the_plain_transcription(omega, shared, eta):
     model, clip, _ = tiny_models()
     patched, positive = apply_dci(model, clip, omega=omega, shared_guidance=shared)
     negative = encode(clip, "")
-    settings = {"steps": STEPS, "cfg": CFG, "seed": SEED, "scheduler": "simple", "sampler_name": "ddim"}
+    settings = {"steps": STEPS, "cfg": CFG, "seed": SEED, "scheduler": "simple",
+                "sampler_name": "euler_ancestral" if eta else "ddim"}
     actual = ksample(patched, positive, negative, **settings)
     plain = ksample(model, positive, negative, **settings)
     with torch.inference_mode():
         contexts = [encode(clip, text)[0][0] for text in (PROMPT, AUXILIARY_PROMPT, "")]
         noise = comfy.sample.prepare_noise(empty_latent()["samples"], SEED)
         network = PlainNetwork(model.model.diffusion_model)
-        expected, in_window = transcribed_run(network, *contexts, noise, omega, shared)
+        expected, in_window = transcribed_run(network, *contexts, noise, omega, shared, eta)
     assert in_window == 3 and SETTINGS["window"] == WINDOW
     assert_close(actual, expected, 1e-4)
     assert (plain - expected).abs().max() > 0.05 * expected.std()
