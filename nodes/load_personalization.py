@@ -35,9 +35,9 @@ class LoadPersonalization(io.ComfyNode):
             outputs=[
                 io.Model.Output(tooltip="The personalized model."),
                 io.Clip.Output(tooltip="The personalized text encoder."),
-                io.String.Output("identifier", display_name="identifier", tooltip="How to write the subject "
-                                 "in prompts: the rare word, or embedding:... where token vectors were learned; several "
-                                 "subjects are separated by commas."),
+                io.String.Output("identifier", display_name="identifier",
+                                 tooltip="How to write the subject in prompts: the rare word, or embedding:... where "
+                                         "token vectors were learned; several subjects are separated by commas."),
                 io.String.Output("class_noun", display_name="class_noun", tooltip="What the subject is."),
                 io.String.Output("report", display_name="report", tooltip="What the file is, and warnings."),
             ],

@@ -20,8 +20,8 @@ class SavePersonalization(io.ComfyNode):
             display_name="Save Personalization",
             category="personalize",
             description="Saves the adapter into ComfyUI's LoRA folder, where Load Personalization and the stock Load "
-                        "LoRA find it, and learned token vectors into its embeddings folder, where embedding:name finds "
-                        "them; diffusers and kohya's programs read both, too.",
+                        "LoRA find it, and learned token vectors into its embeddings folder, where embedding:name "
+                        "finds them; diffusers and kohya's programs read both, too.",
             search_aliases=["save lora", "export"],
             is_output_node=True,
             inputs=[

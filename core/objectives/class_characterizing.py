@@ -41,8 +41,8 @@ class ClassCharacterizing(Objective):
 
     def check(self, data: TrainingData) -> None:
         for example in data.examples:
-            require(all(noun.strip() for _, noun in example.subjects), "class_noun", "an empty text", "what the subject is",
-                    "Write the class noun, or remove Class Characterizing.")
+            require(all(noun.strip() for _, noun in example.subjects), "class_noun", "an empty text",
+                    "what the subject is", "Write the class noun, or remove Class Characterizing.")
 
     def text_term(self, text: TextView, data: TrainingData, generator: Generator) -> Tensor:
         assert text.encoder is not None  # the caller saw to it: needs_image_text

@@ -12,8 +12,15 @@ import folder_paths
 from ...core.errors import InputError, require
 from ...core.files import read_tensors, tensors_to_bytes
 from ...core.trainable import WordVectors
-from .learned_words import CLIP_ENCODERS, PREFIX, embedding_name, embedding_names, file_tensors, from_file_tensors
-from .learned_words import reading_clip as reading
+from .learned_words import (
+    CLIP_ENCODERS,
+    PREFIX,
+    embedding_name,
+    embedding_names,
+    file_tensors,
+    from_file_tensors,
+    reading_clip,
+)
 from .sockets import Personalization
 
 SUFFIX = ".safetensors"
@@ -89,9 +96,9 @@ def clip_with_words(clip: Any, metadata: Mapping[str, Any], words: WordVectors) 
                     f"{'no tokens' if width is None else f'tokens of width {width}'}",
                     f"width {tensor.shape[1]}, as {word!r} was learned with", "Connect the checkpoint that it was "
                     "trained with.")
-    names = metadata[EMBEDDINGS]
-    short = embedding_names(words)
-    return reading(clip, {**{short[word]: words[word] for word in words}, **{names[word]: words[word] for word in words}})
+    trainers = embedding_names(words)
+    return reading_clip(clip, {name[word]: found for name in (trainers, metadata[EMBEDDINGS])
+                               for word, found in words.items()})
 
 
 def identifiers(metadata: Mapping[str, Any]) -> list[str]:

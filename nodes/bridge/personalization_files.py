@@ -137,8 +137,8 @@ def load_personalization(name: str, model: Any, clip: Any, strength_model: float
     models = patched(model, clip, tensors, strength_model, strength_clip)
     added = sum(_patch_count(after) - _patch_count(before)
                 for before, after in ((model, models[0]), (clip and clip.patcher, models[1] and models[1].patcher)))
-    require(added > 0 or not tensors, "model", f"a model with none of the layers of {name}", "the model family it was trained on",
-            "Connect the checkpoint that it was trained with.")
+    require(added > 0 or not tensors, "model", f"a model with none of the layers of {name}",
+            "the model family it was trained on", "Connect the checkpoint that it was trained with.")
     words = load_words(metadata)
     return models[0], clip_with_words(models[1], metadata, words), metadata, _warnings(metadata, model, clip, tensors)
 
