@@ -1,0 +1,47 @@
+"""The papers' baselines as settings of one trainer: Textual Inversion, DreamBooth, Custom Diffusion, LoRA, ED-LoRA,
+ICO, one photo. What else a method needs is said, and connected by hand."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io, ui
+
+from ..core.presets import PRESETS
+from .bridge.sockets import OPTIONS
+
+
+class MethodPreset(io.ComfyNode):
+    """A method's name to OPTIONS, rate and steps."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MethodPreset",
+            display_name="Method Preset",
+            category="personalize",
+            description="Published settings of a method, for Personalize Trainer: OPTIONS, learning rate and steps, "
+                        "and a note of the other nodes that belong to it. It is a Training Options node filled in, and "
+                        "no mode: the same settings by hand give the same run.",
+            search_aliases=["textual inversion", "dreambooth", "custom diffusion", "ed-lora", "ico", "baseline"],
+            is_output_node=True,
+            inputs=[
+                io.Combo.Input("method", options=list(PRESETS), default="lora",
+                               tooltip="textual_inversion: only the identifier's vectors; dreambooth: all weights; "
+                                       "custom_diffusion: vectors, and keys and values of the cross-attention; lora: "
+                                       "(default) LoRA in all attention; ed_lora: LoRA in both networks, vectors; ico: "
+                                       "learned contexts; one_shot: one photo with a prototype."),
+            ],
+            outputs=[
+                OPTIONS.Output("OPTIONS", tooltip="For Personalize Trainer, instead of Training Options."),
+                io.Float.Output("learning_rate", display_name="learning_rate",
+                                tooltip="For the trainer's widget of the same name."),
+                io.Int.Output("steps", display_name="steps", tooltip="For the trainer's widget of the same name."),
+                io.String.Output("notes", display_name="notes",
+                                 tooltip="The settings, the other nodes of the method, the source."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, method) -> io.NodeOutput:
+        preset = PRESETS[method]
+        notes = preset.describe()
+        return io.NodeOutput(preset.options, preset.learning_rate, preset.steps, notes, ui=ui.PreviewText(notes))
