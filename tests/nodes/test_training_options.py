@@ -1,0 +1,91 @@
+"""Widgets become options, and every value of every combo trains."""
+
+from __future__ import annotations
+
+import pytest
+from tiny_model import tiny_models
+from trainer_rig import train, use_store
+
+from comfyui_personalize.core.adapter import KINDS, AdapterConfig
+from comfyui_personalize.core.errors import InputError
+from comfyui_personalize.core.presets import PRESETS
+from comfyui_personalize.nodes.method_preset import MethodPreset
+from comfyui_personalize.nodes.training_options import TrainingOptionsNode
+
+pytestmark = pytest.mark.usefixtures("inference_mode")
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path, monkeypatch):
+    return use_store(tmp_path, monkeypatch)
+
+
+def options(**changes):
+    defaults = {entry.id: entry.default for entry in TrainingOptionsNode.define_schema().inputs}
+    return TrainingOptionsNode.execute(**defaults | changes).result[0]
+
+
+def combo_values():
+    """Every value of every combo."""
+    for entry in TrainingOptionsNode.define_schema().inputs:
+        for value in getattr(entry, "options", None) or ():
+            yield entry.id, value
+
+
+def test_the_widgets_are_the_configs_fields():
+    made = options(kind="dora", rank=3, alpha=2.0, block_ranks=" middle=8 ", targets="all", train_unet=False,
+                   text_encoder_rate=1e-5, lr_schedule="polynomial", lr_power=1.5, weight_decay=0.1)
+    assert made.adapter == AdapterConfig(kind="dora", rank=3, alpha=2.0, targets="all", block_ranks="middle=8")
+    assert not made.trains_denoiser and (made.lr_power, made.weight_decay) == (1.5, 0.1)
+
+
+def test_the_text_encoder_may_learn_in_another_way():
+    assert options(kind="loha").text_adapter is None
+    assert options(kind="full", text_encoder_kind="lora").text_adapter == AdapterConfig()
+    assert options(text_encoder_kind="full").text_adapter == AdapterConfig(kind="full", targets="all")
+
+
+def test_an_unreadable_block_rank_is_refused_by_the_node():
+    with pytest.raises(InputError, match="block_ranks: got 'middle'"):
+        options(block_ranks="middle")
+
+
+@pytest.mark.parametrize("method", PRESETS)
+def test_a_preset_is_what_the_options_node_gives(method):
+    made, rate, steps, notes = MethodPreset.execute(method).result
+    preset = PRESETS[method]
+    text = preset.options.adapter
+    assert made == preset.options == options(
+        kind=text.kind, rank=text.rank, alpha=text.alpha, targets=text.targets,
+        train_unet=preset.options.trains_denoiser, text_encoder_rate=preset.options.text_encoder_rate)
+    assert (rate, steps) == (preset.learning_rate, preset.steps) and preset.title in notes
+
+
+def test_the_preset_node_says_what_its_values_are():
+    (method,) = MethodPreset.define_schema().inputs
+    assert all(name in method.tooltip for name in PRESETS) and "(default)" in method.tooltip
+
+
+@pytest.mark.parametrize("kind", ["dora", "lokr", "oft"])
+def test_a_kind_trains_by_the_node_and_says_who_reads_it(kind):
+    outputs = train(tiny_models(), options=options(kind=kind, rank=4))
+    readers = outputs[5].metadata["readers"]
+    assert "LoraLoader" in readers and "diffusers" not in readers
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("widget", "value"), list(combo_values()))
+def test_every_value_of_every_combo_trains(widget, value):
+    if value in ("adamw8bit", "prodigy"):  # optional packages
+        with pytest.raises(InputError, match="optimizer: got"):
+            train(tiny_models(), options=options(**{widget: value}))
+        return
+    extra = {"text_encoder_rate": 1e-4} if widget == "text_encoder_kind" else {}
+    assert len(train(tiny_models(), options=options(**{widget: value, "rank": 4} | extra))[3]["loss"]) == 3
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_trains_in_the_text_encoder_alone(kind):
+    outputs = train(tiny_models(), options=options(kind=kind, rank=4, train_unet=False, text_encoder_rate=1e-4))
+    assert all("lora_te" in name or "text_encoders" in name for name in outputs[2])
