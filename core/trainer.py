@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .checkpointing import checkpointed, find_blocks, is_needed, measure_activation_bytes
+from .checkpointing import checkpointed, find_blocks, is_needed, measure_kept
 from .conditioning import Conditioning, Denoiser, TextEncoder
 from .config import TrainingConfig
 from .data import TrainingData, generator_for
@@ -224,6 +224,11 @@ class Trainer:
             return Artifacts(adapter=tensors, token_vectors=words.export(contexts=False),
                              contexts=words.export(contexts=True))
 
+    @property
+    def is_validated(self) -> bool:
+        """Whether there are held-out photos."""
+        return bool(self._held_out)
+
     @torch.inference_mode(False)
     @torch.no_grad()
     def validation_loss(self) -> float:
@@ -283,9 +288,12 @@ class Trainer:
         if switch != "auto" or self._free_bytes is None:
             return switch == "on"
         blocks = self._draw_rows(0)
-        rows, first = sum(map(len, blocks.values())), blocks[SUBJECT].first()
-        row_bytes = measure_activation_bytes(lambda: self._denoise(first, self._text.rows(first.prompts)))
-        return is_needed(rows * row_bytes, self._free_bytes)
+        first = blocks[SUBJECT].first()
+        kept = measure_kept(lambda: self._denoise(first, self._text.rows(first.prompts)),
+                            self.denoiser.module.parameters())
+        learned = sum(parameter.nbytes for part in self._parts.values() for parameter in part.parameters())
+        free_bytes = self._free_bytes - 3 * learned  # gradients and an optimiser's two moments
+        return is_needed(kept, sum(map(len, blocks.values())), free_bytes)
 
     def _owners(self) -> dict[str, Denoiser | TextEncoder]:
         return {DENOISER: self.denoiser, TEXT_ENCODER: self.text_encoder}

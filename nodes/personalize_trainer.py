@@ -116,7 +116,7 @@ class PersonalizeTrainer(io.ComfyNode):
             token_vectors=words, validation=validation.config if validation else None)
         request = Request(model=model, clip=clip, vae=vae, subjects=tuple(subject), chain=chain, config=config,
                           run_name=run_name, preview=preview,
-                          held_out=validation.held_out if validation else (), starts=starts, image_text=image_text)
+                          validation=validation, starts=starts, image_text=image_text)
         result, pictures = personalize(request)
         warnings = warnings_about_run(request)
         report = "\n".join([result.report, *(f"Warning: {warning}" for warning in warnings)])

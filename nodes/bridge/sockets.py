@@ -103,10 +103,15 @@ class Validation:
 
     Attributes:
         held_out: photos that are never trained on.
+        image_text: gives CLIP-I and CLIP-T.
+        dino: gives DINO; from the folder `dino_path`.
     """
 
     config: ValidationConfig
     held_out: tuple[Subject, ...] = ()
+    image_text: Any = None
+    dino: Any = None
+    dino_path: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import comfy.model_management
@@ -14,6 +14,7 @@ from ...core.errors import TrainingDiverged
 from ...core.runs import Run
 from ...core.trainer import Trainer, TrainingStep
 from ...core.validation import History
+from .judging import picture_figures, wants_pictures
 from .progress import Progress, draw_losses
 from .sampling import patched, sample_preview
 from .sockets import PreviewSettings
@@ -105,7 +106,7 @@ class Loop:
         is_last = step.step == self.request.config.steps
         picture, preview = None, self.request.preview
         if preview is not None and step.step % preview.every == 0 and not is_last:
-            picture = self._preview(preview)
+            picture = self._pictures(preview)[0][None]
             self.pictures.append(picture)
         self._judge(step.step, is_last)
         if preview is None and step.step % CHART_EVERY == 0:
@@ -121,7 +122,10 @@ class Loop:
         config, history = self.request.config.validation, self.keeper.history
         if config is None or history is None or (step % config.every and not is_last):
             return
-        history.add(step, {"validation_loss": self.trainer.validation_loss()})
+        figures = {"validation_loss": self.trainer.validation_loss()} if self.trainer.is_validated else {}
+        if wants_pictures(self.request) and self.request.preview is not None:
+            figures |= picture_figures(self.request, self._pictures(self.request.preview, config.pictures))
+        history.add(step, figures)
         if history.best_step(step) == step:
             self.keeper.keep_adapter()
 
@@ -129,14 +133,18 @@ class Loop:
         history = self.keeper.history
         return history is not None and step >= history.end(self.request.config.steps)
 
-    def _preview(self, settings: PreviewSettings) -> Tensor:
-        """A picture with the weights so far. What trains is out meanwhile, and the base weights come back exactly."""
+    def _pictures(self, settings: PreviewSettings, count: int = 1) -> list[Tensor]:
+        """Pictures (H, W, 3) with the weights so far, at as many seeds.
+
+        What trains is out meanwhile, and the base weights come back exactly.
+        """
         self.trainer.eject()
         try:
             learned = self.trainer.export()
             model, clip = patched(self.request.model, self.request.clip, learned.adapter)
-            return sample_preview(model, with_words(clip, learned.token_vectors), self.request.vae,
-                                  preview_of(settings, learned.token_vectors), self.request.config.resolution)
+            clip, settings = with_words(clip, learned.token_vectors), preview_of(settings, learned.token_vectors)
+            return [sample_preview(model, clip, self.request.vae, replace(settings, seed=settings.seed + number),
+                                   self.request.config.resolution)[0] for number in range(count)]
         finally:
             self.prepare()
             self.trainer.inject()

@@ -19,12 +19,13 @@ from ...core.subject import Subject, warnings_about_data
 from ...core.trainable import WordVectors
 from .families import family_warnings
 from .hashes import model_hash, tensor_digest, vae_hash
-from .images import PhotoLatents, blank_latents, data_hash, make_examples, photo_hash
+from .images import PhotoLatents, blank_latents, data_hash, make_examples
+from .judging import check_validation
 from .model import check_model, is_quantised, schedule_of
 from .option_hash import object_patch_hash
-from .sockets import ObjectiveChain, PreviewSettings
+from .sockets import ObjectiveChain, PreviewSettings, Validation
 from .text import embedded_digest, is_cachable
-from .training_words import check_words, prepared_data, words_key
+from .training_words import check_words, image_text_digest, prepared_data, words_key
 from .what_trains import check_what_trains, optimizer_name, readers_of_result
 
 
@@ -40,7 +41,7 @@ class Request:
     config: TrainingConfig
     run_name: str
     preview: PreviewSettings | None = None
-    held_out: tuple[Subject, ...] = ()
+    validation: Validation | None = None
     starts: WordVectors = field(default_factory=dict)
     image_text: Any = None
 
@@ -51,7 +52,7 @@ class Request:
             "version": 1,
             "config": self.config.key_fields(),
             "data": data_hash(self.subjects),
-            "held_out": data_hash(self.held_out),
+            "validation": validation_key(self.validation),
             "class_images": sorted(pool.key for pool in self.chain.class_images),
             "base_model": model_hash(self.model),
             "schedule": schedule_digest(self.model),
@@ -93,6 +94,14 @@ class Request:
         }
 
 
+def validation_key(validation: Validation | None) -> dict[str, Any]:
+    """What the best checkpoint depends on beside the config."""
+    if validation is None:
+        return {}
+    return {"held_out": data_hash(validation.held_out), "dino": validation.dino_path,
+            "image_text": None if validation.image_text is None else image_text_digest(validation.image_text)}
+
+
 def embedding_digests(clip: Any, subjects: Sequence[Subject]) -> list[str]:
     """What each caption with a textual inversion is read as: the files may change under the same name."""
     captions = (text for subject in subjects for text in
@@ -130,18 +139,6 @@ def check(request: Request) -> None:
         objective.check(data)
     check_words(request, data)
     check_validation(request)
-
-
-def check_validation(request: Request) -> None:
-    """Raise `InputError` where the run cannot be judged as asked."""
-    config = request.config.validation
-    require(config is None or bool(request.held_out), "held_out", "no photo",
-            "1 or more photos beside those trained on",
-            "Connect Subject Photos with photos of the subject that the trainer does not get.")
-    trained = {photo_hash(photo) for subject in request.subjects for photo in subject.photos}
-    twice = sum(photo_hash(photo) in trained for subject in request.held_out for photo in subject.photos)
-    require(not twice, "held_out", f"{twice} photos that are trained on, too", "photos that are never trained on",
-            "Take them out of one of the two Subject Photos.")
 
 
 def warnings_about_run(request: Request) -> list[str]:

@@ -135,11 +135,11 @@ def _train(request: AnyRequest, run: Run, prepare_models: Preparation[AnyRequest
 
 def held_out_data(request: Request) -> TrainingData | None:
     """The photos that are judged and never trained on."""
-    if not request.held_out:
+    if request.validation is None or not request.validation.held_out:
         return None
     size = request.config.resolution
-    latents = encode_views(request.vae, request.held_out, size, runs_root(), vae_hash(request.vae))
-    return TrainingData(examples=make_examples(request.model, request.held_out, latents, size))
+    latents = encode_views(request.vae, request.validation.held_out, size, runs_root(), vae_hash(request.vae))
+    return TrainingData(examples=make_examples(request.model, request.validation.held_out, latents, size))
 
 
 @contextmanager

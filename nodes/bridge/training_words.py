@@ -130,11 +130,12 @@ def words_key(request: Request) -> dict[str, Any]:
     texts = [word.start_text for word in request.config.token_vectors if not is_cachable(word.start_text)]
     key: dict[str, Any] = {"starts": starts, "start_texts": [embedded_digest(request.clip, text) for text in texts]}
     if any(objective.needs_image_text for objective in request.config.objectives) and request.image_text is not None:
-        key["image_text"] = _image_text_digest(request.image_text)
+        key["image_text"] = image_text_digest(request.image_text)
     return key
 
 
-def _image_text_digest(encoder: Any) -> list[str]:
+def image_text_digest(encoder: Any) -> list[str]:
+    """Digests of an image-text encoder's text tower and projection."""
     own = getattr(encoder, "clip", None)
     weights = model_hash(own.patcher) if own is not None else weights_hash(encoder.model.text_model.state_dict())
     return [weights, tensor_digest(encoder.text_projection).hex()]
