@@ -1,0 +1,83 @@
+"""Runs the bench and writes the report. Cut it off at any time: cells on disk are not made again.
+
+    python -m comfyui_personalize.benchmarks.evidence [--quick] [--held-out] [--methods lora ico] [--part 0/2]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from ...tools.install_comfyui import ROOT
+from .comfy_process import load_pocket, start_comfyui
+
+WORK = ROOT / ".evidence"
+DOCS = ROOT / "docs"
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="evidence", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--quick", action="store_true", help="2 subjects, the main methods, the last checkpoint")
+    parser.add_argument("--held-out", action="store_true", help="the subjects for final figures, never for tuning")
+    parser.add_argument("--methods", nargs="+", help="names in methods.py; default all")
+    parser.add_argument("--subjects", type=int, help="how many of the subjects")
+    parser.add_argument("--seeds", type=int, default=1, help="training seeds per subject")
+    parser.add_argument("--part", default="0/1", help="i/n: every n-th cell from the i-th on, for n processes")
+    parser.add_argument("--report", action="store_true", help="only write the report of the cells that are there")
+    parser.add_argument("--write", action="store_true", help=f"write it into {DOCS.name}/, else into {WORK.name}/")
+    given = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    start_comfyui(WORK / "comfyui")
+    run(given)
+
+
+def run(given: argparse.Namespace) -> None:
+    """Make what is missing, then write the report of everything that was asked for."""
+    from .bench import HELD_IN, HELD_OUT
+    from .methods import METHODS, QUICK
+    from .report import write_report
+
+    folder = WORK / ("held_out" if given.held_out else "held_in") / ("quick" if given.quick else "full")
+    folder.mkdir(parents=True, exist_ok=True)
+    subjects = (HELD_OUT if given.held_out else HELD_IN)[: given.subjects or (2 if given.quick else None)]
+    methods = given.methods or (QUICK if given.quick else list(METHODS))
+    wanted = [(name, number, seed) for seed in range(given.seeds) for number in subjects for name in methods]
+    if not given.report:
+        make(wanted, given, folder)
+    cells = {key: json.loads(path.read_text(encoding="utf-8")) for key in wanted
+             if (path := folder / "{}-{}-{}.json".format(*key)).exists()}
+    if not cells or not given.part.endswith("/1"):
+        return
+    sheets = sorted(folder.glob(f"*-{subjects[0]}-0.jpg"))
+    settings = {"subjects": f"{len(subjects)} {'held-out' if given.held_out else 'held-in'}", "seeds": given.seeds,
+                "photos": "5 (one-shot: 1)", "prompts": 25, "cells": f"{len(cells)} of {len(wanted)}"}
+    markdown, page = write_report(cells, DOCS if given.write else folder, settings, command(), sheets)
+    logging.info("wrote %s and %s", markdown, page)
+
+
+def make(wanted: list[tuple[str, int, int]], given: argparse.Namespace, folder: Path) -> None:
+    """Every cell of this process's part."""
+    from .cells import Plan, make_cell
+    from .methods import METHODS
+
+    part, parts = map(int, given.part.split("/"))
+    plan = Plan(checkpoints=(1.0,)) if given.quick else Plan()
+    loaded: Any = load_pocket()
+    for name, number, seed in wanted[part::parts]:
+        make_cell(loaded, METHODS[name], number, seed, plan, folder)
+
+
+def command() -> str:
+    """The command line that made the report, as anyone can type it."""
+    return " ".join(["python -m comfyui_personalize.benchmarks.evidence", *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""One cell of the bench: a method trained on a subject with a seed, sampled and measured at each of its checkpoints.
+
+A cell that lies on disk is never made again, so that a run can be cut off at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import comfy.sample
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ...nodes.bridge.sampling import conditioning
+from ...nodes.personalize_trainer import PersonalizeTrainer
+from ...pocket.config import SIZE
+from .bench import PROMPTS, Case, Prompt, case
+from .comfy_process import Loaded
+from .measures import Pictures, measure
+from .methods import Method
+from .parts import trainer_inputs
+
+log = logging.getLogger("evidence")
+SAMPLER, SCHEDULER, STEPS, CFG = "euler_ancestral", "normal", 25, 3.0
+PLAIN = 8
+"""Pictures of 'a {V} {noun}' and of 'a {noun}' per cell."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is done.
+
+    Attributes:
+        prompts: those that are sampled, each once per cell.
+        checkpoints: fractions of a method's steps at which it is measured.
+    """
+
+    prompts: tuple[Prompt, ...] = PROMPTS
+    checkpoints: tuple[float, ...] = (0.25, 0.5, 1.0)
+
+
+def make_cell(loaded: Loaded, method: Method, number: int, seed: int, plan: Plan, folder: Path) -> dict[str, Any]:
+    """The measures of every checkpoint, from disk where the cell was made before."""
+    path = folder / f"{method.name}-{number}-{seed}.json"
+    if path.exists():
+        return json.loads(path.read_text(encoding="utf-8"))
+    shown = case(number, photos=method.photos, identifier=method.identifier, noun=method.noun)
+    references = through_autoencoder(loaded.vae, shown.pictures)
+    base = sample(loaded, [f"a {shown.subject.class_noun}"] * PLAIN, seed)
+    checkpoints = []
+    for fraction in plan.checkpoints:
+        steps = max(1, round(fraction * method.steps))
+        trained, words = train(loaded, method, shown, steps, seed)
+        pictures = draw(trained, shown, words, plan.prompts, seed)
+        figures = measure(pictures, references, base, shown, plan.prompts)
+        checkpoints.append({"steps": steps, **figures})
+        log.info("%s, subject %d, step %d: %s", method.name, number, steps,
+                 " ".join(f"{name} {value:.3f}" for name, value in figures.items()))
+    write_sheet(torch.cat([references, pictures.plain[:5], pictures.prompted]), path.with_suffix(".jpg"))
+    cell = {"method": method.name, "subject": number, "seed": seed, "checkpoints": checkpoints}
+    path.write_text(json.dumps(cell, indent=1) + "\n", encoding="utf-8")
+    return cell
+
+
+def train(loaded: Loaded, method: Method, shown: Case, steps: int, seed: int) -> tuple[Loaded, str]:
+    """The personalized models, and how the subject is called in prompts."""
+    inputs = {"model": loaded.model, "clip": loaded.clip, "vae": loaded.vae, "subject": (shown.subject,),
+              "steps": steps, "learning_rate": method.learning_rate, "batch": method.batch, "resolution": SIZE,
+              "seed": seed, "run_name": f"{method.name}-{shown.number}-{seed}"}
+    with torch.inference_mode():
+        node = PersonalizeTrainer.PREPARE_CLASS_CLONE(None)
+        outputs = node.execute(**inputs | trainer_inputs(method, loaded, shown.subject)).result
+    return Loaded(outputs[0], outputs[1], loaded.vae), outputs[-1]
+
+
+def draw(trained: Loaded, shown: Case, words: str, prompts: Sequence[Prompt], seed: int) -> Pictures:
+    """All pictures of one checkpoint; the same noise for every method."""
+    noun = shown.subject.class_noun
+    named = [prompt.text(words, noun) for prompt in prompts]
+    return Pictures(prompted=sample(trained, named, seed),
+                    plain=sample(trained, [f"a {words} {noun}"] * PLAIN, seed),
+                    classes=sample(trained, [f"a {noun}"] * PLAIN, seed))
+
+
+def sample(loaded: Loaded, prompts: Sequence[str], seed: int) -> Tensor:
+    """One picture per prompt, (N, 3, H, W): all rows of one batch, each with its own text."""
+    with torch.inference_mode(), torch.random.fork_rng(devices=[]):
+        rows = {prompt: conditioning(loaded.clip, prompt)[0] for prompt in dict.fromkeys(prompts)}
+        context = torch.cat([rows[prompt][0] for prompt in prompts])
+        latent = comfy.sample.fix_empty_latent_channels(
+            loaded.model, torch.zeros(len(prompts), 4, SIZE // 8, SIZE // 8))
+        noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(seed))
+        samples = comfy.sample.sample(loaded.model, noise, STEPS, CFG, SAMPLER, SCHEDULER, [[context, {}]],
+                                      conditioning(loaded.clip, ""), latent, seed=seed, disable_pbar=True)
+        pictures = torch.cat([loaded.vae.decode(part) for part in samples.split(8)])
+    return pictures.movedim(-1, 1).clone()
+
+
+def through_autoencoder(vae: Any, pictures: Tensor) -> Tensor:
+    """Pictures (N, 3, H, W) as the autoencoder gives them back."""
+    with torch.inference_mode():
+        return vae.decode(vae.encode(pictures.movedim(1, -1))).movedim(-1, 1).clone()
+
+
+def write_sheet(pictures: Tensor, path: Path, columns: int = 10) -> None:
+    """A contact sheet: photos, 'a {V} {noun}', then the prompts in order."""
+    size, rows = pictures.shape[-1], -(-len(pictures) // columns)
+    sheet = Image.new("RGB", (columns * size, rows * size), "white")
+    for number, picture in enumerate((pictures.clamp(0, 1) * 255).round().to(torch.uint8).movedim(1, -1)):
+        sheet.paste(Image.fromarray(picture.numpy()), (number % columns * size, number // columns * size))
+    sheet.save(path, quality=85)

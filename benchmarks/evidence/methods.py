@@ -1,0 +1,112 @@
+"""What is compared: every method of the papers as a choice of the same parts, as a graph would choose them.
+
+Rates were chosen for the pocket model on held-in subjects; for Stable Diffusion see the presets of Training Options.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ...core.adapter import AdapterConfig
+from ...core.config import TrainingOptions
+from ...core.objectives import PriorPreservation
+from ...core.objectives.base import Objective
+from ...core.objectives.class_characterizing import ClassCharacterizing
+from ...core.objectives.learned_contexts import LearnedContexts
+from ...core.objectives.object_specific import ObjectSpecificLoss
+from ...core.token_vectors import TokenVectorsConfig
+from .bench import IDENTIFIER
+
+ALL_LAYERS = AdapterConfig(targets="attention_and_feed_forward")
+LORA = TrainingOptions(adapter=ALL_LAYERS, text_encoder_rate=5e-4, save_every=0)
+FULL = TrainingOptions(adapter=AdapterConfig(kind="full", targets="all"), text_encoder_rate=1e-4, save_every=0,
+                       optimizer="adamw")
+KEYS_AND_VALUES = TrainingOptions(adapter=AdapterConfig(kind="full", targets="cross_attention_kv"), save_every=0,
+                                  optimizer="adamw")
+WORDS_ONLY = TrainingOptions(trains_denoiser=False, save_every=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """One method.
+
+    Attributes:
+        name: in file names and claims.
+        title: in tables.
+        options: what trains, and how.
+        objectives: beside the plain loss.
+        has_class_images: whether the model's own class images are made for it.
+        vectors: learned words for the identifier, None for none; the word is set to the subject's identifier.
+        has_prototype: whether the vectors start from the prototype of photo and mask.
+        photos: how many photos it gets.
+        identifier: the word for the subject.
+        noun: another class noun than the subject's; "" = none at all.
+        steps: at the last checkpoint.
+    """
+
+    name: str
+    title: str
+    options: TrainingOptions = LORA
+    objectives: tuple[Objective, ...] = ()
+    has_class_images: bool = False
+    vectors: TokenVectorsConfig | None = None
+    has_prototype: bool = False
+    photos: int = 5
+    identifier: str = IDENTIFIER
+    noun: str | None = None
+    steps: int = 300
+    learning_rate: float = 5e-4
+    batch: int = 2
+
+
+def _word(**settings: Any) -> TokenVectorsConfig:
+    return TokenVectorsConfig(**{"word": IDENTIFIER, "start_text": "{noun}", "learning_rate": 1e-2} | settings)
+
+
+_LORA = Method(name="lora", title="LoRA")
+_DREAMBOOTH = Method(name="dreambooth", title="DreamBooth, all weights", options=FULL, learning_rate=1e-4,
+                     objectives=(PriorPreservation(),), has_class_images=True)
+_ICO = Method(name="ico", title="ICO (n 2, m 2, k 1)", options=KEYS_AND_VALUES, learning_rate=5e-4,
+              objectives=(LearnedContexts(), PriorPreservation()), has_class_images=True)
+_ONE_SHOT = Method(name="one_shot", title="one-shot: prototype, L_CL, L_SP", photos=1, batch=1,
+                   objectives=(ObjectSpecificLoss(), ClassCharacterizing()), has_prototype=True,
+                   vectors=_word(count=4, start="given", digest="prototype"), steps=200)
+
+
+def _without(method: Method, kind: str, **changes: Any) -> Method:
+    kept = tuple(objective for objective in method.objectives if objective.kind != kind)
+    return replace(method, objectives=kept, **changes)
+
+
+def _with_contexts(name: str, title: str, **settings: int) -> Method:
+    return replace(_ICO, name=name, title=title, objectives=(LearnedContexts(**settings), PriorPreservation()))
+
+
+_ALL: tuple[Method, ...] = (
+    _DREAMBOOTH,
+    _without(_DREAMBOOTH, "prior_preservation", name="dreambooth_without_prior", title="DreamBooth without prior",
+             has_class_images=False),
+    _LORA,
+    replace(_LORA, name="lora_prior", title="LoRA, prior", objectives=(PriorPreservation(),), has_class_images=True),
+    replace(_LORA, name="lora_wrong_noun", title="LoRA, wrong noun", noun="house"),
+    replace(_LORA, name="lora_no_noun", title="LoRA, no noun", noun=""),
+    replace(_LORA, name="lora_english_word", title="LoRA, identifier 'unique'", identifier="unique"),
+    replace(_LORA, name="lora_random_letters", title="LoRA, identifier 'xxy5syt00'", identifier="xxy5syt00"),
+    Method(name="textual_inversion", title="Textual Inversion", options=WORDS_ONLY, vectors=_word(count=1)),
+    replace(_ICO, name="custom_diffusion", title="Custom Diffusion", vectors=_word(count=1),
+            objectives=(PriorPreservation(),)),
+    replace(_LORA, name="ed_lora", title="ED-LoRA (ordinary tokens)", vectors=_word(count=2)),
+    _ICO,
+    _with_contexts("ico_manual_prompt", "the same without contexts (n 0, m 2, k 0)", prefix=0, suffix=0),
+    _with_contexts("ico_m1", "ICO, m 1", identifier_vectors=1),
+    _with_contexts("ico_m4", "ICO, m 4", identifier_vectors=4),
+    _ONE_SHOT,
+    replace(_ONE_SHOT, name="one_shot_random_start", title="one-shot, random start", has_prototype=False,
+            vectors=_word(count=4, start="random", std=0.3)),
+    _without(_ONE_SHOT, "class_characterizing", name="one_shot_without_cl", title="one-shot without L_CL"),
+    _without(_ONE_SHOT, "object_specific_loss", name="one_shot_without_sp", title="one-shot without L_SP"),
+)
+METHODS: dict[str, Method] = {method.name: method for method in _ALL}
+QUICK = ("dreambooth", "dreambooth_without_prior", "lora", "textual_inversion", "custom_diffusion", "ico",
+         "ico_manual_prompt", "one_shot", "one_shot_random_start", "one_shot_without_sp")
