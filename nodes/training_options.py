@@ -95,6 +95,9 @@ class TrainingOptionsNode(io.ComfyNode):
                                      "of one. Default 1."),
                 io.Float.Input("max_grad_norm", default=1.0, min=0.0, max=1000.0, step=0.1, advanced=True,
                                tooltip="Gradients are clipped to this norm; 0 = no clipping. Default 1."),
+                io.Float.Input("ema_decay", default=0.0, min=0.0, max=0.9999, step=0.001, round=False, advanced=True,
+                               tooltip="Hand on a moving average of the weights with this decay, 0 to 0.9999, in place "
+                                       "of the last ones: steadier results. 0 (default) = none; 0.99 is usual."),
             ],
             outputs=[OPTIONS.Output("OPTIONS", tooltip="For Personalize Trainer.")],
         )
