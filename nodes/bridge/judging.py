@@ -32,7 +32,7 @@ def check_validation(request: Request) -> None:
     needed = {"clip_i": request.validation.image_text, "clip_t": request.validation.image_text,
               "dino": request.validation.dino}
     if config.best_by in needed:
-        fix = "Give Validation a dino_path." if config.best_by == "dino" else "Connect Image-Text Encoder to Validation."
+        fix = "Give Validation a dino_path." if config.best_by == "dino" else "Connect Image-Text Encoder."
         require(needed[config.best_by] is not None, "best_by", repr(config.best_by),
                 "an encoder that gives this figure", fix)
         require(request.preview is not None, "best_by", repr(config.best_by), "pictures to look at",
