@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from ...pocket.config import SIZE
@@ -67,13 +68,20 @@ def prior_preservation(graph: Graph, column: int, base: Loaded) -> Link:
     return graph.add(column, "PriorPreservation", {"prior": prior[0], "weight": 1.0})[0]
 
 
-def train(graph: Graph, column: int, base: Loaded, subject: Link, objective: Link, run_name: str,
-          **changes: object) -> Node:
-    """The trainer with its options."""
-    options = graph.add(column, "TrainingOptions", OPTIONS)
-    inputs = {"model": base.model, "clip": base.clip, "vae": base.vae, "subject": subject, "objective": objective,
-              "options": options[0], "run_name": run_name, **TRAINING, **changes}
+def train(graph: Graph, column: int, base: Loaded, subject: Link, objective: Link | None, run_name: str,
+          options: Mapping[str, object] | None = None, **changes: object) -> Node:
+    """The trainer with its options, which may differ from the usual ones."""
+    chosen = graph.add(column, "TrainingOptions", {**OPTIONS, **(options or {})})
+    inputs = {"model": base.model, "clip": base.clip, "vae": base.vae, "subject": subject, "options": chosen[0],
+              "run_name": run_name, **TRAINING, **changes, **({"objective": objective} if objective else {})}
     return graph.add(column, "PersonalizeTrainer", inputs, size=(315, 620))
+
+
+def several_photos(graph: Graph, column: int, identifier: Link) -> Node:
+    """Four photos of the subject."""
+    photos = [graph.add(column, "LoadImage", {"image": name}, size=(280, 320)) for name in PHOTOS]
+    images = {f"images.image{number}": photo[0] for number, photo in enumerate(photos)}
+    return graph.add(0, "SubjectPhotos", {**images, "identifier": identifier, "class_noun": NOUN})
 
 
 class Personalized(NamedTuple):
@@ -88,9 +96,7 @@ def dreambooth(graph: Graph) -> Personalized:
     """Four photos, class images and a training run, in columns 0 to 3."""
     base = load_checkpoint(graph)
     identifier = pick_identifier(graph, base.clip)
-    photos = [graph.add(1, "LoadImage", {"image": name}, size=(280, 320)) for name in PHOTOS]
-    images = {f"images.image{number}": photo[0] for number, photo in enumerate(photos)}
-    subject = graph.add(0, "SubjectPhotos", {**images, "identifier": identifier, "class_noun": NOUN})
+    subject = several_photos(graph, 1, identifier)
     objective = prior_preservation(graph, 2, base)
     trainer = train(graph, 3, base, subject[0], objective, "pocket_dog")
     return Personalized(Loaded(trainer[0], trainer[1], base.vae), identifier, trainer)
