@@ -108,8 +108,8 @@ class SubjectPhotos(io.ComfyNode):
             caption_template=caption_template[0],
             data=_first(data, None) or DataOptions(),
         )
-        warnings = warnings_about(chosen.identifier, chosen.class_noun, [stock_clip_vocabulary()])
-        warnings += warnings_about_data(chosen)
+        warnings = [*warnings_about(chosen.identifier, chosen.class_noun, [stock_clip_vocabulary()]),
+                    *warnings_about_data(chosen)]
         show_notice(cls.hidden.unique_id, f"{len(photos)} photos of '{chosen.caption}'", warnings)
         upstream = tuple(member for chain in subject or () if chain for member in chain)
         return io.NodeOutput((*upstream, chosen))

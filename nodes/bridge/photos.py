@@ -49,8 +49,10 @@ def with_captions(photos: Sequence[Photo], captions: Sequence[str]) -> tuple[Pho
     """
     lines = list(captions)
     if len(lines) == 1 and len(photos) > 1:
-        lines = lines[0].rstrip().splitlines()
+        lines = lines[0].splitlines()
     lines = [" ".join(line.split()) for line in lines]
+    while len(lines) > len(photos) and not lines[-1]:
+        lines.pop()
     if not any(lines):
         return tuple(photos)
     require(len(lines) == len(photos), "captions", f"{len(lines)} captions for {len(photos)} photos",

@@ -14,6 +14,7 @@ from ...core.config import TrainingConfig
 from ...core.data import TrainingData
 from ...core.errors import require
 from ...core.objectives import MaskedLoss, ObjectSpecificLoss, PriorPreservation
+from ...core.prior_cache import ClassImages
 from ...core.runs import check_run_name, run_key
 from ...core.subject import Subject, warnings_about_data
 from ...core.trainable import WordVectors
@@ -53,7 +54,7 @@ class Request:
             "config": self.config.key_fields(),
             "data": data_hash(self.subjects),
             "validation": validation_key(self.validation),
-            "class_images": sorted(pool.key for pool in self.chain.class_images),
+            "class_images": sorted(pool.key for pool in used_class_images(self)),
             "base_model": model_hash(self.model),
             "schedule": schedule_digest(self.model),
             "object_patches": object_patch_hash(self.model),
@@ -178,11 +179,16 @@ def warnings_about_masks(request: Request) -> list[str]:
     return warnings
 
 
+def used_class_images(request: Request) -> tuple[ClassImages, ...]:
+    """The pools that an objective draws from."""
+    is_used = any(isinstance(objective, PriorPreservation) for objective in request.config.objectives)
+    return request.chain.class_images if is_used else ()
+
+
 def check_class_images(request: Request) -> None:
     """Raise `InputError` where class images that are used have another size than the run."""
     size = request.config.resolution
-    is_used = any(isinstance(objective, PriorPreservation) for objective in request.config.objectives)
-    for pool in request.chain.class_images if is_used else ():
+    for pool in used_class_images(request):
         require(pool.size == size, "class images", f"{pool.size} pixels for {pool.class_noun!r}", f"{size} pixels, the "
                 "trainer's resolution", "Set Prior Sample Gen's size to it.")
 
@@ -193,8 +199,8 @@ def training_data(request: Request, latents: PhotoLatents) -> TrainingData:
     with torch.inference_mode(False), torch.no_grad():
         examples = make_examples(request.model, request.subjects, latents, request.config.resolution, dilation)
         pools = {pool.class_noun: request.model.model.process_latent_in(pool.latents.clone())
-                 for pool in request.chain.class_images}
-    prompts = {pool.class_noun: pool.prompt for pool in request.chain.class_images}
+                 for pool in used_class_images(request)}
+    prompts = {pool.class_noun: pool.prompt for pool in used_class_images(request)}
     return TrainingData(examples=examples, class_latents=pools, class_prompts=prompts)
 
 
