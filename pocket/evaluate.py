@@ -1,6 +1,7 @@
-"""How good is the pocket model? The card's figures, from the exported tensors' working files.
+"""How good is the pocket model? The card's figures, of the committed checkpoint as users load it.
 
-`python -m pocket.evaluate --captions 500 [--photos ../shared/photos]` writes `pocket/figures.json` and a sheet.
+`python -m pocket.evaluate --captions 500 [--photos ../shared/photos]` writes into `pocket/figures.json` and draws a
+sheet.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ from typing import Any, Final
 import numpy as np
 import torch
 from PIL import Image
+from torch.nn import functional
 
-from .autoencoder import decode, load_decoder, prepare_transform, psnr
-from .generator import load_ema
+from .autoencoder import decode, psnr
+from .config import DOWNSCALE
+from .export import CHECKPOINT
+from .generator import Generator
 from .judge import (
     IGNORED,
     JUDGE_FILE,
@@ -28,6 +32,7 @@ from .judge import (
     to_judge_size,
 )
 from .klt import Transform
+from .published import load_published, load_published_decoder, load_published_transform, published_facts
 from .sampling import sample_latents
 from .taesd import Decoder
 from .world import SEEDS, Scene, render, subject, training_scene
@@ -36,6 +41,8 @@ from .world_shapes import NOUNS
 
 FIGURES: Final = Path(__file__).with_name("figures.json")
 STEPS, CFG_SCALE, BATCH = 25, 3.0, 25
+SAMPLERS: Final = {"ancestral": 1.0, "ddim": 0.0}
+"""Samplers by their eta; half as many captions for the second, deterministic one."""
 PHOTO_SIZES: Final = (512, 128)
 
 
@@ -81,14 +88,20 @@ def identity_figures(judge: Judge, transform: Transform, decoder: Decoder, subje
             "retrieval_1_in_48": (cosine.argmax(-1) == torch.arange(subjects)).float().mean().item()}
 
 
-def generate(work: Path, scenes: list[Scene], decoder: Decoder) -> torch.Tensor:
+def generate(generator: Generator, scenes: list[Scene], decoder: Decoder, eta: float) -> torch.Tensor:
     """One picture per caption, (B, 3, H, W) in [0, 1]."""
-    generator, pictures = load_ema(work), []
+    pictures = []
     for start in range(0, len(scenes), BATCH):
         captions = [s.caption for s in scenes[start:start + BATCH]]
-        latents = sample_latents(generator, captions, steps=STEPS, cfg_scale=CFG_SCALE, seed=start)
+        latents = sample_latents(generator, captions, steps=STEPS, cfg_scale=CFG_SCALE, eta=eta, seed=start)
         pictures.append(torch.cat([decode(decoder, part) for part in latents.split(8)]))
     return torch.cat(pictures)
+
+
+def roughness(pictures: torch.Tensor) -> float:
+    """Mean difference of neighbouring 8 x 8 cells, in [0, 1]: coloured squares that a sampler left raise it."""
+    cells = functional.avg_pool2d(pictures, DOWNSCALE)
+    return ((cells.diff(dim=-1).abs().mean() + cells.diff(dim=-2).abs().mean()) / 2).item()
 
 
 def photo_psnr(folder: Path, decoder: Decoder, transform: Transform) -> dict[str, float]:
@@ -122,26 +135,34 @@ def per_group(pictures: torch.Tensor, truth: torch.Tensor, judge: Judge) -> dict
     return groups
 
 
-def evaluate(work: Path, captions: int = 500, photos: Path | None = None) -> dict[str, Any]:
-    """Measures everything and writes `figures.json` and `sheet.png` (in the working folder)."""
-    transform, decoder, judge = prepare_transform(work), load_decoder(work), load_judge(JUDGE_FILE)
-    scenes = held_out_captions(captions)
+def evaluate(work: Path, captions: int = 500, photos: Path | None = None, path: Path = CHECKPOINT) -> dict[str, Any]:
+    """Measures the file and writes `figures.json`, and `sheet.png` in the working folder."""
+    transform, decoder = load_published_transform(path), load_published_decoder(path)
+    judge, generator, scenes = load_judge(JUDGE_FILE), load_published(path), held_out_captions(captions)
     truth = torch.tensor([truth_of(s) for s in scenes])
     own = judge_figures(judge, transform, decoder, scenes)
-    pictures = generate(work, scenes, decoder)
-    reached = accuracy(judge, pictures, truth)
-    figures: dict[str, Any] = {
-        "captions": captions, "sampler": f"ancestral, {STEPS} steps, cfg {CFG_SCALE}",
-        "generator_steps": torch.load(work / "generator.pt", weights_only=True)["step"],
-        "judge": own, "judge_identity": identity_figures(judge, transform, decoder), "generator": reached,
-        "generator_relative": {k: reached[k] / own["through_autoencoder"][k] for k in reached},
-        "per_group": per_group(pictures, truth, judge),
-        "autoencoder_psnr": {"world": psnr(decoder, transform, stack(scenes[:100]))},
-    }
+    reference = through_autoencoder(stack(scenes[:100]), transform, decoder)
+    figures: dict[str, Any] = {"captions": captions, "sampling": f"{STEPS} steps, cfg {CFG_SCALE}",
+                               "checkpoint": published_facts(path), "judge": own,
+                               "judge_identity": identity_figures(judge, transform, decoder),
+                               "roughness": {"rendered, through the autoencoder": roughness(reference)}}
+    sheet = []
+    for name, eta in SAMPLERS.items():
+        count = captions if eta else captions // 2
+        pictures = generate(generator, scenes[:count], decoder, eta)
+        reached = accuracy(judge, pictures, truth[:count])
+        relative = {k: reached[k] / own["through_autoencoder"][k] for k in reached}
+        figures[f"generator_{name}"] = {"captions": count, "reached": reached, "relative": relative}
+        figures["roughness"][name] = roughness(pictures[:100])
+        figures.setdefault("per_group", per_group(pictures, truth[:count], judge))
+        sheet.append(pictures[:36])
+    figures["autoencoder_psnr"] = {"world": psnr(decoder, transform, stack(scenes[:100]))}
     if photos is not None and photos.is_dir():
         figures["autoencoder_psnr"] |= photo_psnr(photos, decoder, transform)
-    FIGURES.write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n")
-    write_sheet(pictures[:60], work / "sheet.png")
+    kept = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
+    kept = {key: value for key, value in kept.items() if key.startswith(("image_text", "upscaler"))}
+    FIGURES.write_text(json.dumps(kept | figures, indent=1, sort_keys=True) + "\n")
+    write_sheet(torch.cat(sheet), work / "sheet.png")
     return figures
 
 

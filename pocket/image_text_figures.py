@@ -56,17 +56,20 @@ def accuracy(images: Tensor, prompts: Sequence[str], truth: Tensor, model: CLIPM
 
 
 def zero_shot(model: CLIPModel, images: Tensor, scenes: list[Scene]) -> dict[str, float]:
-    """Class, context and colour of held-out scenes by 'a {noun}', 'a {noun} {place}', 'a {colour} {noun}'."""
+    """Class, context and colour of held-out scenes by 'a {noun}', 'a {noun} {place}', 'a {colour} {noun}'.
+
+    The context is asked of scenes whose caption names one, among the ten that have a name.
+    """
     truth = torch.tensor([truth_of(scene) for scene in scenes])
     nouns = [scene.look.noun for scene in scenes]
     place: list[Tensor] = []
     colour: list[Tensor] = []
     for noun in NOUNS:
         rows = torch.tensor([n == noun for n in nouns])
-        placed = [f"a {noun} {PHRASES[context]}".strip() for context in CONTEXTS]
+        placed = [f"a {noun} {PHRASES[context]}" for context in CONTEXTS[1:]]
         painted = [f"a {name} {noun}" for name in COLOUR_NAMES]
-        for kind, prompts, column in ((place, placed, 1), (colour, painted, 2)):
-            answers = (images[rows] @ embed_texts(model, prompts).T).argmax(-1)
+        for kind, prompts, column, first in ((place, placed, 1, 1), (colour, painted, 2, 0)):
+            answers = (images[rows] @ embed_texts(model, prompts).T).argmax(-1) + first
             kind.append((answers == truth[rows, column])[truth[rows, column] != IGNORED])
     return {"noun": accuracy(images, [f"a {noun}" for noun in NOUNS], truth[:, 0], model),
             "context": torch.cat(place).float().mean().item(), "colour": torch.cat(colour).float().mean().item()}
@@ -144,8 +147,13 @@ def load_model(folder: str | None = None) -> CLIPModel:
     return CLIPModel.from_pretrained(folder or str(transformers_folder()), dtype=torch.float32).eval()
 
 
-if __name__ == "__main__":
+def add_figures() -> dict[str, Any]:
+    """Measures and writes into `figures.json`."""
     found = image_text_figures(load_model())
-    print(json.dumps(found, indent=1))
-    figures = json.loads(FIGURES.read_text()) | {"image_text": found}
+    figures = (json.loads(FIGURES.read_text()) if FIGURES.exists() else {}) | {"image_text": found}
     FIGURES.write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n")
+    return found
+
+
+if __name__ == "__main__":
+    print(json.dumps(add_figures(), indent=1))

@@ -14,10 +14,13 @@ from pathlib import Path
 from .autoencoder import prepare_transform, train_decoder
 from .evaluate import evaluate
 from .export import export
+from .image_text_figures import add_figures
+from .image_text_training import train_image_text
 from .judge import train_judge
 from .parallel import train_in_parallel
+from .refine import refine
 
-SHARES = {"autoencoder": 0.2, "judge": 0.05, "generator": 0.75}
+SHARES = {"autoencoder": 0.2, "judge": 0.05, "generator": 0.6, "image-text": 0.15}
 """How `--stage all` divides the minutes."""
 
 
@@ -32,14 +35,21 @@ STAGES: dict[str, Callable[[Path, float], object]] = {
     "judge": train_judge,
     "generator": train_in_parallel,
     "export": lambda work, _: export(work),
-    "evaluate": lambda work, _: evaluate(work),
+    "image-text": lambda _, minutes: train_image_text(minutes),
+    "evaluate": lambda work, _: (evaluate(work), add_figures()),
 }
-"""In the order of `--stage all`; the judge is frozen before the generator is looked at."""
+"""In the order of `--stage all`; the judge is frozen before the generator is looked at, and the image-text encoder
+reads the exported text encoder."""
+REFINE = "refine"
+"""Not part of `all`: goes on from the committed checkpoint's UNet, into `refined.safetensors` in the working folder."""
 
 
 def run(stage: str, work: Path, minutes: float) -> None:
     """Runs one stage, or all of them with their shares of the minutes."""
     work.mkdir(parents=True, exist_ok=True)
+    if stage == REFINE:
+        refine(work, minutes)
+        return
     if stage != "all":
         STAGES[stage](work, minutes)
         return
@@ -50,7 +60,7 @@ def run(stage: str, work: Path, minutes: float) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Train the pocket text-to-image model on a CPU; resumable.")
-    parser.add_argument("--stage", choices=("all", *STAGES), default="all")
+    parser.add_argument("--stage", choices=("all", *STAGES, REFINE), default="all")
     parser.add_argument("--minutes", type=float, default=200.0, help="training time of the stage, over all sittings")
     parser.add_argument("--work", type=Path, default=Path(".pocket"), help="folder of the working files")
     given = parser.parse_args()
