@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -41,26 +42,49 @@ def checkpointed(blocks: Sequence[nn.Module]) -> Iterator[None]:
                 block.forward = forward
 
 
-def measure_activation_bytes(forward: Callable[[], object]) -> int:
-    """Bytes that a forward pass keeps for its backward pass; they are held until this returns, so pass a
-    forward of one row and multiply."""
-    kept: dict[int, torch.UntypedStorage] = {}
+@dataclass(frozen=True)
+class Kept:
+    """Bytes that a forward pass of one row keeps for its backward pass, beside the weights themselves.
+
+    Attributes:
+        copies: of weights in another dtype; no more for more rows.
+        activations: in proportion to the rows.
+    """
+
+    copies: int
+    activations: int
+
+
+def measure_kept(forward: Callable[[], object], weights: Iterable[Tensor] = ()) -> Kept:
+    """What a forward pass of one row keeps; it is held until this returns.
+
+    Args:
+        weights: the network's. What has the shape of one, transposed or not, in another dtype is taken for its copy.
+    """
+    known = tuple(weights)
+    own = {weight.untyped_storage().data_ptr() for weight in known}
+    shapes = {(shape, weight.dtype) for weight in known for shape in (tuple(weight.shape), tuple(weight.shape)[::-1])}
+    cast = {shape for shape, dtype in shapes if dtype != torch.float32}
+    copies: dict[int, torch.UntypedStorage] = {}
+    activations: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: Tensor) -> Tensor:
-        if not isinstance(tensor, nn.Parameter):
-            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            is_copy = tuple(tensor.shape) in cast and (tuple(tensor.shape), tensor.dtype) not in shapes
+            (copies if is_copy else activations)[storage.data_ptr()] = storage
         return tensor
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         output = forward()
-        total = sum(storage.nbytes() for storage in kept.values())
+        kept = Kept(*(sum(storage.nbytes() for storage in part.values()) for part in (copies, activations)))
     del output
-    return total
+    return kept
 
 
-def is_needed(activation_bytes: int, free_bytes: int) -> bool:
-    """Whether activations would take more than four fifths of the free memory; the rest is for all else."""
-    return activation_bytes > 0.8 * free_bytes
+def is_needed(kept: Kept, rows: int, free_bytes: float) -> bool:
+    """Whether so many rows would keep more than four fifths of the free memory; the rest is for all else."""
+    return kept.copies + rows * kept.activations > 0.8 * free_bytes
 
 
 def _recomputed(block: nn.Module) -> Callable[..., Any]:

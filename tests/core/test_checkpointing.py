@@ -6,10 +6,11 @@ from tiny_unet import CONTEXT, tiny_unet
 from torch import nn
 
 from comfyui_personalize.core.checkpointing import (
+    Kept,
     checkpointed,
     find_blocks,
     is_needed,
-    measure_activation_bytes,
+    measure_kept,
 )
 
 
@@ -34,14 +35,18 @@ def test_fewer_activations_are_kept():
     def forward():
         return unet(noisy, torch.tensor([10]), context).sample
 
-    plain = measure_activation_bytes(forward)
+    plain = measure_kept(forward, unet.parameters())
     with checkpointed(find_blocks(unet)):
-        assert 0 < measure_activation_bytes(forward) < plain / 2
+        recomputed = measure_kept(forward, unet.parameters())
+    assert 0 < recomputed.activations < plain.activations / 2
+    assert plain.copies == recomputed.copies == 0
 
 
 def test_kept_bytes_of_one_layer_are_its_input():
     layer, tokens = nn.Linear(8, 4), torch.ones(3, 8)
-    assert measure_activation_bytes(lambda: layer(tokens)) == tokens.nbytes
+    assert measure_kept(lambda: layer(tokens), layer.parameters()) == Kept(0, tokens.nbytes)
+    tokens.requires_grad_(True)  # the weight is kept, too, but was there before
+    assert measure_kept(lambda: layer(tokens), layer.parameters()) == Kept(0, tokens.nbytes)
 
 
 def test_forwards_are_restored_when_a_pass_fails():
@@ -114,5 +119,24 @@ def test_blocks_are_found_inside_lists_and_sequences():
     assert find_blocks(network) == [network.blocks[0][0], network.blocks[0][1], network.blocks[1]]
 
 
+class Casting(nn.Module):
+    """A layer stored in half and computed in float32, as ComfyUI's are on a CPU: the copy is kept."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(100, 10).half(), requires_grad=False)
+
+    def forward(self, x):
+        return nn.functional.linear(x, self.weight.float())
+
+
+def test_copies_of_weights_are_counted_apart():
+    module, x = Casting(), torch.ones(1, 5, 10, requires_grad=True)
+    kept = measure_kept(lambda: module((x * x).exp()), module.parameters())
+    assert kept == Kept(copies=100 * 10 * 4, activations=2 * x.nbytes)  # of the product and of exp
+
+
 def test_checkpointing_is_needed_above_four_fifths_of_the_free_memory():
-    assert is_needed(81, 100) and not is_needed(80, 100)
+    assert is_needed(Kept(copies=21, activations=20), 3, 100)
+    assert not is_needed(Kept(copies=20, activations=20), 3, 100)
+    assert not is_needed(Kept(copies=80, activations=0), 64, 100)
