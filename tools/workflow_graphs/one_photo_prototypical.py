@@ -45,7 +45,7 @@ def one_photo_prototypical() -> Graph:
                                              "identifier": identifier, "class_noun": NOUN})
     inputs = {"subject": subject[0], "image_text": encoder[0], "clip": base.clip, "vectors": 4, "learning_rate": 0.002}
     prototype = graph.add(2, "PrototypicalEmbedding", inputs)
-    masked = graph.add(2, "MaskedLoss", {"background_weight": 1.0, "object_term": True, "object_weight": 1.0})
+    masked = graph.add(2, "MaskedLoss", {"background": "weight", "object_term": True})
     objective = graph.add(2, "ClassCharacterizing", {"alpha": 1.0, "probability": 1.0, "objective": masked[0]})
     trainer = train(graph, 3, base, subject[0], objective[0], "pocket_dog_prototypical",
                     options={"text_encoder_rate": 0.0}, batch=1, steps=150, token_vectors=prototype[0],
