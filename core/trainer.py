@@ -133,7 +133,8 @@ class Trainer:
             with checkpointed(self._recomputed_blocks):
                 outcomes = compare(objectives, self.denoiser.schedule, blocks, self._predict(blocks), bases)
                 terms = loss_terms(objectives, outcomes)
-                terms |= text_terms(objectives, self._text_view, self.data, self.config.seed, micro_step)
+                on_words = text_terms(objectives, self._text_view, self.data, self.config.seed, micro_step)
+                terms |= {name: term.to(self.denoiser.device) for name, term in on_words.items()}
                 loss = torch.stack(list(terms.values())).sum() / accumulation
                 if loss.requires_grad:  # not so where only words learn, and none of them is in this batch's prompts
                     loss.backward()
@@ -182,7 +183,7 @@ class Trainer:
             return self.denoiser(noisy, rows.index, conditioning).float()
 
     def _optimizer_step(self, losses: Sequence[Mapping[str, Tensor]]) -> TrainingStep:
-        norm = self.updates.clip()
+        norm = self.updates.clip().to(self.denoiser.device)  # the words' vectors may be on another one
         means = [torch.stack([terms[name] for terms in losses]).mean() for name in losses[0]]
         *values, grad_norm = torch.stack([*means, norm]).tolist()  # the step's only wait for the device
         if not all(map(math.isfinite, [*values, grad_norm])):

@@ -7,7 +7,7 @@ from comfy_api.latest import io, ui
 from ..core.prototype import PrototypeConfig
 from ..core.token_vectors import MOST, TokenVectorsConfig
 from .bridge.notices import show_notice
-from .bridge.prototypes import prototype_words
+from .bridge.prototypes import looks, prototype_words
 from .bridge.sockets import IMAGE_TEXT_ENCODER, SUBJECT, TOKEN_VECTORS
 
 
@@ -54,7 +54,7 @@ class PrototypicalEmbedding(io.ComfyNode):
         config = TokenVectorsConfig(word="{V}", count=vectors, start="given", learning_rate=learning_rate,
                                     stop_at=stop_at)
         fitting, words, lines = PrototypeConfig(steps=fit_steps, learning_rate=fit_rate), [], []
-        for member in subject:
+        for member in looks(subject):
             word, fitted = prototype_words(image_text, clip, member, config, fitting)
             words.append(word)
             lines.append(f"{member.identifier}: cosine of '{member.identifier} {member.class_noun}' to photo, object "

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from ...core.errors import require
 from ...core.image_text import ImageTextEncoder
 from ...core.prototype import Prototype, PrototypeConfig, fit_prototype, prototype_target
-from ...core.subject import Subject
+from ...core.subject import Photo, Subject
 from ...core.token_vectors import TokenVectorsConfig, start_vectors
 from .hashes import weights_hash
 from .sockets import WordSettings
@@ -22,9 +22,29 @@ SAME_TABLE = 0.02
 """Largest difference of two copies of one token table, in parts of its deviation: one of them may be float16."""
 
 
-def prototype_words(encoder: ImageTextEncoder, clip: Any, subject: Subject, config: TokenVectorsConfig,
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Look:
+    """One identifier, and what is seen of it: photos, and masks (H, W) of some or all of them."""
+
+    identifier: str
+    class_noun: str
+    photos: tuple[Photo, ...]
+    masks: tuple[Tensor | None, ...]
+
+
+def looks(subjects: Iterable[Subject]) -> list[Look]:
+    """Every identifier with its photos; several objects of one photo have a mask each."""
+    found = []
+    for subject in subjects:
+        for number, (identifier, noun) in enumerate(subject.words):
+            masks = tuple(photo.object_masks[number] if subject.objects else photo.mask for photo in subject.photos)
+            found.append(Look(identifier=identifier, class_noun=noun, photos=subject.photos, masks=masks))
+    return found
+
+
+def prototype_words(encoder: ImageTextEncoder, clip: Any, subject: Look, config: TokenVectorsConfig,
                     fitting: PrototypeConfig) -> tuple[WordSettings, Prototype]:
-    """The subject's prototype as vectors for a trainer, and how well it fits.
+    """An identifier's prototype as vectors for a trainer, and how well it fits.
 
     Text encoders that the image-text encoder does not read with (SDXL's second one) start at the class noun.
 
@@ -38,7 +58,8 @@ def prototype_words(encoder: ImageTextEncoder, clip: Any, subject: Subject, conf
     vectors = start_vectors(replace(config, word=subject.identifier, start="word", start_text=subject.class_noun), 0,
                             text.widths, text.token_rows)
     images = [photo.pixels for photo in subject.photos]
-    cut_out = [photo.pixels * photo.mask[..., None] for photo in subject.photos if photo.mask is not None]
+    cut_out = [photo.pixels * mask[..., None] for photo, mask in zip(subject.photos, subject.masks, strict=True)
+               if mask is not None]
     target = prototype_target(encoder, subject.class_noun, images, cut_out)
     with torch.inference_mode(False):
         fitted = fit_prototype(encoder, vectors[own].clone(), subject.class_noun, target, fitting)

@@ -37,13 +37,13 @@ def words_of_subjects(chain: Sequence[WordSettings],
         InputError: for an identifier that no subject has.
     """
     configs, starts = [], {}
-    known = {subject.identifier: subject for subject in subjects}
+    known = {identifier: noun for subject in subjects for identifier, noun in subject.words}
     for settings in chain:
         require(settings.identifier in ("", *known), "identifier", repr(settings.identifier),
                 "one of " + ", ".join(known), "Connect the subject's own identifier, or leave it empty for all.")
-        for identifier, subject in known.items():
+        for identifier, noun in known.items():
             if settings.identifier in ("", identifier):
-                text = fill(settings.config.start_text, identifier, subject.class_noun) or identifier
+                text = fill(settings.config.start_text, identifier, noun) or identifier
                 configs.append(replace(settings.config, word=identifier, start_text=text))
                 starts[identifier] = settings.vectors
     return tuple(configs), {word: found for word, found in starts.items() if found}
