@@ -34,7 +34,7 @@ HEADER = """# Figure 14: personalized super-resolution
 steps at {rate:g}, batch {batch}, rank {rank} on {trained} photos of each; {tested} other scenes of each are made small
 and upscaled again (Euler, {sampling} steps, cfg 1, one seed). PSNR over the whole picture; gradient error = mean
 absolute difference of neighbouring pixels' differences, in 0..255; judge's cosine = identity of the upscaled picture
-against the trained photos. Means over subjects, with the standard deviation over subjects. Level 8 is ComfyUI's nearest to the
+against the trained photos. Means and standard deviations over subjects. Level 8 is ComfyUI's nearest to the
 paper's usual variance 1e-3; low is trained at 1e-5 and told level 0.
 
 | | {figures} |
