@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from .comfyui_server import Client, Server
 from .graphs import Graph, api_form, ui_form
@@ -55,7 +55,8 @@ def thumbnail(pictures: list[Image.Image]) -> Image.Image:
     tile = THUMBNAIL // 2
     square = Image.new("RGB", (THUMBNAIL, THUMBNAIL))
     for number in range(4):
-        picture = pictures[number * len(pictures) // 4].resize((tile, tile), Image.Resampling.LANCZOS)
+        picture = pictures[number * len(pictures) // 4]
+        picture = ImageOps.pad(picture, (tile, tile), Image.Resampling.LANCZOS, color="white")
         square.paste(picture, (number % 2 * tile, number // 2 * tile))
     return square
 

@@ -41,7 +41,7 @@ def crop_mask(mask: Tensor, crop: Crop) -> Tensor:
 
 def square_pixels(pixels: Tensor, size: int) -> Tensor:
     """Pixels (H, W, 3) in 0..1, cropped to the centre and resized with antialiasing: (size, size, 3)."""
-    return crop_pixels(pixels, centred_crop(*pixels.shape[:2], (size, size)))
+    return crop_pixels(pixels, centred_crop(pixels.shape[0], pixels.shape[1], (size, size)))
 
 
 def _cut(image: Tensor, crop: Crop) -> Tensor:
@@ -54,7 +54,8 @@ def _mirrored(image: Tensor, crop: Crop) -> Tensor:
 
 def photo_crops(photo: Photo, size: int, options: DataOptions) -> tuple[Crop, ...]:
     """All views of a photo; the jitter of the same photo is always the same."""
-    return plan_crops(*photo.pixels.shape[:2], size, options, pixels_hash(photo) if options.views > 1 else "")
+    height, width = photo.pixels.shape[:2]
+    return plan_crops(height, width, size, options, pixels_hash(photo) if options.views > 1 else "")
 
 
 def data_hash(subjects: Iterable[Subject]) -> str:
@@ -115,7 +116,7 @@ def encode_photos(vae: Any, subjects: Sequence[Subject], size: int, root: Path, 
         InputError: when the VAE gives NaN.
     """
     encoder = _Encoder(vae, root, vae_hash)
-    return torch.stack([encoder(photo, centred_crop(*photo.pixels.shape[:2], (size, size)))
+    return torch.stack([encoder(photo, photo_crops(photo, size, DataOptions())[0])
                         for subject in subjects for photo in subject.photos])
 
 
@@ -181,7 +182,7 @@ def _example(model: Any, number: int, subject: Subject, photo: Photo, latents: S
 def _view(photo: Photo, crop: Crop, latents: Tensor, dilation: int) -> View:
     """A view with its masks, cropped as its pixels were."""
     def at_latent_size(mask: Tensor) -> Tensor:
-        return mask_to_latent(crop_mask(mask, crop), *latents.shape[-2:], dilation)
+        return mask_to_latent(crop_mask(mask, crop), latents.shape[-2], latents.shape[-1], dilation)
 
     objects = [at_latent_size(mask)[0] for mask in photo.object_masks]
     return View(latents=latents, mask=None if photo.mask is None else at_latent_size(photo.mask),

@@ -170,7 +170,7 @@ def warnings_about_masks(request: Request) -> list[str]:
     masked = {type(objective): objective for objective in request.config.objectives}
     has_masks = any(photo.mask is not None for subject in request.subjects for photo in subject.photos)
     warnings = []
-    if has_masks and not masked.keys() & {MaskedLoss, ObjectSpecificLoss}:
+    if has_masks and not any(isinstance(objective, MaskedLoss | ObjectSpecificLoss) for objective in masked.values()):
         warnings.append("the photos have masks, but no objective uses them: connect Masked Loss")
     plain = masked.get(MaskedLoss)
     if ObjectSpecificLoss in masked and isinstance(plain, MaskedLoss) and plain.background_weight < 1:
