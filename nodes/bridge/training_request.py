@@ -172,6 +172,8 @@ def warnings_about_masks(request: Request) -> list[str]:
     warnings = []
     if has_masks and not any(isinstance(objective, MaskedLoss | ObjectSpecificLoss) for objective in masked.values()):
         warnings.append("the photos have masks, but no objective uses them: connect Masked Loss")
+    if ObjectSpecificLoss not in masked and any(len(subject.objects) > 1 for subject in request.subjects):
+        warnings.append("a photo has several objects, but nothing tells them apart: turn on Masked Loss's object term")
     plain = masked.get(MaskedLoss)
     if ObjectSpecificLoss in masked and isinstance(plain, MaskedLoss) and plain.background_weight < 1:
         warnings.append(f"the object term is on with a background weight of {plain.background_weight:g}; "
