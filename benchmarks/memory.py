@@ -1,0 +1,234 @@
+"""What training adds to the memory of a loaded full-size model: our trainer in ComfyUI / the bare loop.
+
+    python benchmarks/memory.py [--models sd15 sdxl] [--size 256] [--rounds 2] [--write]
+
+Stable Diffusion 1.5 (860 M weights, fp32) and SDXL (2.6 B, stored in fp16) at random weights, drawn in place. LoRA of
+rank 16 on attention, one row, gradient checkpointing on both sides: the bare loop is diffusers' UNet with its own
+checkpointing. Resident high-water mark while training, above what the process held with the loaded model; each run is
+its own process, the two alternate. Attention is PyTorch's SDPA on both sides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from training_step import processor
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "memory.md"
+LIMIT = 1.15
+BARE, OURS = "bare loop", "our trainer in ComfyUI"
+NEEDED_GB = {"sd15": 14, "sdxl": 18}
+"""Free memory without which a model is not tried."""
+
+UNETS: dict[str, dict[str, Any]] = {
+    "sd15": {"block_out_channels": (320, 640, 1280, 1280), "cross_attention_dim": 768, "attention_head_dim": 8},
+    "sdxl": {"block_out_channels": (320, 640, 1280), "cross_attention_dim": 2048, "attention_head_dim": (5, 10, 20),
+             "use_linear_projection": True, "transformer_layers_per_block": (1, 2, 10),
+             "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+             "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+             "addition_embed_type": "text_time", "addition_time_embed_dim": 256,
+             "projection_class_embeddings_input_dim": 2816},
+}
+COMFYUI: dict[str, dict[str, Any]] = {
+    "sd15": {"model_channels": 320, "channel_mult": [1, 2, 4, 4], "num_res_blocks": [2, 2, 2, 2],
+             "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0], "transformer_depth_middle": 1, "context_dim": 768,
+             "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0], "use_linear_in_transformer": False},
+    "sdxl": {"model_channels": 320, "channel_mult": [1, 2, 4], "num_res_blocks": [2, 2, 2],
+             "transformer_depth": [0, 0, 2, 2, 10, 10], "transformer_depth_middle": 10, "context_dim": 2048,
+             "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10], "use_linear_in_transformer": True,
+             "num_classes": "sequential", "adm_in_channels": 2816},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What training adds to a loaded model, as a ratio.")
+    parser.add_argument("--models", nargs="+", default=["sd15"], choices=list(UNETS))
+    parser.add_argument("--size", type=int, default=256, help="pixels")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--write", action="store_true", help=f"write {RESULTS.relative_to(ROOT)}")
+    parser.add_argument("--worker", nargs=2, metavar=("MODEL", "COMPETITOR"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        print(json.dumps(measure(*options.worker, options.size, options.steps)))
+        return
+    tables = [table(model, options.size, options.rounds, options.steps) for model in options.models]
+    report = "\n\n".join([header(options), *tables])
+    print(report)
+    if options.write:
+        RESULTS.write_text(f"{report}\n", encoding="utf-8")
+
+
+def header(options: argparse.Namespace) -> str:
+    command = f"python benchmarks/memory.py --models {' '.join(options.models)} --size {options.size} " \
+              f"--rounds {options.rounds} --steps {options.steps} --write"
+    return f"""# What training adds to a loaded model
+
+`{command}` on {processor()}, one thread. Full-size networks at random weights, LoRA of rank 16 on attention, one row of
+{options.size} pixels, gradient checkpointing on both sides, SDPA. Resident high-water mark while training above the
+loaded model, in MB by round; the two alternate, each run its own process."""
+
+
+def table(model: str, size: int, rounds: int, steps: int) -> str:
+    free = available_gb()
+    if free < NEEDED_GB[model]:
+        return f"## {model}\n\nNot measured: {free:.0f} GB of memory were free, {NEEDED_GB[model]} are needed."
+    found: dict[str, list[dict[str, float]]] = {BARE: [], OURS: []}
+    for number in range(rounds):
+        for name in (BARE, OURS) if number % 2 == 0 else (OURS, BARE):
+            found[name].append(measure_in_new_process(model, name, size, steps))
+    ratio = statistics.median(ours["added"] / bare["added"]
+                              for ours, bare in zip(found[OURS], found[BARE], strict=True))
+    lines = [f"## {model}", "", "| | loaded | added by training, by round | ÷ bare loop |", "|---|---|---|---|"]
+    for name, entries in found.items():
+        added = " ".join(f"{entry['added']:.0f}" for entry in entries)
+        lines.append(f"| {name} | {entries[0]['loaded']:.0f} | {added} | {1 if name == BARE else ratio:.3f} |")
+    word = "accepted" if ratio <= LIMIT else "**not accepted**"
+    return "\n".join([*lines, "", f"- {OURS} ÷ {BARE}: {ratio:.3f}, limit {LIMIT:.2f}: {word}."])
+
+
+def available_gb() -> float:
+    """Memory that new processes can have."""
+    line = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable"))
+    return int(line.split()[1]) / 2 ** 20
+
+
+def measure_in_new_process(model: str, name: str, size: int, steps: int) -> dict[str, float]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    command = [sys.executable, __file__, "--size", str(size), "--steps", str(steps), "--worker", model, name]
+    output = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE).stdout
+    return json.loads(output.splitlines()[-1])
+
+
+def measure(model: str, name: str, size: int, steps: int) -> dict[str, float]:
+    """MB of the loaded model's process, and what training adds at its highest."""
+    from dci_sampling import peak_memory, reset_peak_memory, start_comfyui
+
+    start_comfyui()
+    import torch
+
+    torch.set_num_threads(1)
+    train = {BARE: bare, OURS: ours}[name](model, size, steps)
+    gc.collect()
+    before = reset_peak_memory()
+    train()
+    return {"loaded": before / 1e6, "added": (peak_memory() - before) / 1e6}
+
+
+def draw(network: Any) -> None:
+    """Small random weights, drawn in place."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.normal_(0, 0.02, generator=generator)
+
+
+def bare(model: str, size: int, steps: int) -> Callable[[], None]:
+    import torch
+    from diffusers import UNet2DConditionModel
+    from peft import LoraConfig, inject_adapter_in_model
+
+    torch.set_default_dtype(stored(model))
+    unet = UNet2DConditionModel(**UNETS[model])
+    torch.set_default_dtype(torch.float32)
+    draw(unet)
+    width = UNETS[model]["cross_attention_dim"]
+
+    def train() -> None:
+        unet.requires_grad_(False)
+        unet.enable_gradient_checkpointing()
+        unet.train()
+        inject_adapter_in_model(LoraConfig(r=16, lora_alpha=16, target_modules=["to_q", "to_k", "to_v", "to_out.0"]),
+                                unet)
+        learned = [value for value in unet.parameters() if value.requires_grad]
+        for value in learned:
+            value.data = value.data.float()
+        optimizer = torch.optim.AdamW(learned, lr=1e-4)
+        added = {"text_embeds": torch.randn(1, 1280), "time_ids": torch.tensor([[size, size, 0, 0, size, size]])}
+        for _ in range(steps):
+            latents, context = torch.randn(1, 4, size // 8, size // 8), torch.randn(1, 77, width)
+            with torch.autocast("cpu", torch.bfloat16, enabled=stored(model) != torch.float32):
+                prediction = unet(latents, torch.tensor([500]), context, added_cond_kwargs=added).sample
+            (prediction.float() - latents).square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    return train
+
+
+def ours(model: str, size: int, steps: int) -> Callable[[], None]:
+    import torch
+    from comfy import model_patcher, supported_models
+
+    from comfyui_personalize.nodes.bridge.model import ComfyDenoiser, casting_layers, static_patcher, trainable
+
+    with torch.inference_mode():  # as ComfyUI's loaders run
+        config = {"sd15": supported_models.SD15, "sdxl": supported_models.SDXL}[model](comfyui_shape(model))
+        config.set_inference_dtype(stored(model), None)
+        made = config.get_model({})
+        draw(made.diffusion_model)
+        patcher = static_patcher(model_patcher.ModelPatcher(made, torch.device("cpu"), torch.device("cpu")))
+
+    def train() -> None:
+        with trainable(patcher), casting_layers(made):
+            run_trainer(ComfyDenoiser(patcher, size), COMFYUI[model]["context_dim"], size, steps,
+                        bf16=stored(model) != torch.float32)
+
+    return train
+
+
+def comfyui_shape(model: str) -> dict[str, Any]:
+    return {"image_size": 32, "in_channels": 4, "out_channels": 4, "use_spatial_transformer": True, "legacy": False,
+            "use_temporal_attention": False, "adm_in_channels": None, **COMFYUI[model]}
+
+
+def stored(model: str) -> Any:
+    import torch
+
+    return {"sd15": torch.float32, "sdxl": torch.float16}[model]
+
+
+def run_trainer(denoiser: Any, width: int, size: int, steps: int, bf16: bool) -> None:
+    """Our trainer on a photo of noise."""
+    import torch
+
+    from comfyui_personalize.core.adapter import AdapterConfig
+    from comfyui_personalize.core.conditioning import Conditioning
+    from comfyui_personalize.core.config import TrainingConfig, TrainingOptions
+    from comfyui_personalize.core.data import Example, TrainingData
+    from comfyui_personalize.core.trainer import Trainer
+
+    class TextEncoder:
+        module = torch.nn.Module()
+        adapter_keys: dict[str, str] = {}
+        widths: dict[str, int] = {}
+
+        def encode(self, prompts: Any, vectors: Any = None) -> list[Conditioning]:
+            return [Conditioning(torch.randn(1, 77, width), torch.randn(1, 1280)) for _ in prompts]
+
+    example = Example(latents=torch.randn(4, size // 8, size // 8), caption="a sks dog", object_caption="a sks dog",
+                      class_noun="dog")
+    config = TrainingConfig(
+        steps=steps, resolution=size,
+        options=TrainingOptions(adapter=AdapterConfig(rank=16, alpha=16.0), gradient_checkpointing="on",
+                                precision="bf16" if bf16 else "fp32"))
+    with Trainer(denoiser=denoiser, text_encoder=TextEncoder(), data=TrainingData(examples=(example,)),
+                 config=config) as trainer:
+        for _ in trainer.steps():
+            pass
+
+
+if __name__ == "__main__":
+    main()
