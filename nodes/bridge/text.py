@@ -42,6 +42,7 @@ class ComfyTextEncoder:
         self.clip, self.with_gradients, self.cache = clip, with_gradients, cache
         self.module: nn.Module = clip.cond_stage_model
         self.adapter_keys = text_adapter_keys(self.module)
+        self.widths: Mapping[str, int] = {kind: self._table(kind).shape[1] for kind in self._kinds}
         self._frozen: dict[str, Conditioning] = {}
 
     def encode(self, prompts: Sequence[str], vectors: WordVectors | None = None) -> list[Conditioning]:
@@ -51,11 +52,6 @@ class ComfyTextEncoder:
         """
         return [self._encode(prompt, {word: found for word, found in (vectors or {}).items() if reads(prompt, word)})
                 for prompt in prompts]
-
-    @property
-    def widths(self) -> Mapping[str, int]:
-        """D of each text encoder that can learn words."""
-        return {kind: self._table(kind).shape[1] for kind in self._kinds}
 
     def token_rows(self, text: str) -> dict[str, Tensor]:
         """For each text encoder the embedding rows (n, D) of a text's tokens; `embedding:` files give their vectors."""

@@ -165,7 +165,7 @@ def load_words(run: Run, metadata: Mapping[str, Any]) -> Artifacts | None:
         group, _, rest = name.partition("/")
         word, _, kind = rest.rpartition("/")
         groups[group].setdefault(word, {})[kind] = vectors
-    return Artifacts(**groups)
+    return Artifacts(token_vectors=groups["token_vectors"], contexts=groups["contexts"])
 
 
 def with_words(clip: Any, vectors: WordVectors) -> Any:

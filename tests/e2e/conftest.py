@@ -20,6 +20,7 @@ SMALL = {
     "TrainingOptions": {"save_every": 2},
     "EmptyLatentImage": {"width": 64, "height": 64, "batch_size": 1},
     "KSampler": {"steps": 2},
+    "PrototypicalEmbedding": {"fit_steps": 2},
     "DCIMasks": {"steps": 3},
     "AuxiliaryNounPicker": {"candidates": "cat, fish", "pictures": 1, "size": 64, "steps": 2},
 }

@@ -9,6 +9,7 @@ import comfy.sd
 import folder_paths
 import pytest
 import torch
+from families import family_models
 from run_node import run_node
 from safetensors.torch import load_file
 from tiny_model import tiny_models
@@ -16,9 +17,12 @@ from trainer_rig import CancelAt, Untouched, equal, photos, sample, subjects, tr
 
 from comfyui_personalize.core.config import TrainingConfig, TrainingOptions
 from comfyui_personalize.core.errors import InputError
+from comfyui_personalize.nodes.bridge.dual_prompt import CONDITIONING_KEY
 from comfyui_personalize.nodes.bridge.sockets import ObjectiveChain, PreviewSettings
+from comfyui_personalize.nodes.bridge.text import ComfyTextEncoder
 from comfyui_personalize.nodes.bridge.training_request import Request
 from comfyui_personalize.nodes.bridge.training_words import words_of_subjects
+from comfyui_personalize.nodes.dci_conditioning import DCIConditioning
 from comfyui_personalize.nodes.learned_contexts import LearnedContextsNode
 from comfyui_personalize.nodes.load_personalization import LoadPersonalization
 from comfyui_personalize.nodes.save_personalization import SavePersonalization
@@ -259,6 +263,39 @@ def test_a_missing_embedding_is_named(models, tmp_path):
     (tmp_path / "embeddings" / "personalize" / "dog.safetensors").unlink()
     with pytest.raises(InputError, match="embedding: got no file personalize/dog.safetensors"):
         load(models)
+
+
+def test_both_text_encoders_of_sdxl_learn_and_are_saved(tmp_path):
+    models = family_models("sdxl")
+    outputs = train(models, steps=2, options=ALONE, objective=contexts(suffix=0, identifier_vectors=0),
+                    token_vectors=words())
+    found = outputs[5].token_vectors["sks"]
+    start = ComfyTextEncoder(models[1]).token_rows("dog")
+    assert found.keys() == {"l", "g"} and not any(torch.equal(found[kind][:1], start[kind]) for kind in found)
+    save(outputs[5])
+    saved = load_file(tmp_path / "embeddings" / "personalize" / "dog.safetensors")
+    assert saved.keys() == {"clip_l", "clip_g"} and torch.equal(saved["clip_g"], found["g"])
+    assert outputs[5].contexts["learnedprefix0"].keys() == {"l", "g"}
+
+
+def test_diffusers_reads_the_embedding_file(models, tmp_path):
+    from diffusers.loaders.textual_inversion import load_textual_inversion_state_dicts
+
+    outputs = invert(models)
+    save(outputs[5])
+    (state,) = load_textual_inversion_state_dicts([str(tmp_path / "embeddings" / "personalize" / "dog.safetensors")])
+    assert len(state) == 1 and torch.equal(next(iter(state.values())), embedding(outputs))
+
+
+def test_dci_finds_the_learned_word_in_its_prompt(models):
+    clip, identifier = invert(models)[1], "embedding:sks"
+    conditioning = run_node(DCIConditioning, **{
+        **{entry.id: entry.default for entry in DCIConditioning.define_schema().inputs
+           if getattr(entry, "default", None) is not None},
+        "model": models[0], "clip": clip, "prompt": f"a photo of {identifier} dog on the beach",
+        "identifier": identifier, "class_noun": "dog", "auxiliary_noun": "cat"})[1]
+    dual = conditioning[0][1][CONDITIONING_KEY]
+    assert dual.concept.counted == (4, 5, 6) and len(dual.auxiliary.content) == 7
 
 
 # Refusals
