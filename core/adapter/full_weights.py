@@ -43,7 +43,7 @@ class FullWeights:
         shared: dict[int, nn.Parameter] = {}  # tied weights train as one
         for name, parameter in _named_parameters(module, config, keys):
             if id(parameter) not in shared:
-                shared[id(parameter)] = nn.Parameter(parameter.detach().clone().float())
+                shared[id(parameter)] = nn.Parameter(parameter.detach().to(torch.float32, copy=True))
             self._copies[name] = shared[id(parameter)]
         require(bool(self._copies), "targets", f"{config.targets!r}, which matches nothing that files have names for",
                 "weights and biases that other programs know", "Use all.")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from ...core.adapter import FULL, AdapterConfig, find_all_targets, readers, trained_bytes
+from ...core.errors import require
+from ...core.objectives.base import Objective
 from ...core.optimizer import STATE_BYTES, check_optimizer, choose_optimizer
 from ...core.parts import DENOISER, TEXT_ENCODER, adapter_configs
 from .families import check_targets, readers_in_family
@@ -29,6 +31,8 @@ def trained_modules(request: Request) -> dict[str, nn.Module]:
 def check_what_trains(request: Request) -> None:
     """Raise `InputError` for layers, ranks and optimisers that cannot be used with the models and this machine."""
     modules, configs = trained_modules(request), _configs(request)
+    require(bool(modules) or _learns_words(request), "training", "nothing that trains", "a network or token vectors",
+            "Turn on training of the diffusion model, or connect token vectors.")
     if DENOISER in modules:
         check_targets(request.model, configs[DENOISER].targets)
     if TEXT_ENCODER in modules:
@@ -55,6 +59,12 @@ def readers_of_result(request: Request) -> str:
     lists = [readers(kind).split("; ") for kind in kinds or ["lora"]]
     common = [reader for reader in lists[0] if all(reader in other for other in lists)]
     return readers_in_family(request.model, "; ".join(common))
+
+
+def _learns_words(request: Request) -> bool:
+    config = request.config
+    return bool(config.token_vectors) or any(type(objective).token_vectors is not Objective.token_vectors
+                                             for objective in config.objectives)
 
 
 def _configs(request: Request) -> dict[str, AdapterConfig]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import comfy.model_management
 import pytest
 from tiny_model import tiny_models
 from trainer_rig import train, use_store
@@ -71,6 +72,13 @@ def test_a_kind_trains_by_the_node_and_says_who_reads_it(kind):
     outputs = train(tiny_models(), options=options(kind=kind, rank=4))
     readers = outputs[5].metadata["readers"]
     assert "LoraLoader" in readers and "diffusers" not in readers
+
+
+def test_nothing_that_trains_is_refused_before_a_model_is_loaded(monkeypatch):
+    models = tiny_models()
+    monkeypatch.setattr(comfy.model_management, "load_models_gpu", lambda *_, **__: pytest.fail("loaded"))
+    with pytest.raises(InputError, match="training: got nothing that trains, expected a network or token vectors"):
+        train(models, options=options(train_unet=False))
 
 
 @pytest.mark.full
