@@ -147,7 +147,7 @@ def replace_words(prompt: str, words: Collection[str], replacement: Callable[[st
     return _pattern(tuple(words)).sub(lambda match: replacement(known[match[0].casefold()]), prompt)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=4096)
 def _pattern(words: tuple[str, ...]) -> re.Pattern[str]:
     longest_first = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
     return re.compile(rf"(?<!embedding:)(?<!\w)(?:{longest_first})(?!\w)", re.IGNORECASE)
