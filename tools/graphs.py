@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COLOR"}
 AUTOGROW = "COMFY_AUTOGROW_V3"
 NOTE = "MarkdownNote"
 NODE_WIDTH, NOTE_COLOUR = 315, "#432"
