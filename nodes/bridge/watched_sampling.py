@@ -15,7 +15,7 @@ from torch import Tensor
 from ...core.dci.observation import Kind, MaskRecorder, stretch
 from ...core.dci.sheets import blend
 from ...core.errors import require
-from .dual_branch import record_masks
+from .dual_branch import dual_branch_of, record_masks
 from .dual_prompt import CONDITIONING_KEY
 
 PREVIEW_MASK = 64
@@ -52,6 +52,9 @@ def sample_watched(model: Any, positive: list, negative: list, latent: Mapping[s
             or the run starts after it.
     """
     check_positive(positive)
+    sampling = dual_branch_of(model)
+    require(sampling is None or sampling.config.aggregation == "masks", "options", "branches added without masks",
+            "DCI with masks", "Set aggregation to 'masks' in DCI Options.")
     samples = comfy.sample.fix_empty_latent_channels(
         model, latent["samples"], latent.get("downscale_ratio_spacial"), latent.get("downscale_ratio_temporal"))
     recorder = MaskRecorder(*samples.shape[-2:])

@@ -11,7 +11,9 @@ from dci_rig import apply_dci, empty_latent, encode, ksample, steps_in_window
 from run_node import run_node
 from tiny_model import tiny_models
 
+from comfyui_personalize.core.dci.config import DCIConfig
 from comfyui_personalize.core.errors import InputError
+from comfyui_personalize.nodes.bridge.dual_branch import patch_dual_branch
 from comfyui_personalize.nodes.bridge.watched_sampling import SamplerSettings, sample_watched
 from comfyui_personalize.nodes.dci_masks import LAYOUTS, SHOWN, DCIMasks
 
@@ -109,6 +111,12 @@ def test_a_model_or_a_conditioning_without_dci_is_refused_before_sampling(tiny, 
     area = stock.ConditioningSetArea().append(dual[1], 32, 64, 0, 0, 1.0)[0]
     with pytest.raises(InputError, match="positive: got a conditioning for a region"):
         masks((dual[0], area, dual[2]))
+
+
+def test_branches_that_are_added_without_masks_have_none_to_show(tiny, dual):
+    model = patch_dual_branch(tiny[0], DCIConfig(aggregation="sum"))
+    with pytest.raises(InputError, match="options: got branches added without masks"):
+        masks((model, *dual[1:]))
 
 
 def test_a_run_that_never_enters_the_window_says_so(dual):
