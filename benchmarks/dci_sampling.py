@@ -1,6 +1,7 @@
 """What DCI costs: a guided ComfyUI sampling run with two branches against the same run without, as a ratio.
 
     python benchmarks/dci_sampling.py [--sizes 16 32] [--rounds 3] [--write]
+    python benchmarks/dci_sampling.py --memory 64 [--write]
 
 The network is a UNet that ComfyUI detects as SD 1.5, channels (320, 640), one block per level, random
 weights: time does not depend on them. Each run is its own process with one thread; plain and DCI alternate.
@@ -25,7 +26,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "dci_sampling.md"
+MEMORY = RESULTS.with_name("dci_memory.md")
 VARIANTS = ("plain", "dci")
+MEMORY_STEPS, MEMORY_LIMIT = 3, 1.5
 STEPS, CFG, WINDOW, LIMIT = 20, 6.0, 0.3, 1.20
 UNET_SHAPE = {
     "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320, "channel_mult": [1, 2],
@@ -40,10 +43,17 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[16], help="latent sizes")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--write", action="store_true", help=f"write {RESULTS.relative_to(ROOT)}")
-    parser.add_argument("--worker", nargs=2, metavar=("VARIANT", "SIZE"), help=argparse.SUPPRESS)
+    parser.add_argument("--memory", type=int, help="only the peak memory, at this latent size, in a short run")
+    parser.add_argument("--worker", nargs=3, metavar=("VARIANT", "SIZE", "STEPS"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        print(json.dumps(measure(options.worker[0], int(options.worker[1]))))
+        print(json.dumps(measure(options.worker[0], int(options.worker[1]), int(options.worker[2]))))
+        return
+    if options.memory:
+        report = memory(options.memory)
+        print(report)
+        if options.write:
+            MEMORY.write_text(report, encoding="utf-8")
         return
     report = "\n\n".join(table(size, compare(size, options.rounds)) for size in options.sizes)
     print(report)
@@ -68,9 +78,19 @@ def compare(size: int, rounds: int) -> list[dict[str, dict[str, float]]]:
     return [{variant: measure_in_new_process(variant, size) for variant in order} for order in orders]
 
 
-def measure_in_new_process(variant: str, size: int) -> dict[str, float]:
+def memory(size: int) -> str:
+    """Markdown of the peak memory of a run of a few steps, one of them in the window."""
+    plain, dci = (measure_in_new_process(variant, size, MEMORY_STEPS)["peak_mb"] for variant in VARIANTS)
+    verdict = "accepted" if dci <= MEMORY_LIMIT * plain else "**not accepted**"
+    return (f"# Memory that DCI needs\n\n`python benchmarks/dci_sampling.py --memory {size} --write`: the network and "
+            f"settings of dci_sampling.md,\n{MEMORY_STEPS} steps at latent {size} x {size}, fp32 on a CPU. Sampling "
+            f"adds to the loaded model {plain:.0f} MB plainly,\n{dci:.0f} MB with DCI: ratio **{dci / plain:.2f}**, "
+            f"{verdict} (limit {MEMORY_LIMIT:g}).\n")
+
+
+def measure_in_new_process(variant: str, size: int, steps: int = STEPS) -> dict[str, float]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    command = [sys.executable, __file__, "--worker", variant, str(size)]
+    command = [sys.executable, __file__, "--worker", variant, str(size), str(steps)]
     output = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE).stdout
     return json.loads(output.splitlines()[-1])
 
@@ -90,7 +110,7 @@ def table(size: int, rounds: list[dict[str, dict[str, float]]]) -> str:
     return "\n".join([*lines, "", f"Median ratio **{median:.3f}**: {verdict}."])
 
 
-def measure(variant: str, size: int) -> dict[str, float]:
+def measure(variant: str, size: int, steps: int) -> dict[str, float]:
     """CPU seconds, peak MB and network rows of one sampling run in this process."""
     start_comfyui()
     import torch
@@ -99,12 +119,13 @@ def measure(variant: str, size: int) -> dict[str, float]:
     with torch.inference_mode():
         model, positive, negative = small_model(variant == "dci")
         before = reset_peak_memory()
-        sample(model, positive, negative, size, steps=4)
+        if steps > MEMORY_STEPS:
+            sample(model, positive, negative, size, steps=4)
         rows: list[int] = []
         network = model.model.diffusion_model
         network.register_forward_pre_hook(lambda _, inputs: rows.append(inputs[0].shape[0]))
         started = time.process_time()
-        latents = sample(model, positive, negative, size, steps=STEPS)
+        latents = sample(model, positive, negative, size, steps)
         seconds = time.process_time() - started
     assert latents.isfinite().all()
     return {"cpu_s": seconds, "peak_mb": (peak_memory() - before) / 1e6, "rows": sum(rows)}
