@@ -31,9 +31,8 @@ class MethodPreset:
 
     def describe(self) -> str:
         """Title, settings, parts and source in lines."""
-        return "\n".join([self.title, f"steps {self.steps}, learning_rate {self.learning_rate:g}, "
-                                       "{_what(self.options)}",
-                          f"Connect: {self.parts}", f"Source: {self.source}"])
+        settings = f"steps {self.steps}, learning_rate {self.learning_rate:g}, {_what(self.options)}"
+        return "\n".join([self.title, settings, f"Connect: {self.parts}", f"Source: {self.source}"])
 
 
 _FULL = AdapterConfig(kind="full", targets="all")

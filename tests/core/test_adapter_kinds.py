@@ -303,4 +303,5 @@ def test_presets_are_the_papers_settings():
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_says_what_belongs_to_it(name):
     lines = PRESETS[name].describe().splitlines()
+    assert f"steps {PRESETS[name].steps}, learning_rate" in lines[1] and "text encoder: " in lines[1]
     assert len(lines) == 4 and lines[2].startswith("Connect: ") and lines[3].startswith("Source: ")
