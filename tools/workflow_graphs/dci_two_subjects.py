@@ -1,0 +1,60 @@
+"""Workflow 13: DCI with two subjects, in one prompt and in two halves of a picture."""
+
+from __future__ import annotations
+
+from ...pocket.config import SIZE
+from ..graphs import Graph, Link
+from .parts import ABOUT, OTHER, Loaded, Start, empty_latent, encode, load_checkpoint, sample
+
+# Two individuals that the pocket model knows by name, as a model that was trained on two subjects would.
+FIRST, SECOND = ("aber", "dog"), ("abou", "cat")
+AUXILIARY = ("robot", "teapot")
+PLACE = "in the snow"
+
+
+def dci_two_subjects() -> Graph:
+    """Two subjects: one auxiliary prompt for both, or one for each half."""
+    graph = Graph("13 DCI with two subjects")
+    base = load_checkpoint(graph)
+    model = graph.add(0, "DCIModel", {"model": base.model, "omega": 1.0, "window": 0.6, "shared_guidance": True})
+    dual = Loaded(model[0], base.clip, base.vae)
+    negative = encode(graph, 1, base.clip, "", "Negative")
+    names = [f"{identifier} {noun}" for identifier, noun in (FIRST, SECOND)]
+    both = dci_encode(graph, base.clip, f"a {names[0]} and a {names[1]} {PLACE}", (FIRST, SECOND), AUXILIARY,
+                      "Both in one prompt")
+    sample(graph, 3, dual, Start(both, negative, empty_latent(graph, 2)), "One prompt", "dci_two_subjects_prompt")
+    halves = [half(graph, base.clip, who, other, x) for who, other, x in
+              zip((FIRST, SECOND), AUXILIARY, (0.0, 0.5), strict=True)]
+    together = encode(graph, 1, base.clip, PLACE, "Whole picture")
+    for one in halves:
+        together = graph.add(2, "ConditioningCombine", {"conditioning_1": together, "conditioning_2": one})[0]
+    wide = graph.add(2, "EmptyLatentImage", {"width": 2 * SIZE, "height": SIZE, "batch_size": 4}, title="Twice as wide")
+    sample(graph, 3, dual, Start(together, negative, wide[0]), "Two halves", "dci_two_subjects_halves")
+    graph.note(0, "Above: **one prompt** with two subjects. There is one auxiliary prompt (*a robot and a teapot in "
+                  "the snow*), and the tokens of both subjects make one mask.\n\nBelow: **two prompts**, each for one"
+                  " half of the picture (Set Area), each with its own auxiliary prompt, joined with Combine over a "
+                  "plain prompt for the whole picture. One DCI Model serves them all.\n\nThe pocket model knows "
+                  "these two by name, but its world has one thing in each picture: it draws the second, of the "
+                  "first only one subject.",
+               height=300, title=ABOUT)
+    graph.note(0, "Use a model trained on your two subjects, their identifiers and nouns. Latent 512 x 512 or 1024 x "
+                  "512 (SD 1.5), twice that for SDXL; window 0.3 as published, cfg 6 to 7.",
+               height=140, title=OTHER)
+    return graph
+
+
+def dci_encode(graph: Graph, clip: Link, prompt: str, subjects: tuple[tuple[str, str], ...],
+               auxiliary: tuple[str, ...], title: str) -> Link:
+    """A prompt about subjects, each an identifier and a class noun."""
+    return graph.add(1, "DCIEncode", {"clip": clip, "prompt": prompt,
+                                      "identifier": ", ".join(identifier for identifier, _ in subjects),
+                                      "class_noun": ", ".join(noun for _, noun in subjects),
+                                      "auxiliary_noun": ", ".join(auxiliary), "prompt_l": ""}, title=title)[0]
+
+
+def half(graph: Graph, clip: Link, who: tuple[str, str], auxiliary: str, x: float) -> Link:
+    """One subject in the half of the picture that begins at x."""
+    side = "Left" if x == 0 else "Right"
+    prompt = dci_encode(graph, clip, f"a {who[0]} {who[1]} {PLACE}", (who,), (auxiliary,), f"{side}: {who[1]}")
+    return graph.add(2, "ConditioningSetAreaPercentage", {"conditioning": prompt, "width": 0.5, "height": 1.0, "x": x,
+                                                          "y": 0.0, "strength": 1.0}, title=f"{side} half")[0]
