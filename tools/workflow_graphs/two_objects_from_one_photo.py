@@ -86,7 +86,9 @@ def explain(graph: Graph) -> None:
     graph.note(0, "Several objects in **one photo**: an *Object Mask* for each, chained, and a *Scene Photo*. Every "
                   "step shows the whole photo under a caption that names all of them, and beside it two of the objects "
                   "cut out, each under its own words (Lu, Xie, Guo 2024, eq. 5).\n\nObjects that are in sight of each "
-                  "other are learned apart only because of the masks: keep them tight.", height=260, title=ABOUT)
+                  "other are learned apart only because of the masks: keep them tight.\n\nThe pocket model's world has "
+                  "one thing in each picture: it learns both objects, and mixes their colours where both are wanted.",
+               height=320, title=ABOUT)
     graph.note(0, "Instead of painting: **SAM3 Detect** (a SAM 3 checkpoint through *Load Checkpoint*, an object's "
                   "name through *CLIP Text Encode*) gives the mask of what is named, one node for each object. For one "
                   "subject, **Remove Background** (*Load Background Removal Model*, a BiRefNet file in "
