@@ -59,7 +59,7 @@ MEANS = 3
 """Latent channels that hold the mean of a block: the strongest ones."""
 SILU_SHIFT = 6.0
 """silu(x + 6) is x + 6, to about a tenth, for all x above -4."""
-LEAST_WEIGHT = 0.05
+LEAST_WEIGHT = 0.2
 
 
 def alphas_cumprod(levels: int = TIMESTEPS) -> Tensor:

@@ -118,7 +118,7 @@ def upscale(model: Any, clip: Any, vae: Any, low: Tensor, *, prompt: str, level:
         channels = model.get_model_object("latent_format").latent_channels
         empty = torch.zeros(len(low), channels, *low.shape[-2:])
         noise = torch.randn(empty.shape, generator=torch.Generator().manual_seed(seed))
-        samples = comfy.sample.sample(model, noise, steps, cfg, "euler", "normal", positive, negative, empty,
+        samples = comfy.sample.sample(model, noise, steps, cfg, "euler", "simple", positive, negative, empty,
                                       seed=seed, disable_pbar=True)
         pictures = vae.decode(samples)
     return pictures.clone().clamp(0, 1)

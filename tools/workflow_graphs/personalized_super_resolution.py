@@ -19,9 +19,9 @@ from .parts import (
 
 UPSCALER = "pocket_upscaler.safetensors"
 TUNING = {"noise": "low (paper)", "steps": 80, "learning_rate": 5e-4, "rank": 16, "resolution": 192, "crop": 96,
-          "seed": 0, "run_name": "pocket_upscaler", "batch": 2, "preview_photos": 2, "preview_steps": 15,
+          "seed": 0, "run_name": "pocket_upscaler", "batch": 2, "preview_photos": 2, "preview_steps": 6,
           "preview_cfg": 1.0}
-UPSCALING = {"seed": 3, "steps": 15, "cfg": 1.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
+UPSCALING = {"seed": 3, "steps": 6, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
 
 
 def personalized_super_resolution() -> Graph:
