@@ -11,11 +11,19 @@ from trainer_rig import photos, subjects, train, use_store
 from comfyui_personalize.core.adapter import AdapterConfig
 from comfyui_personalize.core.config import TrainingConfig, TrainingOptions
 from comfyui_personalize.core.errors import InputError
-from comfyui_personalize.core.objectives import MaskedLoss, ObjectSpecificLoss, PriorPreservation
+from comfyui_personalize.core.objectives import (
+    BasePrior,
+    LossWeighting,
+    MaskedLoss,
+    MaskedPrior,
+    ObjectSpecificLoss,
+    PriorPreservation,
+)
 from comfyui_personalize.core.prior_cache import ClassImages
 from comfyui_personalize.nodes import NODES
 from comfyui_personalize.nodes.bridge.sockets import ObjectiveChain, PreviewSettings
 from comfyui_personalize.nodes.bridge.training_request import Request, warnings_about_masks
+from comfyui_personalize.nodes.loss_weighting import LossWeightingNode
 from comfyui_personalize.nodes.masked_loss import MaskedLossNode
 from comfyui_personalize.nodes.personalize_trainer import PersonalizeTrainer
 from comfyui_personalize.nodes.prior_preservation import PriorPreservationNode
@@ -65,8 +73,35 @@ def test_every_input_has_a_tooltip_and_at_most_eight_widgets_are_in_sight(node):
 def test_the_option_nodes_defaults_are_the_configs_own():
     assert TrainingOptionsNode.execute(**defaults(TrainingOptionsNode)).result[0] == TrainingOptions()
     assert MaskedLossNode.execute(**defaults(MaskedLossNode)).result[0].objectives == (MaskedLoss(),)
-    made = PriorPreservationNode.execute(prior=(), **defaults(PriorPreservationNode)).result[0]
+    assert LossWeightingNode.execute(**defaults(LossWeightingNode)).result[0].objectives == (LossWeighting(),)
+    made = PriorPreservationNode.execute(prior=(pool(),), **defaults(PriorPreservationNode)).result[0]
     assert made.objectives == (PriorPreservation(),)
+
+
+@pytest.mark.parametrize(("source", "prior", "expected"), [
+    ("class images", (pool,), {PriorPreservation(weight=0.5)}), ("base model", (), {BasePrior(weight=0.5)}),
+    ("both", (pool,), {PriorPreservation(weight=0.5), BasePrior(weight=0.5)})])
+def test_the_source_of_the_prior_chooses_its_objectives(source, prior, expected):
+    pools = tuple(make() for make in prior)
+    made = PriorPreservationNode.execute(source=source, weight=0.5, prior=pools or None).result[0]
+    assert set(made.objectives) == expected and made.class_images == pools
+
+
+@pytest.mark.parametrize(("source", "prior", "message"), [
+    ("class images", None, "no class images for the source 'class images'.*or choose base model"),
+    ("both", (), "no class images for the source 'both'"),
+    ("base model", (1,), "class images that the source base model does not use")])
+def test_a_prior_that_does_not_fit_its_source_is_refused(source, prior, message):
+    with pytest.raises(InputError, match=message):
+        PriorPreservationNode.execute(source=source, weight=1.0, prior=prior)
+
+
+@pytest.mark.parametrize(("background", "expected"), [
+    ("ignore", {MaskedLoss()}), ("weight", {MaskedLoss(background_weight=0.5)}),
+    ("keep the base model's", {MaskedLoss(background_weight=0.5), MaskedPrior()})])
+def test_the_background_is_ignored_weighed_or_kept(background, expected):
+    given = defaults(MaskedLossNode) | {"background": background, "background_weight": 0.5}
+    assert set(MaskedLossNode.execute(**given).result[0].objectives) == expected
 
 
 def test_a_preview_node_gives_its_settings():
@@ -80,9 +115,10 @@ def test_a_target_pattern_replaces_the_targets():
 
 
 def test_the_object_term_is_a_second_objective():
-    given = defaults(MaskedLossNode) | {"object_term": True, "object_weight": 0.5, "dilation": 2}
+    given = defaults(MaskedLossNode) | {"object_term": True, "object_weight": 0.5, "dilation": 2, "objects_per_step": 3}
     made = MaskedLossNode.execute(**given).result[0]
-    assert set(made.objectives) == {MaskedLoss(dilation=2), ObjectSpecificLoss(weight=0.5, dilation=2)}
+    assert set(made.objectives) == {MaskedLoss(dilation=2),
+                                    ObjectSpecificLoss(weight=0.5, dilation=2, objects_per_step=3)}
 
 
 def test_objectives_chain_in_any_order_and_never_twice():
