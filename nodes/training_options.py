@@ -5,7 +5,7 @@ apply. The methods and their papers: `core.adapter.AdapterConfig`.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import get_args
+from typing import Any, get_args
 
 from comfy_api.latest import io
 
@@ -112,7 +112,7 @@ class TrainingOptionsNode(io.ComfyNode):
             text_encoder_rate=text_encoder_rate, **options))
 
 
-def _text_adapter(adapter: AdapterConfig, kind: str) -> AdapterConfig | None:
+def _text_adapter(adapter: AdapterConfig, kind: Any) -> AdapterConfig | None:
     """The text encoder's own way to learn; None where it learns as the diffusion model does."""
     if kind == SAME:
         return None

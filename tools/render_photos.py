@@ -59,10 +59,10 @@ def main() -> None:
         Image.fromarray(picture).save(FOLDER / f"personalize_{NOUN}_{number}.png", optimize=True)
         if number == 1:
             with_mask(picture, cover).save(FOLDER / f"personalize_{NOUN}_masked.png", optimize=True)
-    picture, covers = two_objects()
-    picture.save(FOLDER / "personalize_two_objects.png", optimize=True)
+    both, covers = two_objects()
+    both.save(FOLDER / "personalize_two_objects.png", optimize=True)
     for (_, noun), cover in zip(SCENE_SUBJECTS, covers, strict=True):
-        with_mask(np.asarray(picture), cover).save(FOLDER / f"personalize_two_objects_{noun}.png", optimize=True)
+        with_mask(np.asarray(both), cover).save(FOLDER / f"personalize_two_objects_{noun}.png", optimize=True)
     with_mask(*render(beach(), PHOTO_SIZE)).save(FOLDER / "personalize_scene_masked.png", optimize=True)
 
 
