@@ -86,8 +86,8 @@ class DualBranchSampling:
         window = _window(schedule, self.config)
         entries = _marked_entries(guider.conds)
         if not entries:
-            logger.warning("This MODEL is patched for DCI, but its positive conditioning is not from "
-                           "DCIConditioning: sampling without DCI.")
+            logger.warning("This MODEL is patched for DCI, but its positive conditioning is not from DCI Encode or DCI "
+                           "Conditioning: sampling without DCI.")
         if not entries or float(sigmas.max()) <= window[1]:
             return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, seed,
                             latent_shapes=latent_shapes)
@@ -98,10 +98,10 @@ class DualBranchSampling:
         run = _Run(self.config, self.sites, rows, window, self.recorder)
         add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, WRAPPER_KEY, run.route, guider.model_options, True)
         own_noise = auxiliary_noise(noise, seed or 0, self.config.auxiliary_noise)
-        on_device = torch.empty_like(noise, device=guider.model_patcher.load_device, dtype=torch.float32)
+        concept = torch.empty_like(noise, device=guider.model_patcher.load_device, dtype=torch.float32)
         samples = executor(
             torch.cat([noise, own_noise]), torch.cat([latent_image] * 2),
-            with_branch_noise(sampler, on_device, sigmas, seed, self.config), sigmas,
+            with_branch_noise(sampler, concept, sigmas, seed, self.config), sigmas,
             None if denoise_mask is None else torch.cat([denoise_mask] * 2),
             _concept_callback(callback, rows), disable_pbar, seed,
             latent_shapes=latent_shapes and [[2 * shape[0], *shape[1:]] for shape in latent_shapes],
