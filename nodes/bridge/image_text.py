@@ -201,7 +201,8 @@ def find_folder(path: str) -> Path:
     roots = [] if given.is_absolute() else [Path(root) for root in folder_paths.get_folder_paths("clip_vision")]
     found = next((place for place in [root / given for root in roots] or [given] if place.is_dir()), None)
     require(found is not None, "path", repr(path),
-            f"an existing folder, absolute or in models/clip_vision, or {POCKET}", "Give the folder that holds config.json, the weights and the tokenizer files of a CLIP.")
+            f"an existing folder, absolute or in models/clip_vision, or {POCKET}",
+            "Give the folder that holds config.json, the weights and the tokenizer files of a CLIP.")
     assert found is not None
     return found
 

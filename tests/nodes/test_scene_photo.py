@@ -90,7 +90,8 @@ def test_a_typed_identifier_is_refused_when_the_graph_is_queued():
     assert "identifier: got an empty text" in ObjectMask.validate_inputs(identifier=" ")
 
 
-@pytest.mark.parametrize("captions", [("{V} {noun} at home", ""), ("{V} {noun} at home\n\n",), ("sks  dog at home\n \n\n",)])
+@pytest.mark.parametrize("captions", [("{V} {noun} at home", ""), ("{V} {noun} at home\n\n",),
+                                      ("sks  dog at home\n \n\n",)])
 def test_captions_come_as_a_list_or_as_lines(captions):
     subject = captioned(*captions)
     assert [subject.caption_of(photo) for photo in subject.photos] == ["sks dog at home", "a sks dog"]
