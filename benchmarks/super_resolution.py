@@ -24,7 +24,7 @@ from torch.nn import functional
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "super_resolution.md"
-SHEET = RESULTS.with_suffix(".png")
+SHEET = RESULTS.with_suffix(".jpg")
 SIZE, TRAINED, TESTED = 96, 4, 6
 RATE, BATCH, RANK, SAMPLING_STEPS = 5e-4, 4, 16, 6
 FIGURES = ("PSNR, dB", "gradient error", "judge's cosine")
@@ -164,7 +164,7 @@ def main() -> None:
     print(report)
     if options.write:
         RESULTS.write_text(f"{report}\n", encoding="utf-8")
-        Image.fromarray((torch.cat(rows) * 255).round().to(torch.uint8).numpy()).save(SHEET, optimize=True)
+        Image.fromarray((torch.cat(rows) * 255).round().to(torch.uint8).numpy()).save(SHEET, quality=92)
 
 
 if __name__ == "__main__":
