@@ -23,14 +23,16 @@ from .parts import (
     train,
 )
 
-CONTEXTS = {"prefix": 2, "suffix": 1, "identifier_vectors": 2, "start": "words", "rate_factor": 10.0}
+CONTEXTS = {"prefix": 2, "suffix": 1, "identifier_vectors": 4, "start": "words", "rate_factor": 4.0}
 NOTES = f"""| | pocket | SD 1.5 | SDXL |
 |---|---|---|---|
 | checkpoint | pocket | yours | yours |
 | resolution, size, empty latent | {SIZE} | 512 | 1024 |
 | learning_rate | 5e-4 | 6e-5 | 6e-5 |
 | targets | attention_and_feed_forward | cross_attention_kv | cross_attention_kv |
-| prefix, suffix, identifier_vectors | 2, 1, 2 | 2, 1, 2 | 2, 1, 2 |
+| text_encoder_rate | 5e-4 | 0 | 0 |
+| prefix, suffix, identifier_vectors | 2, 1, 4 | 2, 1, 2 | 2, 1, 2 |
+| rate_factor | 4 | 10 | 10 |
 | steps at batch | 300 at 2 | 900 at 6 | 900 at 4 |
 | cfg of pictures | 3 | 6 | 6 |
 """
@@ -44,7 +46,7 @@ def learned_contexts() -> Graph:
     subject = several_photos(graph, 1, identifier)
     prior = prior_preservation(graph, 2, base)
     contexts = graph.add(2, "LearnedContexts", {**CONTEXTS, "objective": prior})
-    trainer = train(graph, 3, base, subject[0], contexts[0], "pocket_dog_ico", options={"text_encoder_rate": 0.0})
+    trainer = train(graph, 3, base, subject[0], contexts[0], "pocket_dog_ico")
     mine = Loaded(trainer[0], trainer[1], base.vae)
     text = name_the_subject(graph, 4, f"a {{V}} {NOUN} in the desert", trainer[7])
     positive = encode(graph, 4, mine.clip, text, "Positive")

@@ -53,6 +53,7 @@ def textual_inversion() -> Graph:
                   "says how many vectors stand for the subject. The result is an embedding of a few kilobytes; after "
                   "Save Personalization every stock prompt reads it as `embedding:personalize/pocket_dog_inversion`."
                   "\n\nThe trainer's *identifier* output is how to write the subject in this graph. A word holds less "
-                  "of a subject than an adapter does: compare workflow 1.", height=300, title=ABOUT)
+                  "of a subject than an adapter does: here the colour of its back comes out, and not the rest. Compare "
+                  "workflow 1.", height=300, title=ABOUT)
     graph.note(0, NOTES, height=300, title=OTHER)
     return graph
