@@ -15,6 +15,10 @@ from comfyui_personalize.core.errors import InputError
 
 PAGE = "docs/dci_compatibility.md"
 CASES = cases()
+# Kin of others that every run samples: these are for the sweep.
+SWEPT = {"RescaleCFG", "CFG-Zero*", "CFGNorm", "TCFG", "FreSca", "Epsilon Scaling", "PerpNeg (deprecated)", "FreeU",
+         "HyperTile", "Token merging", "attention multiply", "LazyCache", "Set Area with Percentage",
+         "Set Area Strength", "Set Mask with bounds"}
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +31,8 @@ def graphs():
             "plain": (plain, encode(clip, PROMPT), *rest)}
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.node)
+@pytest.mark.parametrize("case", [
+    pytest.param(case, id=case.node, marks=pytest.mark.full if case.node in SWEPT else ()) for case in CASES])
 def test_node_works_or_is_refused_with_the_reason(graphs, case):
     def sample(name):
         torch.manual_seed(0)
