@@ -78,7 +78,7 @@ def _sampling() -> list[io.Input]:
     """A KSampler's widgets."""
     samplers, schedulers = comfy.samplers.KSampler.SAMPLERS, comfy.samplers.KSampler.SCHEDULERS
     return [
-        io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
+        io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=False,
                      tooltip="The noise's seed, 0 to 2^64 - 1. Default 0."),
         io.Int.Input("steps", default=20, min=1, max=10000, tooltip="Sampling steps, 1 to 10000. Default 20."),
         io.Float.Input("cfg", default=6.0, min=0.0, max=100.0, step=0.1,
