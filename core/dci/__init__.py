@@ -2,7 +2,7 @@
 
 Source: Jin et al., "Customized Generation Reimagined", ECCV 2024, section 3.3.
 
-`phrases` finds the subject's tokens and writes the auxiliary prompt, `nouns` judges the auxiliary noun,
-`dbim` mixes the branches in cross-attention, `config` says how strongly and for how long, `latents` starts
-the auxiliary branch.
+`subjects` are who is drawn, and the prompts of both branches; `phrases` finds the subjects' tokens; `nouns` and
+`noun_scores` judge the auxiliary noun; `config` says how strongly, how long and where the auxiliary branch takes part;
+`latents` starts it; `dbim` mixes the branches in attention; `observation` and `sheets` show what the masks saw.
 """
