@@ -22,6 +22,7 @@ SMALL = {
     "KSampler": {"steps": 2},
     "PrototypicalEmbedding": {"fit_steps": 2},
     "DCIMasks": {"steps": 3},
+    "PersonalizeSuperResolution": {"steps": 2, "preview_photos": 1, "preview_steps": 1},
     "AuxiliaryNounPicker": {"candidates": "cat, fish", "pictures": 1, "size": 64, "steps": 2},
 }
 Graph = dict[str, dict[str, Any]]
