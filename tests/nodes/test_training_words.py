@@ -15,8 +15,11 @@ from safetensors.torch import load_file
 from tiny_model import tiny_models
 from trainer_rig import CancelAt, Untouched, equal, photos, sample, subjects, train, use_store
 
+from comfyui_personalize.core.adapter import AdapterConfig
 from comfyui_personalize.core.config import TrainingConfig, TrainingOptions
 from comfyui_personalize.core.errors import InputError
+from comfyui_personalize.core.objectives import MaskedLoss, PriorPreservation
+from comfyui_personalize.core.prior_cache import ClassImages
 from comfyui_personalize.nodes.bridge.dual_prompt import CONDITIONING_KEY
 from comfyui_personalize.nodes.bridge.sockets import ObjectiveChain, PreviewSettings
 from comfyui_personalize.nodes.bridge.text import ComfyTextEncoder
@@ -133,6 +136,19 @@ def test_ico_learns_contexts_for_each_photo_beside_an_adapter(models):
     result = outputs[5]
     assert set(result.contexts) == {f"learned{part}{photo}" for part in ("prefix", "suffix") for photo in (0, 1)}
     assert result.token_vectors.keys() == {"sks"} and outputs[7] == "embedding:sks" and outputs[2]
+
+
+def test_ico_on_a_dora_with_masks_for_two_subjects_and_prior_preservation(models):
+    pair = (*subjects(photos=photos(masked=True)),
+            *subjects(identifier="ohwx", class_noun="cat", photos=photos(1, seed=3, masked=True)))
+    pools = tuple(ClassImages(class_noun=noun, prompt=f"a {noun}", latents=torch.randn(2, 4, 8, 8), key=noun, size=64)
+                  for noun in ("dog", "cat"))
+    chain = contexts().extended(MaskedLoss(), PriorPreservation(), class_images=pools)
+    with Untouched(models):
+        outputs = train(models, subject=pair, objective=chain, batch=2,
+                        options=TrainingOptions(adapter=AdapterConfig(kind="dora", rank=4, alpha=4)))
+    assert len(outputs[5].contexts) == 6 and outputs[7] == "embedding:sks, embedding:ohwx"
+    assert any("dora_scale" in name for name in outputs[2])
 
 
 def test_ico_without_vectors_is_the_manual_prompt(models):
