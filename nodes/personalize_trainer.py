@@ -40,8 +40,9 @@ class PersonalizeTrainer(io.ComfyNode):
             node_id="PersonalizeTrainer",
             display_name="Personalize Trainer",
             category="personalize",
-            description="Trains a LoRA on your photos in the loaded model, and hands on MODEL and CLIP with it. The "
-                        "loaded model itself stays as it is. Everything learned is kept under output/personalize.",
+            description="Trains on your photos in the loaded model, and hands on MODEL and CLIP with what was "
+                        "learned. The loaded model itself stays as it is. Everything learned is kept under "
+                        "output/personalize.",
             search_aliases=["dreambooth", "train lora", "fine-tune", "personalization"],
             is_output_node=True,
             inputs=[

@@ -10,12 +10,18 @@ from comfyui_personalize.core.config import TrainingConfig, TrainingOptions
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.objectives import (
     OBJECTIVES,
+    BasePrior,
+    LossWeighting,
     MaskedLoss,
+    MaskedPrior,
     ObjectSpecificLoss,
     PriorPreservation,
     combine,
     objectives_from_dicts,
 )
+from comfyui_personalize.core.objectives.class_characterizing import ClassCharacterizing
+from comfyui_personalize.core.objectives.learned_contexts import LearnedContexts
+from comfyui_personalize.core.objectives.super_resolution import SuperResolution
 from comfyui_personalize.core.token_vectors import TokenVectorsConfig
 from comfyui_personalize.core.validation import ValidationConfig
 
@@ -44,7 +50,11 @@ WORD = TokenVectorsConfig(word="sks", count=3, start="random", start_text="dog",
 VALIDATION = ValidationConfig(every=7, draws=3, best_by="clip_i", patience=2, pictures=5)
 OBJECTIVES_SET = (
     PriorPreservation(weight=0.7), MaskedLoss(background_weight=0.2, normalise_floor=0.3, dilation=4),
-    ObjectSpecificLoss(weight=0.9, dilation=4))
+    ObjectSpecificLoss(weight=0.9, dilation=4, objects_per_step=3), BasePrior(weight=0.6), MaskedPrior(),
+    LossWeighting(weighting="min_snr", snr_gamma=4.0, loss="huber", huber_c=0.2, noise_offset=0.05,
+                  levels="logit_normal", logit_mean=0.3, logit_std=0.8),
+    LearnedContexts(prefix=3, suffix=2, identifier_vectors=1, start="random", std=0.1, rate_factor=5.0),
+    ClassCharacterizing(weight=0.4, probability=0.5), SuperResolution(variance=1e-4, level=3, crop=256))
 CONFIG = TrainingConfig(steps=9, learning_rate=3e-4, batch=4, resolution=256, seed=8, options=OPTIONS,
                         objectives=OBJECTIVES_SET, token_vectors=(WORD,), validation=VALIDATION)
 ALL = [ADAPTER, OPTIONS, WORD, VALIDATION, CONFIG, *OBJECTIVES_SET]
@@ -70,7 +80,7 @@ def test_every_objective_can_be_restored():
 
 
 def test_an_unknown_objective_is_refused():
-    with pytest.raises(InputError, match="'unheard_of', expected one of masked_loss"):
+    with pytest.raises(InputError, match="'unheard_of', expected one of base_prior"):
         objectives_from_dicts([{"kind": "unheard_of"}])
 
 
