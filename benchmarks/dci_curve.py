@@ -5,7 +5,7 @@
 Subjects: the held-out dog of the example personalization (a LoRA), and named individuals that the pocket model itself
 knows. Every setting draws the same prompts from the same seeds with the same noise (DCI draws for the picture what
 plain sampling draws). Fidelity is the judge's cosine to pictures of the subject, alignment the share of pictures whose
-context the judge recognises; the judge never saw a generated picture. Intervals: bootstrap over pictures, 95 %.
+place or colour the judge recognises; the judge never saw a generated picture. Intervals: bootstrap over pictures, 95 %.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ SETTINGS = (
     Setting("split prompts, window 0.6, omega 1", 1.0, window=0.6, options={"prompts": "split"}),
     Setting("last layer only, window 0.6, omega 1", 1.0, window=0.6, options={"layers": "last"}),
 )
+CURVE = SETTINGS[:12]
 
 
 class Subject(NamedTuple):
@@ -60,11 +61,19 @@ class Subject(NamedTuple):
     seed: int
 
 
+class Prompt(NamedTuple):
+    """What is asked for beside the subject, and which answer of the judge says that it is there."""
+
+    text: str
+    asked: str
+    answer: int
+
+
 class Score(NamedTuple):
     """One picture."""
 
     fidelity: float
-    context: float
+    alignment: float
     noun: float
 
 
@@ -113,8 +122,25 @@ def reference(who: Subject, judge: Any, vae: Any) -> Any:
     return torch.nn.functional.normalize(judge(to_judge_size(seen))["identity"].mean(0), dim=0)
 
 
-def draw(who: Subject, setting: Setting, context: str, seeds: int, vae: Any) -> Any:
-    """Pictures (seeds, 3, H, W) of the subject in a context."""
+def contexts(who: Subject) -> list[Prompt]:
+    """Places, in which the subject's colours are seen."""
+    from comfyui_personalize.pocket.world import possible_contexts
+    from comfyui_personalize.pocket.world_scenes import CONTEXTS, PHRASES
+
+    return [Prompt(f"a {who.name} {who.noun} {PHRASES[context]}", "context", CONTEXTS.index(context))
+            for context in possible_contexts(who.look) if context != "plain"]
+
+
+def colours(who: Subject) -> list[Prompt]:
+    """Another colour for the subject, against what the model learned of it: a weak prior."""
+    from comfyui_personalize.pocket.judge import COLOUR_NAMES
+
+    return [Prompt(f"a {name} {who.name} {who.noun} in the snow", "colour", number)
+            for number, name in enumerate(COLOUR_NAMES) if name not in (who.look.colour, who.look.second, "white")]
+
+
+def draw(who: Subject, setting: Setting, text: str, seeds: int, vae: Any) -> Any:
+    """Pictures (seeds, 3, H, W) of a prompt about the subject."""
     import comfy.sample
     import torch
 
@@ -123,9 +149,7 @@ def draw(who: Subject, setting: Setting, context: str, seeds: int, vae: Any) -> 
     from comfyui_personalize.core.dci.subjects import SubjectPrompt
     from comfyui_personalize.nodes.bridge.dual_branch import patch_dual_branch
     from comfyui_personalize.nodes.bridge.dual_prompt import encode_dual_prompt
-    from comfyui_personalize.pocket.world_scenes import PHRASES
 
-    text = f"a {who.name} {who.noun} {PHRASES[context]}"
     encode = who.clip.encode_from_tokens_scheduled
     model, positive = who.model, encode(who.clip.tokenize(text))
     if setting.omega is not None:
@@ -136,26 +160,25 @@ def draw(who: Subject, setting: Setting, context: str, seeds: int, vae: Any) -> 
         positive = encode_dual_prompt(who.clip, SubjectPrompt(prompt=text, subjects=(named,),
                                                               split=config.prompts == "split"))
     latent = torch.zeros(seeds, 16, 12, 12)
-    seed = 1000 * who.seed + sum(map(ord, context))
+    seed = 1000 * who.seed + sum(map(ord, text))
     samples = comfy.sample.sample(model, comfy.sample.prepare_noise(latent, seed), setting.steps, CFG,
                                   "euler_ancestral", "normal", positive, encode(who.clip.tokenize("")), latent,
                                   seed=seed, disable_pbar=True)
     return vae.decode(samples).movedim(-1, 1)
 
 
-def score(who: Subject, setting: Setting, seeds: int, vae: Any, judge: Any, target: Any) -> list[Score]:
+def score(who: Subject, prompts: Sequence[Prompt], setting: Setting, seeds: int, vae: Any, judge: Any,
+          target: Any) -> list[Score]:
     """One score for every picture of a subject under a setting."""
     from comfyui_personalize.pocket.judge import to_judge_size
-    from comfyui_personalize.pocket.world import possible_contexts
-    from comfyui_personalize.pocket.world_scenes import CONTEXTS
     from comfyui_personalize.pocket.world_shapes import NOUNS
 
     scores = []
-    for context in [found for found in possible_contexts(who.look) if found != "plain"]:
-        answers = judge(to_judge_size(draw(who, setting, context, seeds, vae)))
+    for prompt in prompts:
+        answers = judge(to_judge_size(draw(who, setting, prompt.text, seeds, vae)))
         for row in range(seeds):
             scores.append(Score(float(answers["identity"][row] @ target),
-                                float(answers["context"][row].argmax() == CONTEXTS.index(context)),
+                                float(answers[prompt.asked][row].argmax() == prompt.answer),
                                 float(answers["noun"][row].argmax() == NOUNS.index(who.noun))))
     return scores
 
@@ -173,7 +196,7 @@ def interval(values: Sequence[float]) -> str:
 
 def table(title: str, found: dict[str, list[Score]]) -> str:
     """Markdown: one row per setting."""
-    lines = [f"## {title}", "", "| setting | fidelity | context obeyed | class | pictures |", "|---|---|---|---|---|"]
+    lines = [f"## {title}", "", "| setting | fidelity | prompt obeyed | class | pictures |", "|---|---|---|---|---|"]
     for label, scores in found.items():
         columns = [interval([one[kind] for one in scores]) for kind in range(3)]
         lines.append(f"| {label} | {' | '.join(columns)} | {len(scores)} |")
@@ -184,6 +207,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="DCI's curve over omega on the pocket model.")
     parser.add_argument("--seeds", type=int, default=3, help="pictures per prompt")
     parser.add_argument("--named", type=int, default=0, help="named individuals beside the held-out subject")
+    parser.add_argument("--only", default="", help="only the tables whose title holds this")
     parser.add_argument("--write", action="store_true", help=f"write {RESULTS.relative_to(ROOT)}")
     options = parser.parse_args()
     start_comfyui()
@@ -196,18 +220,21 @@ def main() -> None:
     tables = []
     with torch.inference_mode():
         people, vae = subjects(options.named)
-        groups = {"Held-out dog, personalized by LoRA": people[:1], "Named individuals of the pocket model": people[1:]}
-        for title, members in groups.items():
+        groups = {"Held-out dog, personalized by LoRA: places": (people[:1], contexts, SETTINGS),
+                  "Held-out dog, personalized by LoRA: another colour": (people[:1], colours, CURVE),
+                  "Named individuals of the pocket model: another colour": (people[1:], colours, CURVE)}
+        for title, (members, ask, settings) in groups.items():
+            if not members or options.only not in title:
+                continue
             found: dict[str, list[Score]] = {}
             targets = {who.name: reference(who, judge, vae) for who in members}
-            for setting in SETTINGS:
+            for setting in settings:
                 started = time.time()
-                found[setting.label] = [one for who in members
-                                        for one in score(who, setting, options.seeds, vae, judge, targets[who.name])]
+                found[setting.label] = [one for who in members for one in score(
+                    who, ask(who), setting, options.seeds, vae, judge, targets[who.name])]
                 print(f"{setting.label}: {time.time() - started:.0f} s", file=sys.stderr, flush=True)
-            if members:
-                tables.append(table(title, found))
-                print(tables[-1], flush=True)
+            tables.append(table(title, found))
+            print(tables[-1], flush=True)
     if options.write:
         RESULTS.write_text("\n\n".join([HEADER, *tables]) + "\n", encoding="utf-8")
 
@@ -216,8 +243,9 @@ HEADER = f"""# DCI over omega on the pocket model
 
 `python benchmarks/dci_curve.py --write`: euler_ancestral, {STEPS} steps, cfg {CFG:g}, window {WINDOW:g} unless said,
 shared guidance, auxiliary noun '{AUXILIARY}'. Equal rows: plain sampling with as many steps as DCI's network
-rows pay for. Fidelity: the judge's cosine to true pictures of the subject; context obeyed and class: the share of
-pictures in which the judge sees them. Means with 95 % bootstrap intervals over pictures."""
+rows pay for. Fidelity: the judge's cosine to true pictures of the subject; prompt obeyed and class: the share of
+pictures in which the judge sees the place or colour, and the class. Means with 95 % bootstrap intervals over
+pictures."""
 
 
 if __name__ == "__main__":
