@@ -17,6 +17,10 @@ from ..pocket import config, image_text
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "pocket" / "checkpoints"
 
 
+LAST_LAYERS = ("output_blocks.5.0.skip_connection.", "output_blocks.5.0.out_layers.3.")
+"""What feeds the last GroupNorm: 3 levels of one residual block and one more make output blocks 0 to 5."""
+
+
 class PocketLatent(latent_formats.LatentFormat):
     """Latents of the pocket autoencoder: 1/8 of the picture's size, one scale factor."""
 
@@ -77,6 +81,22 @@ class PocketModel(supported_models.SD15):
         """More input channels than latent channels; stock code counts against 4 latent channels."""
         return self.unet_config["in_channels"] > config.LATENT_CHANNELS
 
+    def get_model(self, state_dict: dict[str, Any], prefix: str = "", device: Any = None) -> Any:
+        """The model with a large epsilon in its last norm, about as in training; see `pocket.unet.scale_output`.
+
+        The file holds the same function for ComfyUI's own epsilon, at weights so small that an optimiser's steps would
+        wipe them out. In memory they are of the usual size.
+        """
+        model = super().get_model(state_dict, prefix, device)
+        model.diffusion_model.out[0].eps = config.FILE_EPSILON * config.LOADED_SCALE**2
+        return model
+
+    def process_unet_state_dict(self, state_dict: dict[str, Any]) -> dict[str, Any]:
+        return _scaled_output(super().process_unet_state_dict(state_dict), config.LOADED_SCALE)
+
+    def process_unet_state_dict_for_saving(self, state_dict: dict[str, Any]) -> dict[str, Any]:
+        return super().process_unet_state_dict_for_saving(_scaled_output(state_dict, 1 / config.LOADED_SCALE))
+
     def process_clip_state_dict(self, state_dict: dict[str, Any]) -> dict[str, Any]:
         """Puts the text projection in, which Stable Diffusion's checkpoints and loader have no place for."""
         state, projection = super().process_clip_state_dict(state_dict), image_text.text_projection()
@@ -86,6 +106,11 @@ class PocketModel(supported_models.SD15):
 
     def clip_target(self, state_dict: dict[str, Any] | None = None) -> supported_models_base.ClipTarget:
         return supported_models_base.ClipTarget(PocketTokenizer, PocketTextEncoder)
+
+
+def _scaled_output(state_dict: dict[str, Any], factor: float) -> dict[str, Any]:
+    """The state dict with what feeds the last GroupNorm multiplied by a factor."""
+    return {key: tensor * factor if key.startswith(LAST_LAYERS) else tensor for key, tensor in state_dict.items()}
 
 
 def is_pocket_vision(state_dict: dict[str, Any]) -> bool:

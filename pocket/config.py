@@ -18,6 +18,19 @@ LATENT_CHANNELS: Final = 16
 LATENT_SCALE: Final = 1.0
 """ComfyUI's `latent_format.scale_factor`: the file's own vae_scale already gives latents of about unit size."""
 
+FILE_EPSILON: Final = 1e-5
+"""Epsilon of every GroupNorm in ComfyUI's UNet (torch's default)."""
+TRAINED_EPSILON: Final = 16.0
+"""Epsilon of the last GroupNorm while training, where what it normalises has a variance of about 1. So large, the
+norm is nearly linear: how strong the predicted noise of a channel is stays the network's to say. A normalised
+output predicts unit strength always, and a deterministic sampler never removes what a start differs from that."""
+OUTPUT_SCALE: Final = (FILE_EPSILON / TRAINED_EPSILON) ** 0.5
+"""`scale_output` factor of the exported file, about 8e-4: well above float16's subnormal numbers."""
+
+LOADED_SCALE: Final = 1024.0
+"""Factor on the same weights when ComfyUI loads the file, so that an optimiser's steps are small beside them. A power
+of two near 1 / OUTPUT_SCALE: what is loaded and saved again is the same to the bit."""
+
 MODEL_CHANNELS: Final = 64
 CHANNEL_MULT: Final = (1, 2, 3)
 NUM_RES_BLOCKS: Final = 1

@@ -9,12 +9,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from .config import DOWNSCALE, LATENT_CHANNELS
+from .config import DOWNSCALE, FILE_EPSILON, LATENT_CHANNELS
 from .export import CHECKPOINT, rename_unet
 from .generator import Generator, build_generator
 from .klt import VAE_SCALE, Transform
 from .taesd import Decoder, Encoder
-from .unet import FILE_EPSILON, scale_output, set_output_norm
+from .unet import scale_output, set_output_norm
 
 TEXT_PREFIX = "cond_stage_model.transformer."
 ENCODER_PREFIX = "first_stage_model.taesd_encoder."

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .config import TRAINED_EPSILON
 from .export import CHECKPOINT, rename_unet, write_checkpoint
 from .generator import (
     BATCH,
@@ -28,7 +29,7 @@ from .generator import (
 )
 from .klt import Transform
 from .published import load_published, load_published_transform, published_facts, published_tensors
-from .unet import TRAINED_EPSILON, file_state, output_scale, set_output_norm
+from .unet import file_state, output_scale, set_output_norm
 from .world import SEEDS
 
 log = logging.getLogger(__name__)

@@ -11,21 +11,14 @@ from .config import (
     CHANNEL_MULT,
     CONTEXT_DIM,
     DOWNSCALE,
+    FILE_EPSILON,
     LATENT_CHANNELS,
     MODEL_CHANNELS,
     NUM_HEAD_CHANNELS,
     NUM_RES_BLOCKS,
     SIZE,
+    TRAINED_EPSILON,
 )
-
-FILE_EPSILON = 1e-5
-"""Epsilon of every GroupNorm in ComfyUI's UNet (torch's default)."""
-TRAINED_EPSILON = 16.0
-"""Epsilon of the last GroupNorm while training, where what it normalises has a variance of about 1. So large, the
-norm is nearly linear: how strong the predicted noise of a channel is stays the network's to say. A normalised
-output predicts unit strength always, and a deterministic sampler never removes what a start differs from that."""
-OUTPUT_SCALE = (FILE_EPSILON / TRAINED_EPSILON) ** 0.5
-"""`scale_output` factor of the exported file, about 8e-4: well above float16's subnormal numbers."""
 
 
 def build_unet() -> UNet2DConditionModel:

@@ -23,9 +23,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .config import MAX_TOKENS, TIMESTEPS
+from .config import MAX_TOKENS, OUTPUT_SCALE, TIMESTEPS, TRAINED_EPSILON
 from .export import rename_unet
-from .unet import OUTPUT_SCALE, TRAINED_EPSILON, scale_output, set_output_norm, use_cpu_operations
+from .unet import scale_output, set_output_norm, use_cpu_operations
 from .upscaler_space import (
     ATTENTION_LEVELS,
     BETA_END,

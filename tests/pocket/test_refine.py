@@ -33,9 +33,10 @@ def test_the_published_encoder_is_read_back_as_one_matrix(transform):
 
 
 def test_linearising_the_output_keeps_what_a_picture_of_usual_noise_gets(transform):
+    from comfyui_personalize.pocket.config import FILE_EPSILON, TRAINED_EPSILON
     from comfyui_personalize.pocket.published import load_published
     from comfyui_personalize.pocket.refine import linearise_output
-    from comfyui_personalize.pocket.unet import FILE_EPSILON, TRAINED_EPSILON, set_output_norm
+    from comfyui_personalize.pocket.unet import set_output_norm
 
     generator, noise = load_published(), torch.randn(4, 16, 12, 12)
     set_output_norm(generator.unet, FILE_EPSILON)
