@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Generator, Tensor
 
 from .schedule import NoiseSchedule
 
-if TYPE_CHECKING:
-    from .objectives.base import Objective
+
+class ShapesDraws(Protocol):
+    """An objective, as far as draws are concerned."""
+
+    def draw_levels(self, schedule: NoiseSchedule, count: int, generator: Generator) -> Tensor | None:
+        """Noise levels (count,) in place of uniform ones."""
+        ...
+
+    def shape_noise(self, noise: Tensor, generator: Generator) -> Tensor:
+        """The noise (N, C, h, w) that is trained on."""
+        ...
+
+    def augment_concat(self, concat: Tensor, generator: Generator) -> Tensor:
+        """What the network reads beside the noisy latents."""
+        ...
 
 
 class NoiseSource:
@@ -22,7 +35,7 @@ class NoiseSource:
         objectives: those that shape draws, in their fixed order.
     """
 
-    def __init__(self, schedule: NoiseSchedule, objectives: Sequence[Objective] = ()):
+    def __init__(self, schedule: NoiseSchedule, objectives: Sequence[ShapesDraws] = ()):
         self.schedule, self.objectives = schedule, tuple(objectives)
 
     def levels(self, count: int, generator: Generator) -> Tensor:

@@ -26,7 +26,8 @@ from .bridge.sockets import (
     VALIDATION,
     ObjectiveChain,
 )
-from .bridge.training_request import Request, warnings_about_run
+from .bridge.training_checks import warnings_about_run
+from .bridge.training_request import Request
 from .bridge.training_run import personalize
 from .bridge.training_words import subject_texts, with_words, words_of_subjects
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from ...core.errors import require
 from ...core.metrics import image_similarity, prompt_alignment, without_identifier
 from .images import photo_hash
-
-if TYPE_CHECKING:
-    from .training_request import Request
+from .training_request import Request
 
 OF_PICTURES = ("clip_i", "clip_t", "dino")
 

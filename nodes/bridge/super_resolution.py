@@ -37,9 +37,8 @@ class UpscalerRequest(Request):
         """How pairs are made."""
         return next(objective for objective in self.config.objectives if isinstance(objective, SuperResolution))
 
-    def metadata(self, step: int, exposure: str) -> dict[str, Any]:
-        return super().metadata(step, exposure) | {
-            "readers": "ComfyUI: LoraLoader and LoadPersonalization, on the upscaler that it was trained on"}
+    def own_metadata(self) -> dict[str, Any]:
+        return {"readers": "ComfyUI: LoraLoader and LoadPersonalization, on the upscaler that it was trained on"}
 
 
 def personalize_upscaler(request: UpscalerRequest) -> Personalization:

@@ -18,6 +18,7 @@ from .judging import picture_figures, wants_pictures
 from .progress import Progress, draw_losses
 from .sampling import patched, sample_preview
 from .sockets import PreviewSettings
+from .training_key import metadata_of
 from .training_request import Request
 from .training_words import preview_of, save_words, with_words
 
@@ -62,7 +63,7 @@ class Keeper:
     def keep_adapter(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The adapter file of the current step; returns its content."""
         learned, step = self.trainer.export(), self.trainer.step
-        metadata = self.request.metadata(step, str(self.trainer.exposure())) | save_words(self.run, step, learned)
+        metadata = metadata_of(self.request, step, str(self.trainer.exposure())) | save_words(self.run, step, learned)
         self.run.save_adapter(step, learned.adapter, metadata)
         return learned.adapter, metadata
 

@@ -31,8 +31,10 @@ from .progress import Progress, draw_losses
 from .sampling import patched, sample_preview
 from .sockets import Personalization
 from .text import ComfyTextEncoder, out_of_place_layers
+from .training_checks import check
+from .training_key import key_of
 from .training_loop import Keeper, Loop
-from .training_request import Request, check, training_data
+from .training_request import Request, training_data
 from .training_words import image_text_in, load_words, prepared_words, preview_of, with_words
 from .what_trains import full_weights_memory
 
@@ -67,7 +69,7 @@ def personalize(request: Request) -> tuple[Personalization, Tensor]:
 
 def train_or_load(request: AnyRequest, prepare: Preparation[AnyRequest], pictures: list[Tensor]) -> Personalization:
     """The run's result: loaded, or trained by what `prepare` gives; `pictures` takes the previews on the way."""
-    run = open_run(runs_root(), request.run_name, request.key)
+    run = open_run(runs_root(), request.run_name, key_of(request))
     return _load(request, run) or _train(request, run, prepare, pictures)
 
 

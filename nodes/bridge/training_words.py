@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,9 +21,7 @@ from .hashes import model_hash, tensor_digest, weights_hash
 from .learned_words import CLIP_ENCODERS, PREFIX, embedding_names, name_words, reading_clip, tokenize_words
 from .sockets import Personalization, PreviewSettings, WordSettings
 from .text import check_trainable, embedded_digest, is_cachable
-
-if TYPE_CHECKING:
-    from .training_request import Request
+from .training_request import Request
 
 WORDS = "words"
 """Key of the learned words in an adapter file's metadata."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import nn
 
 from ...core.adapter import FULL, AdapterConfig, find_all_targets, readers, trained_bytes
@@ -13,9 +11,7 @@ from ...core.optimizer import STATE_BYTES, check_optimizer, choose_optimizer
 from ...core.parts import DENOISER, TEXT_ENCODER, adapter_configs
 from .families import check_targets, readers_in_family
 from .text import check_trainable
-
-if TYPE_CHECKING:
-    from .training_request import Request
+from .training_request import Request
 
 
 def trained_modules(request: Request) -> dict[str, nn.Module]:

@@ -18,6 +18,7 @@ from comfyui_personalize.core.errors import InputError, TrainingDiverged
 from comfyui_personalize.core.trainer import Trainer
 from comfyui_personalize.nodes.bridge.model import ComfyDenoiser
 from comfyui_personalize.nodes.bridge.sockets import ObjectiveChain, PreviewSettings
+from comfyui_personalize.nodes.bridge.training_key import key_of
 from comfyui_personalize.nodes.bridge.training_request import Request
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
@@ -44,7 +45,7 @@ def options(**changes) -> TrainingOptions:
 
 
 def test_a_run_gives_a_patched_model_the_adapter_and_a_loss_per_step(models):
-    model, clip, lora, losses, pictures, _, report = train(models)
+    model, clip, lora, losses, pictures, _, report, _ = train(models)
     assert len(losses["loss"]) == 3 and all(loss > 0 for loss in losses["loss"])
     assert all(name.startswith("lora_unet_") for name in lora)
     assert not torch.equal(sample(model, clip), sample(*models[:2]))
@@ -119,8 +120,8 @@ def test_a_checkpoint_without_vae_is_refused(models):
 
 def test_the_key_sees_tokenizer_options_and_the_content_of_embedding_files(models, monkeypatch):
     def key(clip):
-        return Request(model=models[0], clip=clip, vae=models[2], subjects=subjects(identifier="embedding:sks"),
-                       chain=ObjectiveChain(), config=TrainingConfig(steps=1), run_name="test").key
+        return key_of(Request(model=models[0], clip=clip, vae=models[2], subjects=subjects(identifier="embedding:sks"),
+                              chain=ObjectiveChain(), config=TrainingConfig(steps=1), run_name="test"))
 
     padded, read, vector = models[1].clone(), models[1].tokenize, torch.zeros(8)
     padded.set_tokenizer_option("min_padding", 3)

@@ -22,7 +22,8 @@ from comfyui_personalize.core.objectives import (
 from comfyui_personalize.core.prior_cache import ClassImages
 from comfyui_personalize.nodes import NODES
 from comfyui_personalize.nodes.bridge.sockets import ObjectiveChain, PreviewSettings
-from comfyui_personalize.nodes.bridge.training_request import Request, warnings_about_masks
+from comfyui_personalize.nodes.bridge.training_checks import warnings_about_masks
+from comfyui_personalize.nodes.bridge.training_request import Request
 from comfyui_personalize.nodes.loss_weighting import LossWeightingNode
 from comfyui_personalize.nodes.masked_loss import MaskedLossNode
 from comfyui_personalize.nodes.personalize_trainer import PersonalizeTrainer

@@ -23,6 +23,7 @@ from comfyui_personalize.core.prior_cache import ClassImages
 from comfyui_personalize.nodes.bridge.dual_prompt import CONDITIONING_KEY
 from comfyui_personalize.nodes.bridge.sockets import ObjectiveChain, PreviewSettings
 from comfyui_personalize.nodes.bridge.text import ComfyTextEncoder
+from comfyui_personalize.nodes.bridge.training_key import key_of
 from comfyui_personalize.nodes.bridge.training_request import Request
 from comfyui_personalize.nodes.bridge.training_words import words_of_subjects
 from comfyui_personalize.nodes.dci_conditioning import DCIConditioning
@@ -189,9 +190,9 @@ def test_a_cancelled_run_goes_on_to_the_same_bits(models, tmp_path, monkeypatch,
 def test_every_setting_is_in_the_key(models):
     changes = ({}, {"vectors": 3}, {"start_text": "cat"}, {"learning_rate": 0.01}, {"norm": "fixed"}, {"stop_at": 0.5},
                {"start": "random"}, {"start": "random", "std": 0.1})
-    keys = {request_of(models, token_vectors=words(**change)).key for change in changes}
+    keys = {key_of(request_of(models, token_vectors=words(**change))) for change in changes}
     ico = ({}, {"prefix": 3}, {"suffix": 0}, {"identifier_vectors": 1}, {"start": "random"}, {"rate_factor": 1.0})
-    keys |= {request_of(models, objective=contexts(**change)).key for change in ico}
+    keys |= {key_of(request_of(models, objective=contexts(**change))) for change in ico}
     assert len(keys) == len(changes) + len(ico)
 
 

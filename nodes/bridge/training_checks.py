@@ -1,0 +1,90 @@
+"""What of a training run is refused before a model is loaded, and what is warned about."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...core.errors import require
+from ...core.objectives import MaskedLoss, ObjectSpecificLoss
+from ...core.runs import check_run_name
+from ...core.subject import warnings_about_data
+from .families import family_warnings
+from .images import blank_latents
+from .judging import check_validation
+from .model import check_model, is_quantised
+from .training_request import Request, training_data, used_class_images
+from .training_words import check_words, prepared_data
+from .what_trains import check_what_trains
+
+
+def check(request: Request) -> None:
+    """Raise `InputError` for everything that can be refused before a model is loaded or an image encoded."""
+    check_run_name(request.run_name)
+    require(request.clip is not None, "clip", "nothing", "the CLIP of the checkpoint",
+            "This checkpoint has no text encoder; load one with CLIPLoader.")
+    check_model(request.model)
+    check_what_trains(request)
+    require(getattr(request.vae, "first_stage_model", None) is not None, "vae", "nothing", "the VAE of the checkpoint",
+            "This checkpoint has no VAE; load one with VAELoader.")
+    channels = request.model.get_model_object("latent_format").latent_channels
+    require(request.vae.latent_channels == channels, "vae", f"a VAE of {request.vae.latent_channels} latent channels",
+            f"the {channels} channels of this model", "Connect the VAE that belongs to the checkpoint.")
+    check_class_images(request)
+    probe = training_data(request, blank_latents(request.subjects, request.config.resolution, channels,
+                                                 _downscale(request.vae)))
+    data = prepared_data(request, probe)
+    for objective in request.config.objectives:
+        objective.check(data)
+    check_words(request, data)
+    check_validation(request)
+
+
+def check_class_images(request: Request) -> None:
+    """Raise `InputError` where class images that are used have another size than the run."""
+    size = request.config.resolution
+    for pool in used_class_images(request):
+        require(pool.size == size, "class images", f"{pool.size} pixels for {pool.class_noun!r}", f"{size} pixels, the "
+                "trainer's resolution", "Set Prior Sample Gen's size to it.")
+
+
+def warnings_about_run(request: Request) -> list[str]:
+    """What will probably disappoint, although it can be trained."""
+    warnings = []
+    identifiers = [identifier for subject in request.subjects for identifier, _ in subject.words]
+    if request.preview is not None and not any(name in request.preview.prompt for name in identifiers):
+        warnings.append(f"the preview's prompt names no identifier ({', '.join(identifiers)}): it shows the class")
+    warnings += [f"two subjects share the identifier {name!r}: they will blend"
+                 for name in shared_identifiers(request)]
+    warnings += [warning for subject in request.subjects for warning in warnings_about_data(subject)]
+    if is_quantised(request.model):
+        warnings.append("the model is stored in fp8, where a merged LoRA is rounded away in part: MODEL has it beside "
+                        "the weights; load the saved file with Load Personalization or a bypass LoRA loader")
+    return warnings + family_warnings(request.model) + warnings_about_masks(request)
+
+
+def shared_identifiers(request: Request) -> list[str]:
+    """Identifiers of two subjects. The same words in a photo of several objects and in photos of one are one."""
+    plain = [words for subject in request.subjects if not subject.objects for words in subject.words]
+    scenes = {words for subject in request.subjects if subject.objects for words in subject.words}
+    names = [identifier for identifier, _ in (*plain, *(scenes - set(plain)))]
+    return sorted({name for name in names if names.count(name) > 1})
+
+
+def warnings_about_masks(request: Request) -> list[str]:
+    """Masks that nothing reads, and an object term without the whole image beside it (METHODS 3, eq. 4)."""
+    masked = {type(objective): objective for objective in request.config.objectives}
+    has_masks = any(photo.mask is not None for subject in request.subjects for photo in subject.photos)
+    warnings = []
+    if has_masks and not any(isinstance(objective, MaskedLoss | ObjectSpecificLoss) for objective in masked.values()):
+        warnings.append("the photos have masks, but no objective uses them: connect Masked Loss")
+    if ObjectSpecificLoss not in masked and any(len(subject.objects) > 1 for subject in request.subjects):
+        warnings.append("a photo has several objects, but nothing tells them apart: turn on Masked Loss's object term")
+    plain = masked.get(MaskedLoss)
+    if ObjectSpecificLoss in masked and isinstance(plain, MaskedLoss) and plain.background_weight < 1:
+        warnings.append(f"the object term is on with a background weight of {plain.background_weight:g}; "
+                        "the paper's loss (eq. 4) has 1")
+    return warnings
+
+
+def _downscale(vae: Any) -> int:
+    return vae.downscale_ratio if isinstance(vae.downscale_ratio, int) else 8
