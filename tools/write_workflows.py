@@ -1,7 +1,8 @@
 """`make workflows`: writes `workflows/*.json` (the editor's form) and `workflows/api/*.json` (what POST /prompt takes).
 
-A real server says which inputs and outputs the nodes have. With ``--run`` it also runs every workflow, makes the
-gallery's pictures from what comes out, and keeps workflow 1's personalization as the example that workflow 4 loads.
+A real server says which inputs and outputs the nodes have. With ``--run`` it also runs every workflow (or those of the
+numbers that follow), makes the gallery's pictures from what comes out, and keeps workflow 1's personalization as the
+example that workflow 4 loads.
 """
 
 from __future__ import annotations
@@ -71,6 +72,14 @@ def run_and_keep(server: Server, graph: Graph, object_info: Mapping[str, Any]) -
     shutil.copyfile(saved, EXAMPLE)
 
 
+def is_asked_for(graph: Graph) -> bool:
+    """Whether the command line asks to run a workflow: ``--run`` alone all of them, else those of its numbers."""
+    if "--run" not in sys.argv:
+        return False
+    numbers = sys.argv[sys.argv.index("--run") + 1:]
+    return not numbers or graph.name.split()[0] in numbers
+
+
 def main() -> None:
     """Write everything; pictures and the example only where asked for."""
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
@@ -80,7 +89,7 @@ def main() -> None:
         for graph in graphs:
             write_forms(graph, object_info)
             log.info("wrote %s", graph.name)
-            if "--run" in sys.argv:
+            if is_asked_for(graph):
                 run_and_keep(server, graph, object_info)
 
 

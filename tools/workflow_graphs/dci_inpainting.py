@@ -8,12 +8,12 @@ from .parts import (
     EXAMPLE_FILE,
     NOUN,
     OTHER,
-    SCENE,
     Loaded,
     Start,
     encode,
     load_checkpoint,
     name_the_subject,
+    painted_scene,
     sample,
 )
 
@@ -24,10 +24,8 @@ def dci_inpainting() -> Graph:
     base = load_checkpoint(graph)
     loaded = graph.add(0, "LoadPersonalization", {"name": EXAMPLE_FILE, "model": base.model, "clip": base.clip})
     mine = Loaded(loaded[0], loaded[1], base.vae)
-    photo = graph.add(1, "LoadImage", {"image": SCENE}, size=(315, 360), title="Any picture, a place painted")
-    latent = graph.add(1, "VAEEncode", {"pixels": photo[0], "vae": base.vae})
-    masked = graph.add(1, "SetLatentNoiseMask", {"samples": latent[0], "mask": photo[1]})
-    batch = graph.add(1, "RepeatLatentBatch", {"samples": masked[0], "amount": 4})
+    latent, masked = painted_scene(graph, 1, base)
+    batch = graph.add(1, "RepeatLatentBatch", {"samples": masked, "amount": 4})
     text = name_the_subject(graph, 2, f"a {{V}} {NOUN} on the beach", loaded[2])
     dci = graph.add(2, "DCIConditioning", {"model": mine.model, "clip": mine.clip, "prompt": text,
                                            "identifier": loaded[2], "class_noun": NOUN, "auxiliary_noun": "cat",

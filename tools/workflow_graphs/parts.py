@@ -133,3 +133,13 @@ def keep(graph: Graph, column: int, trainer: Node, name: str) -> None:
     """Save the personalization, and look at its loss."""
     graph.add(column, "SavePersonalization", {"personalization": trainer[5], "name": name})
     graph.add(column, "LossGraphNode", {"loss": trainer[3], "filename_prefix": "pocket_dog_loss"}, size=(315, 300))
+
+
+def painted_scene(graph: Graph, column: int, base: Loaded) -> tuple[Link, Link]:
+    """A picture at the model's own size as latents, without and with its painted place as a noise mask."""
+    photo = graph.add(column, "LoadImage", {"image": SCENE}, size=(315, 360), title="Any picture, a place painted")
+    sized = graph.add(column, "ImageScale", {"image": photo[0], "upscale_method": "area", "width": SIZE, "height": SIZE,
+                                             "crop": "center"}, title="The size the model was trained for")
+    latent = graph.add(column, "VAEEncode", {"pixels": sized[0], "vae": base.vae})
+    masked = graph.add(column, "SetLatentNoiseMask", {"samples": latent[0], "mask": photo[1]})
+    return latent[0], masked[0]

@@ -8,12 +8,12 @@ from .parts import (
     EXAMPLE_FILE,
     NOUN,
     OTHER,
-    SCENE,
     Loaded,
     Start,
     encode,
     load_checkpoint,
     name_the_subject,
+    painted_scene,
     sample,
 )
 
@@ -24,14 +24,12 @@ def saved_personalization_with_stock_nodes() -> Graph:
     base = load_checkpoint(graph)
     loaded = graph.add(0, "LoadPersonalization", {"name": EXAMPLE_FILE, "model": base.model, "clip": base.clip})
     mine = Loaded(loaded[0], loaded[1], base.vae)
-    photo = graph.add(1, "LoadImage", {"image": SCENE}, size=(315, 360), title="Any picture, a place painted")
-    latent = graph.add(1, "VAEEncode", {"pixels": photo[0], "vae": base.vae})
-    masked = graph.add(1, "SetLatentNoiseMask", {"samples": latent[0], "mask": photo[1]})
+    latent, masked = painted_scene(graph, 1, base)
     text = name_the_subject(graph, 2, f"a {{V}} {NOUN} on the beach", loaded[2])
     positive = encode(graph, 2, mine.clip, text, "Positive")
-    start = Start(positive, encode(graph, 2, mine.clip, "", "Negative"), latent[0])
+    start = Start(positive, encode(graph, 2, mine.clip, "", "Negative"), latent)
     sample(graph, 3, mine, start, "Image to image", "pocket_dog_img2img", denoise=0.7)
-    sample(graph, 3, mine, start._replace(latent=masked[0]), "Inpainting", "pocket_dog_inpaint")
+    sample(graph, 3, mine, start._replace(latent=masked), "Inpainting", "pocket_dog_inpaint")
     graph.note(0, "Loads a personalization (this one comes with the extension; choose yours in *name*) and uses it as "
                   "any MODEL and CLIP: **img2img** above, **inpainting** of the painted place below.\n\nThe file "
                   "knows its identifier: it comes out of the loader and goes into the prompt. The stock *Load LoRA "
