@@ -63,21 +63,7 @@ class PersonalizeTrainer(io.ComfyNode):
                 IMAGE_TEXT_ENCODER.Input("image_text", optional=True,
                                          tooltip="Image-Text Encoder, for objectives that need one (Class "
                                                  "Characterizing)."),
-                io.Int.Input("steps", default=400, min=1, max=1000000,
-                             tooltip="Training steps in all, 1 or more. A longer run goes on from a shorter one. "
-                                     "Default 400; 100 per photo is a good start."),
-                io.Float.Input("learning_rate", default=1e-4, min=1e-7, max=0.1, step=0.000001, round=False,
-                               tooltip="Learning rate of the adapter, 1e-7 to 0.1. Default 1e-4."),
-                io.Int.Input("batch", default=1, min=1, max=64,
-                             tooltip="Photos per step, 1 to 64; class images and object terms come on top. Default 1."),
-                io.Int.Input("resolution", default=512, min=64, max=2048, step=8,
-                             tooltip="Photos are cropped to the centre and scaled to this many pixels, 64 to 2048, a "
-                                     "multiple of 8. Default 512 (SD 1.5); 1024 for SDXL, 96 for the pocket model."),
-                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=False,
-                             tooltip="Seed of adapter, order, noise and timesteps. Same seed, same result on CPU."),
-                io.String.Input("run_name", default="my_subject",
-                                tooltip="Folder under output/personalize, a plain name. Only a label: other settings "
-                                        "under the same name get a folder with a suffix."),
+                *_widgets(),
             ],
             outputs=[
                 io.Model.Output(tooltip="The personalized model, for any sampler."),
@@ -128,3 +114,24 @@ class PersonalizeTrainer(io.ComfyNode):
         shown = ui.PreviewImage(pictures, cls=cls).as_dict() | {"text": (report,)}
         return io.NodeOutput(trained_model, trained_clip, dict(result.lora), {"loss": list(result.losses)}, pictures,
                              result, report, subject_texts(result), ui=shown)
+
+
+def _widgets() -> list[io.Input]:
+    """How long, how fast and on what size it trains."""
+    return [
+        io.Int.Input("steps", default=400, min=1, max=1000000,
+                     tooltip="Training steps in all, 1 or more. A longer run goes on from a shorter one. "
+                             "Default 400; 100 per photo is a good start."),
+        io.Float.Input("learning_rate", default=1e-4, min=1e-7, max=0.1, step=0.000001, round=False,
+                       tooltip="Learning rate of the adapter, 1e-7 to 0.1. Default 1e-4."),
+        io.Int.Input("batch", default=1, min=1, max=64,
+                     tooltip="Photos per step, 1 to 64; class images and object terms come on top. Default 1."),
+        io.Int.Input("resolution", default=512, min=64, max=2048, step=8,
+                     tooltip="Photos are cropped to the centre and scaled to this many pixels, 64 to 2048, a "
+                             "multiple of 8. Default 512 (SD 1.5); 1024 for SDXL, 96 for the pocket model."),
+        io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=False,
+                     tooltip="Seed of adapter, order, noise and timesteps. Same seed, same result on CPU."),
+        io.String.Input("run_name", default="my_subject",
+                        tooltip="Folder under output/personalize, a plain name. Only a label: other settings "
+                                "under the same name get a folder with a suffix."),
+    ]

@@ -60,44 +60,7 @@ class TrainingOptionsNode(io.ComfyNode):
                 io.Combo.Input("precision", options=list(get_args(Precision)), default="auto",
                                tooltip="Arithmetic of the forward pass. auto: bf16 on GPUs that have it, else the "
                                        "network's own. What learns is always fp32."),
-                io.Combo.Input("gradient_checkpointing", options=list(get_args(Switch)), default="auto", advanced=True,
-                               tooltip="on: recompute activations, about half the memory at a third more time. auto "
-                                       "(default): only when memory would not suffice."),
-                io.Int.Input("save_every", default=50, min=0, max=100000, advanced=True,
-                             tooltip="Steps between two saves of the whole state, from which a stopped run goes on; "
-                                     "0: only at the end or on cancel. Default 50; full weights are large."),
-                io.String.Input("block_ranks", default="", multiline=True, advanced=True,
-                                tooltip="Other ranks by part of the network, such as middle=8, output=32: a part of a "
-                                        "module's path (a regular expression), = and a rank; 0 leaves layers out. "
-                                        "Empty (default): one rank."),
-                io.String.Input("target_pattern", default="", advanced=True,
-                                tooltip="A regular expression over whole module paths that replaces targets, e.g. "
-                                        r"output_blocks\..*attn2\.to_[kv]. Empty (default): use targets."),
-                io.Combo.Input("text_encoder_kind", options=[SAME, *KINDS], default=SAME, advanced=True,
-                               tooltip="How the text encoder learns, where its rate is above 0. same (default): as the "
-                                       "diffusion model; an adapter kind: with the same rank, alpha and targets; full: "
-                                       "all of its weights."),
-                io.Float.Input("weight_decay", default=0.01, min=0.0, max=10.0, step=0.001, round=False, advanced=True,
-                               tooltip="Share of the weights, times the rate, that every step takes off; 0 = none. Not "
-                                       "from token vectors. Default 0.01."),
-                io.Combo.Input("lr_schedule", options=list(get_args(LRSchedule)), default="constant", advanced=True,
-                               tooltip="Learning rate over the run. All but the constant ones are 0 at the last step, "
-                                       "so such a run cannot be extended. Default constant."),
-                io.Int.Input("warmup_steps", default=0, min=0, max=100000, advanced=True,
-                             tooltip="Steps over which the rate rises from 0; needs another schedule than constant. "
-                                     "Default 0."),
-                io.Int.Input("lr_cycles", default=3, min=1, max=1000, advanced=True,
-                             tooltip="How often cosine_with_restarts falls from the rate to 0, 1 or more. Default 3."),
-                io.Float.Input("lr_power", default=2.0, min=0.1, max=10.0, step=0.1, advanced=True,
-                               tooltip="How steeply polynomial falls, 0.1 to 10; 1 is a straight line. Default 2."),
-                io.Int.Input("accumulation", default=1, min=1, max=1024, advanced=True,
-                             tooltip="Batches per step: the effect of a batch this many times larger, in the memory "
-                                     "of one. Default 1."),
-                io.Float.Input("max_grad_norm", default=1.0, min=0.0, max=1000.0, step=0.1, advanced=True,
-                               tooltip="Gradients are clipped to this norm; 0 = no clipping. Default 1."),
-                io.Float.Input("ema_decay", default=0.0, min=0.0, max=0.9999, step=0.001, round=False, advanced=True,
-                               tooltip="Hand on a moving average of the weights with this decay, 0 to 0.9999, in place "
-                                       "of the last ones: steadier results. 0 (default) = none; 0.99 is usual."),
+                *_advanced(),
             ],
             outputs=[OPTIONS.Output("OPTIONS", tooltip="For Personalize Trainer.")],
         )
@@ -118,3 +81,47 @@ def _text_adapter(adapter: AdapterConfig, kind: Any) -> AdapterConfig | None:
         return None
     targets = "all" if kind == FULL else adapter.targets
     return replace(adapter, kind=kind, targets=targets, block_ranks="")
+
+
+def _advanced() -> list[io.Input]:
+    """What most runs leave alone."""
+    return [
+        io.Combo.Input("gradient_checkpointing", options=list(get_args(Switch)), default="auto", advanced=True,
+                       tooltip="on: recompute activations, about half the memory at a third more time. auto "
+                               "(default): only when memory would not suffice."),
+        io.Int.Input("save_every", default=50, min=0, max=100000, advanced=True,
+                     tooltip="Steps between two saves of the whole state, from which a stopped run goes on; "
+                             "0: only at the end or on cancel. Default 50; full weights are large."),
+        io.String.Input("block_ranks", default="", multiline=True, advanced=True,
+                        tooltip="Other ranks by part of the network, such as middle=8, output=32: a part of a "
+                                "module's path (a regular expression), = and a rank; 0 leaves layers out. "
+                                "Empty (default): one rank."),
+        io.String.Input("target_pattern", default="", advanced=True,
+                        tooltip="A regular expression over whole module paths that replaces targets, e.g. "
+                                r"output_blocks\..*attn2\.to_[kv]. Empty (default): use targets."),
+        io.Combo.Input("text_encoder_kind", options=[SAME, *KINDS], default=SAME, advanced=True,
+                       tooltip="How the text encoder learns, where its rate is above 0. same (default): as the "
+                               "diffusion model; an adapter kind: with the same rank, alpha and targets; full: "
+                               "all of its weights."),
+        io.Float.Input("weight_decay", default=0.01, min=0.0, max=10.0, step=0.001, round=False, advanced=True,
+                       tooltip="Share of the weights, times the rate, that every step takes off; 0 = none. Not "
+                               "from token vectors. Default 0.01."),
+        io.Combo.Input("lr_schedule", options=list(get_args(LRSchedule)), default="constant", advanced=True,
+                       tooltip="Learning rate over the run. All but the constant ones are 0 at the last step, "
+                               "so such a run cannot be extended. Default constant."),
+        io.Int.Input("warmup_steps", default=0, min=0, max=100000, advanced=True,
+                     tooltip="Steps over which the rate rises from 0; needs another schedule than constant. "
+                             "Default 0."),
+        io.Int.Input("lr_cycles", default=3, min=1, max=1000, advanced=True,
+                     tooltip="How often cosine_with_restarts falls from the rate to 0, 1 or more. Default 3."),
+        io.Float.Input("lr_power", default=2.0, min=0.1, max=10.0, step=0.1, advanced=True,
+                       tooltip="How steeply polynomial falls, 0.1 to 10; 1 is a straight line. Default 2."),
+        io.Int.Input("accumulation", default=1, min=1, max=1024, advanced=True,
+                     tooltip="Batches per step: the effect of a batch this many times larger, in the memory "
+                             "of one. Default 1."),
+        io.Float.Input("max_grad_norm", default=1.0, min=0.0, max=1000.0, step=0.1, advanced=True,
+                       tooltip="Gradients are clipped to this norm; 0 = no clipping. Default 1."),
+        io.Float.Input("ema_decay", default=0.0, min=0.0, max=0.9999, step=0.001, round=False, advanced=True,
+                       tooltip="Hand on a moving average of the weights with this decay, 0 to 0.9999, in place "
+                               "of the last ones: steadier results. 0 (default) = none; 0.99 is usual."),
+    ]
