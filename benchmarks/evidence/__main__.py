@@ -58,7 +58,8 @@ def run(given: argparse.Namespace) -> None:
     sheets = sorted(folder.glob(f"*-{subjects[0]}-0.jpg"))
     settings = {"subjects": f"{len(subjects)} {'held-out' if given.held_out else 'held-in'}", "seeds": given.seeds,
                 "photos": "5 (one-shot: 1)", "prompts": 25,
-                "checkpoints": "the last alone, so that area is alignment times fidelity" if given.quick else 3, "cells": f"{len(cells)} of {len(wanted)}"}
+                "checkpoints": "the last alone, so that area is alignment times fidelity" if given.quick else 3,
+                "cells": f"{len(cells)} of {len(wanted)}"}
     markdown, page = write_report(cells, DOCS if given.write else folder, settings, command(), sheets)
     logging.info("wrote %s and %s", markdown, page)
 
