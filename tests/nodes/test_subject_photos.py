@@ -174,5 +174,5 @@ def test_a_folder_of_photos_of_mixed_sizes_is_one_subject(base_directory):
 def test_schema_grows_by_one_socket_per_photo_and_shows_few_widgets():
     inputs = SubjectPhotos.GET_SCHEMA().inputs
     assert [entry.id for entry in inputs] == [
-        "images", "masks", "identifier", "class_noun", "caption_template", "subject"]
+        "images", "masks", "identifier", "class_noun", "caption_template", "captions", "data", "subject"]
     assert all(entry.tooltip for entry in inputs)
