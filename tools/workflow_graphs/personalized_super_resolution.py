@@ -60,6 +60,6 @@ def personalized_super_resolution() -> Graph:
                   "*none = no fine-tuning*, and run again; everything else follows.\n\nThe pocket upscaler is small: "
                   "it sharpens the pocket model's world, nothing else.", height=240, title=ABOUT)
     graph.note(0, "Load x4-upscaler-ema.safetensors; connect its own CLIP, and encode the two texts with it once more "
-                  "for the upscaler. resolution 2048 for pictures of 512 pixels (SD 1.5), 4096 for 1024 (SDXL); crop 512, "
-                  "learning_rate 1e-4, steps 200, cfg 4 to 9 in both places.", height=170, title=OTHER)
+                  "for the upscaler. resolution 2048 for pictures of 512 pixels (SD 1.5), 4096 for 1024 (SDXL); crop "
+                  "512, learning_rate 1e-4, steps 200, cfg 4 to 9 in both places.", height=170, title=OTHER)
     return graph
