@@ -11,6 +11,8 @@ from scipy.stats import bootstrap
 
 CONFIDENCE = 0.95
 RESAMPLES = 4000
+FEWEST = 5
+"""Units below which a bootstrap says too little for an interval."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Estimate:
 
     Attributes:
         mean: over `count` units (subjects, or subjects times seeds).
-        low: lower end of the 95 % bootstrap interval; NaN for fewer than 3 units.
+        low: lower end of the 95 % bootstrap interval; NaN for fewer than `FEWEST` units.
         high: its upper end.
     """
 
@@ -37,7 +39,7 @@ class Estimate:
 def estimate(values: Sequence[float]) -> Estimate:
     """Mean and percentile bootstrap interval (scipy's)."""
     kept = numpy.array([value for value in values if not math.isnan(value)])
-    if len(kept) < 3:
+    if len(kept) < FEWEST:
         return Estimate(float(kept.mean()) if len(kept) else math.nan, math.nan, math.nan, len(kept))
     if numpy.ptp(kept) == 0:
         return Estimate(float(kept[0]), float(kept[0]), float(kept[0]), len(kept))

@@ -99,8 +99,8 @@ def test_the_report_is_one_page_without_other_files(tmp_path):
     figures = {"steps": 10, "fidelity": 0.5, "alignment": 0.9, "noun": 1.0, "copying": 0.0, "drift": 0.1,
                "diversity": 0.2}
     cells = {(name, number, 0): {"checkpoints": [figures | {"drift": drift + 0.01 * number}]}
-             for name, drift in (("dreambooth", 0.0), ("dreambooth_without_prior", 0.3)) for number in range(4)}
-    markdown, page = report.write_report(cells, tmp_path, {"subjects": 4}, "make evidence")
+             for name, drift in (("dreambooth", 0.0), ("dreambooth_without_prior", 0.3)) for number in range(5)}
+    markdown, page = report.write_report(cells, tmp_path, {"subjects": 5}, "make evidence")
     text, html = markdown.read_text(encoding="utf-8"), page.read_text(encoding="utf-8")
     assert "| prior preservation reduces drift | DreamBooth" in text and "-0.300" in text and "supported" in text
     assert "<img src='data:image/png;base64," in html and "http" not in html.replace("http-equiv", "")
