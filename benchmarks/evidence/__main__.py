@@ -10,11 +10,15 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...tools.install_comfyui import ROOT
 from .comfy_process import load_pocket, start_comfyui
+
+if TYPE_CHECKING:
+    from .methods import Method
 
 WORK = ROOT / ".evidence"
 DOCS = ROOT / "docs"
@@ -29,13 +33,35 @@ def main() -> None:
     parser.add_argument("--subjects", type=int, help="how many of the subjects")
     parser.add_argument("--seeds", type=int, default=1, help="training seeds per subject")
     parser.add_argument("--part", default="0/1", help="i/n: every n-th cell from the i-th on, for n processes")
+    parser.add_argument("--tune", action="store_true", help="try settings of the methods on held-in subjects instead")
+    parser.add_argument("--measure", action="store_true", help="look again at the pictures of the cells that are there")
     parser.add_argument("--report", action="store_true", help="only write the report of the cells that are there")
     parser.add_argument("--write", action="store_true", help=f"write it into {DOCS.name}/, else into {WORK.name}/")
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     start_comfyui(WORK / "comfyui")
-    run(given)
+    if given.tune:
+        tune(given)
+    else:
+        run(given)
+
+
+def tune(given: argparse.Namespace) -> None:
+    """Make the cells of `tuning.TRIED`, then write their table."""
+    from .bench import HELD_IN
+    from .tuning import HEAD, TRIED, tuning_table
+
+    folder = WORK / "held_in" / "tuning"
+    folder.mkdir(parents=True, exist_ok=True)
+    subjects = HELD_IN[: given.subjects or 2]
+    wanted = [(name, number, 0) for number in subjects for name in given.methods or TRIED]
+    if not given.report:
+        make(wanted, given, folder, TRIED)
+    cells = {key: cell for key in wanted if (cell := on_disk(folder, key))}
+    page = (DOCS if given.write else folder) / "evidence_settings.md"
+    page.write_text(f"{HEAD.format(command=command(), subjects=len(subjects))}\n{tuning_table(cells)}\n",
+                    encoding="utf-8")
 
 
 def run(given: argparse.Namespace) -> None:
@@ -49,10 +75,11 @@ def run(given: argparse.Namespace) -> None:
     subjects = (HELD_OUT if given.held_out else HELD_IN)[: given.subjects or (2 if given.quick else None)]
     methods = given.methods or (QUICK if given.quick else list(METHODS))
     wanted = [(name, number, seed) for seed in range(given.seeds) for number in subjects for name in methods]
-    if not given.report:
-        make(wanted, given, folder)
-    cells = {key: json.loads(path.read_text(encoding="utf-8")) for key in wanted
-             if (path := folder / "{}-{}-{}.json".format(*key)).exists()}
+    if given.measure:
+        measure_again(wanted, folder)
+    elif not given.report:
+        make(wanted, given, folder, METHODS)
+    cells = {key: cell for key in wanted if (cell := on_disk(folder, key))}
     if not cells or not given.part.endswith("/1"):
         return
     sheets = sorted(folder.glob(f"*-{subjects[0]}-0.jpg"))
@@ -64,16 +91,33 @@ def run(given: argparse.Namespace) -> None:
     logging.info("wrote %s and %s", markdown, page)
 
 
-def make(wanted: list[tuple[str, int, int]], given: argparse.Namespace, folder: Path) -> None:
+def on_disk(folder: Path, key: tuple[str, int, int]) -> dict[str, Any] | None:
+    """A cell that was made before."""
+    path = folder / "{}-{}-{}.json".format(*key)
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def make(wanted: list[tuple[str, int, int]], given: argparse.Namespace, folder: Path,
+         methods: Mapping[str, Method]) -> None:
     """Every cell of this process's part."""
     from .cells import Plan, make_cell
-    from .methods import METHODS
 
     part, parts = map(int, given.part.split("/"))
     plan = Plan(checkpoints=(1.0,)) if given.quick else Plan()
     loaded: Any = load_pocket()
     for name, number, seed in wanted[part::parts]:
-        make_cell(loaded, METHODS[name], number, seed, plan, folder)
+        make_cell(loaded, methods[name], number, seed, plan, folder)
+
+
+def measure_again(wanted: list[tuple[str, int, int]], folder: Path) -> None:
+    """New figures from the pictures on disk, after a measure has changed."""
+    from .cells import Plan, measure_cell
+    from .methods import METHODS
+
+    for name, number, seed in wanted:
+        path = folder / f"{name}-{number}-{seed}.json"
+        if (cell := on_disk(folder, (name, number, seed))) and path.with_suffix(".npz").exists():
+            measure_cell(path, cell, METHODS[name], Plan().prompts)
 
 
 def command() -> str:

@@ -1,6 +1,7 @@
 """One cell of the bench: a method trained on a subject with a seed, sampled and measured at each of its checkpoints.
 
-A cell that lies on disk is never made again, so that a run can be cut off at any time.
+A cell that lies on disk is never made again, so that a run can be cut off at any time. Its pictures are kept beside its
+figures, so that a new measure needs no new training.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import comfy.sample
+import numpy
 import torch
 from PIL import Image
 from torch import Tensor
@@ -27,7 +30,7 @@ from .methods import Method
 from .parts import trainer_inputs
 
 log = logging.getLogger("evidence")
-SAMPLER, SCHEDULER, STEPS, CFG = "euler_ancestral", "normal", 25, 3.0
+SAMPLER, SCHEDULER, STEPS, CFG = "dpmpp_2m", "normal", 12, 3.0
 PLAIN = 8
 """Pictures of 'a {V} {noun}' and of 'a {noun}' per cell."""
 
@@ -42,7 +45,7 @@ class Plan:
     """
 
     prompts: tuple[Prompt, ...] = PROMPTS
-    checkpoints: tuple[float, ...] = (0.25, 0.5, 1.0)
+    checkpoints: tuple[float, ...] = (0.5, 1.0)
 
 
 def make_cell(loaded: Loaded, method: Method, number: int, seed: int, plan: Plan, folder: Path) -> dict[str, Any]:
@@ -50,22 +53,68 @@ def make_cell(loaded: Loaded, method: Method, number: int, seed: int, plan: Plan
     path = folder / f"{method.name}-{number}-{seed}.json"
     if path.exists():
         return json.loads(path.read_text(encoding="utf-8"))
-    shown = case(number, photos=method.photos, identifier=method.identifier, noun=method.noun)
+    shown = case_of(method, number)
     references = through_autoencoder(loaded.vae, shown.pictures)
-    base = sample(loaded, [f"a {shown.subject.class_noun}"] * PLAIN, seed)
-    checkpoints = []
-    for fraction in plan.checkpoints:
-        steps = max(1, round(fraction * method.steps))
-        trained, words = train(loaded, method, shown, steps, seed)
-        pictures = draw(trained, shown, words, plan.prompts, seed)
-        figures = measure(pictures, references, base, shown, plan.prompts)
-        checkpoints.append({"steps": steps, **figures})
-        log.info("%s, subject %d, step %d: %s", method.name, number, steps,
-                 " ".join(f"{name} {value:.3f}" for name, value in figures.items()))
-    write_sheet(torch.cat([references, pictures.plain[:5], pictures.prompted]), path.with_suffix(".jpg"))
-    cell = {"method": method.name, "subject": number, "seed": seed, "checkpoints": checkpoints}
+    base = untrained(loaded, shown.subject.class_noun, seed)
+    steps = [max(1, round(fraction * method.steps)) for fraction in plan.checkpoints]
+    drawn = []
+    for count in steps:
+        trained, words = train(loaded, method, shown, count, seed)
+        drawn.append(draw(trained, shown, words, plan.prompts, seed))
+    write_pictures(path.with_suffix(".npz"), references, base, drawn)
+    write_sheet(torch.cat([references, drawn[-1].plain[:5], drawn[-1].prompted]), path.with_suffix(".jpg"))
+    head = {"method": method.name, "subject": number, "seed": seed, "steps": steps}
+    return measure_cell(path, head, method, plan.prompts)
+
+
+@cache
+def untrained(loaded: Loaded, noun: str, seed: int) -> Tensor:
+    """'a {noun}' by the model that nothing was taught; the same for every method."""
+    return sample(loaded, [f"a {noun}"] * PLAIN, seed)
+
+
+def case_of(method: Method, number: int) -> Case:
+    """A subject as the method gets it."""
+    return case(number, photos=method.photos, identifier=method.identifier, noun=method.noun)
+
+
+def measure_cell(path: Path, head: dict[str, Any], method: Method, prompts: Sequence[Prompt]) -> dict[str, Any]:
+    """Look at a cell's pictures with the measures of today and write its figures.
+
+    Args:
+        path: of the figures; the pictures lie beside it.
+        head: `method`, `subject`, `seed` and `steps` of each checkpoint; more is dropped.
+        method: the cell's.
+        prompts: those that its pictures were made for.
+    """
+    references, base, drawn = read_pictures(path.with_suffix(".npz"))
+    shown = case_of(method, head["subject"])
+    cell = {name: head[name] for name in ("method", "subject", "seed", "steps")}
+    cell["checkpoints"] = [{"steps": steps, **measure(pictures, references, base, shown, prompts)}
+                           for steps, pictures in zip(head["steps"], drawn, strict=True)]
+    log.info("%s, subject %d: %s", method.name, head["subject"],
+             " | ".join(f"step {point['steps']} fidelity {point['fidelity']:.3f} alignment {point['alignment']:.3f}"
+                        for point in cell["checkpoints"]))
     path.write_text(json.dumps(cell, indent=1) + "\n", encoding="utf-8")
     return cell
+
+
+def write_pictures(path: Path, references: Tensor, base: Tensor, drawn: Sequence[Pictures]) -> None:
+    """Everything that was looked at, as bytes: photos and base (N, 3, H, W), the rest (checkpoints, N, 3, H, W)."""
+    arrays = {"references": references, "base": base}
+    arrays |= {name: torch.stack([getattr(pictures, name) for pictures in drawn])
+               for name in ("prompted", "plain", "classes")}
+    numpy.savez_compressed(path, **{name: (array.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+                                    for name, array in arrays.items()})
+
+
+def read_pictures(path: Path) -> tuple[Tensor, Tensor, list[Pictures]]:
+    """What `write_pictures` wrote, in 0..1: references, base, one `Pictures` per checkpoint."""
+    with numpy.load(path) as arrays:
+        found = {name: torch.from_numpy(arrays[name]).float() / 255 for name in arrays.files}
+    drawn = [Pictures(prompted=prompted, plain=plain, classes=classes) for prompted, plain, classes
+             in zip(found["prompted"], found["plain"], found["classes"], strict=True)]
+    return found["references"], found["base"], drawn
 
 
 def train(loaded: Loaded, method: Method, shown: Case, steps: int, seed: int) -> tuple[Loaded, str]:

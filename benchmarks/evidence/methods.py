@@ -14,6 +14,7 @@ from ...core.objectives import PriorPreservation
 from ...core.objectives.base import Objective
 from ...core.objectives.class_characterizing import ClassCharacterizing
 from ...core.objectives.learned_contexts import LearnedContexts
+from ...core.objectives.masked import MaskedLoss
 from ...core.objectives.object_specific import ObjectSpecificLoss
 from ...core.token_vectors import TokenVectorsConfig
 from .bench import IDENTIFIER
@@ -72,6 +73,21 @@ _ICO = Method(name="ico", title="ICO (n 2, m 2, k 1)", options=KEYS_AND_VALUES, 
 _ONE_SHOT = Method(name="one_shot", title="one-shot: prototype, L_CL, L_SP", photos=1, batch=1,
                    objectives=(ObjectSpecificLoss(), ClassCharacterizing()), has_prototype=True,
                    vectors=_word(count=4, start="given", digest="prototype"), steps=200)
+
+
+def best_recipe() -> dict[str, Method]:
+    """Candidates for our own best recipe, by what they combine."""
+    prior, masked = PriorPreservation(), MaskedLoss(background_weight=0.1)
+    word = _word(count=2)
+    lora = replace(_LORA, learning_rate=1e-3, steps=160)
+    full = replace(_DREAMBOOTH, learning_rate=2e-4, steps=160)
+    return {
+        "LoRA, word, prior": replace(lora, vectors=word, objectives=(prior,), has_class_images=True),
+        "LoRA, word, prior, mask": replace(lora, vectors=word, objectives=(prior, masked), has_class_images=True),
+        "all weights, word, prior": replace(full, vectors=word),
+        "all weights, prior, mask": replace(full, objectives=(prior, masked)),
+        "all weights, word, prior, mask": replace(full, vectors=word, objectives=(prior, masked)),
+    }
 
 
 def _without(method: Method, kind: str, **changes: Any) -> Method:
