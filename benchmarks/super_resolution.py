@@ -9,6 +9,7 @@ again, so that the truth is known. Everything goes through PersonalizeSuperResol
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import tempfile
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ from torch.nn import functional
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "super_resolution.md"
 SHEET = RESULTS.with_suffix(".jpg")
+FIGURES_FILE = RESULTS.with_suffix(".json")
+"""Every subject's figures, for the claims of `benchmarks.evidence`."""
 SIZE, TRAINED, TESTED = 96, 4, 6
 RATE, BATCH, RANK, SAMPLING_STEPS = 5e-4, 4, 16, 6
 FIGURES = ("PSNR, dB", "gradient error", "judge's cosine")
@@ -143,6 +146,13 @@ def table(results: list[dict[str, tuple[float, ...]]]) -> str:
     return "\n".join(rows)
 
 
+def write_figures(subjects: list[int], steps: int, results: list[dict[str, tuple[float, ...]]]) -> None:
+    """Per subject and method: PSNR in dB, gradient error, the judge's cosine."""
+    rows = {str(number): figures for number, figures in zip(subjects, results, strict=True)}
+    FIGURES_FILE.write_text(json.dumps({"steps": steps, "figures": FIGURES, "subjects": rows}, indent=1) + "\n",
+                            encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Figure 14 of DreamBooth on the pocket upscaler.")
     parser.add_argument("--subjects", type=int, nargs="+", default=[1, 3, 5, 7], help="numbers of held-out subjects")
@@ -164,6 +174,7 @@ def main() -> None:
     print(report)
     if options.write:
         RESULTS.write_text(f"{report}\n", encoding="utf-8")
+        write_figures(options.subjects, options.steps, results)
         Image.fromarray((torch.cat(rows) * 255).round().to(torch.uint8).numpy()).save(SHEET, quality=92)
 
 

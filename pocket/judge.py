@@ -113,7 +113,13 @@ def render_views(looks: list[Look], first_seed: int, transform: Transform, decod
     """Renders two scenes per look: every fourth view raw, every fourth through the decoder, the others through
     the transform's linear inverse with a little noise (a cheap stand-in for the decoder)."""
     scenes = [scene_of(look, first_seed + 2 * i + k) for i, look in enumerate(looks) for k in range(2)]
-    kinds, views = np.random.default_rng(first_seed).integers(0, 4, len(scenes) // 8 + 1), []
+    pictures = render_scenes(scenes, first_seed, transform, decoder).view(len(looks), 2, 3, JUDGE_SIZE, JUDGE_SIZE)
+    return Views(pictures, torch.tensor([labels_of(s) for s in scenes]).view(len(looks), 2, 3))
+
+
+def render_scenes(scenes: list[Scene], seed: int, transform: Transform, decoder: Decoder) -> torch.Tensor:
+    """(N, 3, 64, 64) uint8: eight scenes at a time, each eight in one of the three ways of `render_views`."""
+    kinds, views = np.random.default_rng(seed).integers(0, 4, len(scenes) // 8 + 1), []
     for start in range(0, len(scenes), 8):
         batch = np.stack([render(s)[0] for s in scenes[start:start + 8]])
         pictures = torch.from_numpy(batch).float() / 255
@@ -126,8 +132,7 @@ def render_views(looks: list[Look], first_seed: int, transform: Transform, decod
         else:
             seen = pictures.permute(0, 3, 1, 2)
         views.append((to_judge_size(seen).clamp(0, 1) * 255).round().to(torch.uint8))
-    pictures = torch.cat(views).view(len(looks), 2, 3, JUDGE_SIZE, JUDGE_SIZE)
-    return Views(pictures, torch.tensor([labels_of(s) for s in scenes]).view(len(looks), 2, 3))
+    return torch.cat(views)
 
 
 def contrastive_loss(embeddings: torch.Tensor) -> torch.Tensor:

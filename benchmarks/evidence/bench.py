@@ -41,6 +41,11 @@ class Prompt:
     def text(self, identifier: str, noun: str) -> str:
         return fill(self.template, identifier, noun)
 
+    @property
+    def asks_hat(self) -> bool:
+        """The world's one accessory."""
+        return self.kind == "accessory"
+
 
 PLACES = tuple(context for context in CONTEXTS if PHRASES[context])
 PROMPTS: tuple[Prompt, ...] = (

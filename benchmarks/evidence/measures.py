@@ -1,19 +1,24 @@
-"""What is looked at in pictures, by the pocket's judge: a network trained on the world that never saw a made picture.
+"""What is looked at in pictures, by the pocket's judge: networks trained on the world that never saw a made picture.
 
 | measure | what it is | better |
 |---|---|---|
 | fidelity | cosine of identity embeddings, pictures of the 25 prompts against the subject's photos | more |
-| alignment | probability of the place and the colour that a prompt asks for, mean over prompts that ask | more |
-| noun | probability of the class noun | more |
-| copying | share of pictures whose place is a photo's although the prompt asks for another | less |
+| alignment | probability of what a prompt asks for (place, colour, hat), mean over what it asks, then over prompts | more |
+| noun | probability of the subject's own class noun, whatever noun was trained with | more |
+| class, context, colour, hat | share of the pictures whose likeliest answer is right, where it is asked for | more |
+| attribute | colour and hat together, over the prompts that ask for one | more |
+| copying | share of the pictures that ask for a place no photo has, and show a photo's place | less |
+| overfitting | probability of the photos' places in 'a {V} {noun}', which asks for none, above 'a {noun}' untrained | less |
 | drift | cosine of 'a {noun}' samples to the photos, above the untrained model's | less |
 | diversity | mean distance of two pictures of 'a {V} {noun}', mean absolute difference of pixels at 24 x 24 | more |
 
-Photos are compared after a pass through the autoencoder, as every picture has one behind it.
+Photos are compared after a pass through the autoencoder, as every picture has one behind it. `noun` and `class` ask for
+what the subject is; where a method was trained with another noun, `drift` is that noun's.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -22,7 +27,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ...pocket.accessory import HatJudge, load_hat_judge
 from ...pocket.judge import COLOUR_NAMES, Judge, load_judge, to_judge_size
+from ...pocket.world import subject
 from ...pocket.world_scenes import CONTEXTS
 from ...pocket.world_shapes import NOUNS
 from .bench import Case, Prompt
@@ -51,12 +58,19 @@ def judge() -> Judge:
     return load_judge()
 
 
+@cache
+def hat_judge() -> HatJudge:
+    """The frozen network that knows hats."""
+    return load_hat_judge()
+
+
 @torch.no_grad()
 def answers(pictures: Tensor) -> dict[str, Tensor]:
-    """The judge's probabilities for noun, context and colour, and its identity embedding."""
-    found = [judge()(to_judge_size(part.clamp(0, 1))) for part in pictures.split(64)]
+    """The judge's probabilities for noun, context and colour (N, ·), its identity embedding, and a hat's (N,)."""
+    small = [to_judge_size(part.clamp(0, 1)) for part in pictures.split(64)]
+    found = [judge()(part) | {"hat": hat_judge()(part).sigmoid()} for part in small]
     joined = {name: torch.cat([part[name] for part in found]) for name in found[0]}
-    return {name: value if name == "identity" else value.softmax(-1) for name, value in joined.items()}
+    return {name: value if name in ("identity", "hat") else value.softmax(-1) for name, value in joined.items()}
 
 
 def measure(pictures: Pictures, references: Tensor, base_classes: Tensor, case: Case,
@@ -70,17 +84,18 @@ def measure(pictures: Pictures, references: Tensor, base_classes: Tensor, case: 
         case: the subject.
         prompts: those of `pictures.prompted`, repeated once per seed.
     """
-    seen, own = answers(pictures.prompted), answers(references)["identity"]
-    rounds = len(pictures.prompted) // len(prompts)
-    asked = list(prompts) * rounds
-    noun = NOUNS.index(case.subject.class_noun) if case.subject.class_noun in NOUNS else None
-    drift = cosine(answers(pictures.classes)["identity"], own) - cosine(answers(base_classes)["identity"], own)
+    seen, own, base = answers(pictures.prompted), answers(references)["identity"], answers(base_classes)
+    asked = list(prompts) * (len(pictures.prompted) // len(prompts))
+    noun = NOUNS.index(subject(case.number).noun)
     return {
         "fidelity": cosine(seen["identity"], own),
         "alignment": alignment(seen, asked),
-        "noun": float(seen["noun"][:, noun].mean()) if noun is not None else float("nan"),
+        "noun": float(seen["noun"][:, noun].mean()),
+        "class": float((seen["noun"].argmax(-1) == noun).float().mean()),
+        **accuracies(seen, asked),
         "copying": copying(seen["context"], asked, case.contexts),
-        "drift": drift,
+        "overfitting": place_share(answers(pictures.plain), case.contexts) - place_share(base, case.contexts),
+        "drift": cosine(answers(pictures.classes)["identity"], own) - cosine(base["identity"], own),
         "diversity": diversity(pictures.plain),
     }
 
@@ -90,13 +105,31 @@ def cosine(first: Tensor, second: Tensor) -> float:
     return float((first @ second.T).mean())
 
 
+def asked_for(seen: dict[str, Tensor], row: int, prompt: Prompt) -> dict[str, tuple[float, bool]]:
+    """Probability, and whether it is the likeliest answer, of each thing that a prompt asks for."""
+    found: dict[str, tuple[float, bool]] = {}
+    for key, names, wanted in (("context", CONTEXTS, prompt.context), ("colour", COLOUR_NAMES, prompt.colour)):
+        if wanted is not None:
+            place = names.index(wanted)
+            found[key] = (float(seen[key][row, place]), int(seen[key][row].argmax()) == place)
+    if prompt.asks_hat:
+        found["hat"] = (float(seen["hat"][row]), bool(seen["hat"][row] > 0.5))
+    return found
+
+
 def alignment(seen: dict[str, Tensor], asked: Sequence[Prompt]) -> float:
-    """Mean probability of what each prompt asks for: its place, its colour, or both one after the other."""
-    places = [float(seen["context"][row, CONTEXTS.index(prompt.context)])
-              for row, prompt in enumerate(asked) if prompt.context]
-    colours = [float(seen["colour"][row, COLOUR_NAMES.index(prompt.colour)])
-               for row, prompt in enumerate(asked) if prompt.colour]
-    return sum(places + colours) / len(places + colours)
+    """Mean over the prompts of the mean probability of what each asks for."""
+    found = [asked_for(seen, row, prompt) for row, prompt in enumerate(asked)]
+    shares = [sum(share for share, _ in each.values()) / len(each) for each in found if each]
+    return sum(shares) / len(shares)
+
+
+def accuracies(seen: dict[str, Tensor], asked: Sequence[Prompt]) -> dict[str, float]:
+    """Share of right answers for context, colour and hat, and for the last two together; NaN where none was asked."""
+    found = [asked_for(seen, row, prompt) for row, prompt in enumerate(asked)]
+    right = {key: [float(each[key][1]) for each in found if key in each] for key in ("context", "colour", "hat")}
+    right["attribute"] = right["colour"] + right["hat"]
+    return {key: sum(values) / len(values) if values else math.nan for key, values in right.items()}
 
 
 def copying(contexts: Tensor, asked: Sequence[Prompt], of_photos: Sequence[str]) -> float:
@@ -105,6 +138,12 @@ def copying(contexts: Tensor, asked: Sequence[Prompt], of_photos: Sequence[str])
     elsewhere = [place for place, prompt in zip(shown, asked, strict=True)
                  if prompt.context and prompt.context not in of_photos]
     return sum(place in of_photos for place in elsewhere) / max(1, len(elsewhere))
+
+
+def place_share(seen: dict[str, Tensor], of_photos: Sequence[str]) -> float:
+    """Mean probability that a picture stands in one of the photos' places."""
+    places = sorted({CONTEXTS.index(place) for place in of_photos})
+    return float(seen["context"][:, places].sum(-1).mean())
 
 
 def diversity(pictures: Tensor) -> float:
