@@ -17,7 +17,7 @@ from ...pocket.accessory import ACCESSORY_FILE
 from ...pocket.evaluate import held_out_captions, stack, truth_of
 from ...pocket.judge import IGNORED, JUDGE_FILE, through_autoencoder
 from ...pocket.published import CHECKPOINT, load_published_decoder, load_published_transform
-from ...pocket.world import SEEDS, Scene, possible_contexts, subject, subject_scenes
+from ...pocket.world import Scene, possible_contexts, subject, subject_scenes
 from ...pocket.world_shapes import NOUNS
 from .measures import answers
 

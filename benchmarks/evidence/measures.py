@@ -3,12 +3,12 @@
 | measure | what it is | better |
 |---|---|---|
 | fidelity | cosine of identity embeddings, pictures of the 25 prompts against the subject's photos | more |
-| alignment | probability of what a prompt asks for (place, colour, hat), mean over what it asks, then over prompts | more |
+| alignment | probability of what a prompt asks for (place, colour, hat): mean within, then over prompts | more |
 | noun | probability of the subject's own class noun, whatever noun was trained with | more |
 | class, context, colour, hat | share of the pictures whose likeliest answer is right, where it is asked for | more |
 | attribute | colour and hat together, over the prompts that ask for one | more |
 | copying | share of the pictures that ask for a place no photo has, and show a photo's place | less |
-| overfitting | probability of the photos' places in 'a {V} {noun}', which asks for none, above 'a {noun}' untrained | less |
+| overfitting | probability of photos' places in 'a {V} {noun}', which asks for none, above the untrained | less |
 | drift | cosine of 'a {noun}' samples to the photos, above the untrained model's | less |
 | diversity | mean distance of two pictures of 'a {V} {noun}', mean absolute difference of pixels at 24 x 24 | more |
 
