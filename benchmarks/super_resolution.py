@@ -33,12 +33,12 @@ RATE, BATCH, RANK, SAMPLING_STEPS = 5e-4, 4, 16, 6
 FIGURES = ("PSNR, dB", "gradient error", "judge's cosine")
 HEADER = """# Figure 14: personalized super-resolution
 
-`python benchmarks/super_resolution.py --subjects {numbers} --steps {steps} --write`: pocket upscaler, 24 to 96
-pixels, {subjects} held-out subjects; {steps} steps at {rate:g}, batch {batch}, rank {rank} on {trained} photos of each; {tested} other scenes of each are made small
-and upscaled again (Euler, simple, {sampling} steps, cfg 1, one seed). PSNR over the whole picture; gradient error =
-mean absolute difference of neighbouring pixels' differences, in 0..255; judge's cosine = identity of the upscaled
-picture against the trained photos. Means and standard deviations over subjects. Level 8 is ComfyUI's nearest to the
-paper's usual variance 1e-3; low is trained at 1e-5 and told level 0.
+`{command}`: pocket upscaler, 24 to 96
+pixels, {subjects} held-out subjects; {steps} steps at {rate:g}, batch {batch}, rank {rank} on {trained} photos of each;
+{tested} other scenes of each are made small and upscaled again (Euler, simple, {sampling} steps, cfg 1, one seed). PSNR
+over the whole picture; gradient error = mean absolute difference of neighbouring pixels' differences, in 0..255;
+judge's cosine = identity of the upscaled picture against the trained photos. Means and standard deviations over
+subjects. Level 8 is ComfyUI's nearest to the paper's usual variance 1e-3; low is trained at 1e-5 and told level 0.
 
 | | {figures} |
 |---|{columns}|
@@ -168,8 +168,10 @@ def main() -> None:
         models, judge = load_models(), load_judge()
         measured = [measure(models, judge, number, options.steps) for number in options.subjects]
     results, rows = [figures for figures, _ in measured], [row for _, row in measured]
-    report = HEADER.format(subjects=len(options.subjects), numbers=" ".join(map(str, options.subjects)), steps=options.steps, rate=RATE, batch=BATCH, rank=RANK,
-                           trained=TRAINED, tested=TESTED, sampling=SAMPLING_STEPS, figures=" | ".join(FIGURES),
+    command = f"python benchmarks/super_resolution.py --subjects {' '.join(map(str, options.subjects))}"
+    report = HEADER.format(command=f"{command} --steps {options.steps} --write", subjects=len(options.subjects),
+                           steps=options.steps, rate=RATE, batch=BATCH, rank=RANK, trained=TRAINED, tested=TESTED,
+                           sampling=SAMPLING_STEPS, figures=" | ".join(FIGURES),
                            columns="|".join("---" for _ in FIGURES)) + table(results)
     print(report)
     if options.write:
