@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import comfy.sample
-import numpy
 import torch
 from PIL import Image
 from torch import Tensor
@@ -28,6 +27,7 @@ from .comfy_process import Loaded
 from .measures import Pictures, measure
 from .methods import Method
 from .parts import trainer_inputs
+from .pictures import read_pictures, write_pictures
 
 log = logging.getLogger("evidence")
 SAMPLER, SCHEDULER, STEPS, CFG = "dpmpp_2m", "normal", 12, 3.0
@@ -54,7 +54,7 @@ def make_cell(loaded: Loaded, method: Method, number: int, seed: int, plan: Plan
     if path.exists():
         return json.loads(path.read_text(encoding="utf-8"))
     shown = case_of(method, number)
-    references = through_autoencoder(loaded.vae, shown.pictures)
+    references = through_autoencoder(loaded.vae, case(number).pictures)  # all photos, also where a method gets one
     base = untrained(loaded, shown.subject.class_noun, seed)
     steps = [max(1, round(fraction * method.steps)) for fraction in plan.checkpoints]
     drawn = []
@@ -97,24 +97,6 @@ def measure_cell(path: Path, head: dict[str, Any], method: Method, prompts: Sequ
                         for point in cell["checkpoints"]))
     path.write_text(json.dumps(cell, indent=1) + "\n", encoding="utf-8")
     return cell
-
-
-def write_pictures(path: Path, references: Tensor, base: Tensor, drawn: Sequence[Pictures]) -> None:
-    """Everything that was looked at, as bytes: photos and base (N, 3, H, W), the rest (checkpoints, N, 3, H, W)."""
-    arrays = {"references": references, "base": base}
-    arrays |= {name: torch.stack([getattr(pictures, name) for pictures in drawn])
-               for name in ("prompted", "plain", "classes")}
-    numpy.savez_compressed(path, **{name: (array.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
-                                    for name, array in arrays.items()})
-
-
-def read_pictures(path: Path) -> tuple[Tensor, Tensor, list[Pictures]]:
-    """What `write_pictures` wrote, in 0..1: references, base, one `Pictures` per checkpoint."""
-    with numpy.load(path) as arrays:
-        found = {name: torch.from_numpy(arrays[name]).float() / 255 for name in arrays.files}
-    drawn = [Pictures(prompted=prompted, plain=plain, classes=classes) for prompted, plain, classes
-             in zip(found["prompted"], found["plain"], found["classes"], strict=True)]
-    return found["references"], found["base"], drawn
 
 
 def train(loaded: Loaded, method: Method, shown: Case, steps: int, seed: int) -> tuple[Loaded, str]:
