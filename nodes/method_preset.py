@@ -5,8 +5,11 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
+from ..core.measured_presets import MEASURED
 from ..core.presets import PRESETS
 from .bridge.sockets import OPTIONS
+
+SETTINGS = {"published": PRESETS, "measured": MEASURED}
 
 
 class MethodPreset(io.ComfyNode):
@@ -18,9 +21,9 @@ class MethodPreset(io.ComfyNode):
             node_id="MethodPreset",
             display_name="Method Preset",
             category="personalize",
-            description="Published settings of a method, for Personalize Trainer: OPTIONS, learning rate and steps, "
-                        "and a note of the other nodes that belong to it. It is a Training Options node filled in, and "
-                        "no mode: the same settings by hand give the same run.",
+            description="The settings of a method, published or measured, for Personalize Trainer: OPTIONS, learning "
+                        "rate and steps, and a note of the other nodes that belong to it. It is a Training Options "
+                        "node filled in, and no mode: the same settings by hand give the same run.",
             search_aliases=["textual inversion", "dreambooth", "custom diffusion", "ed-lora", "ico", "baseline"],
             is_output_node=True,
             inputs=[
@@ -29,6 +32,10 @@ class MethodPreset(io.ComfyNode):
                                        "custom_diffusion: vectors, and keys and values of the cross-attention; lora: "
                                        "(default) LoRA in all attention; ed_lora: LoRA in both networks, vectors; ico: "
                                        "learned contexts; one_shot: one photo with a prototype."),
+                io.Combo.Input("settings", options=list(SETTINGS), default="published", optional=True,
+                               tooltip="published: (default) rates and steps for Stable Diffusion, as the papers or "
+                                       "their code have them; measured: those that the evidence bench found best for "
+                                       "the pocket model on subjects kept for choosing."),
             ],
             outputs=[
                 OPTIONS.Output("OPTIONS", tooltip="For Personalize Trainer, instead of Training Options."),
@@ -41,7 +48,7 @@ class MethodPreset(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, method) -> io.NodeOutput:
-        preset = PRESETS[method]
+    def execute(cls, method, settings="published") -> io.NodeOutput:
+        preset = SETTINGS[settings][method]
         notes = preset.describe()
         return io.NodeOutput(preset.options, preset.learning_rate, preset.steps, notes, ui=ui.PreviewText(notes))

@@ -1,6 +1,6 @@
 """What is compared: every method of the papers as a choice of the same parts, as a graph would choose them.
 
-Rates were chosen for the pocket model on held-in subjects; for Stable Diffusion see the presets of Training Options.
+Rates and steps are the measured presets (`core/measured_presets.py`), chosen on held-in subjects by `tuning.py`.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...core.adapter import AdapterConfig
 from ...core.config import TrainingOptions
+from ...core.measured_presets import MEASURED
 from ...core.objectives import PriorPreservation
 from ...core.objectives.base import Objective
 from ...core.objectives.class_characterizing import ClassCharacterizing
@@ -18,14 +18,6 @@ from ...core.objectives.masked import MaskedLoss
 from ...core.objectives.object_specific import ObjectSpecificLoss
 from ...core.token_vectors import TokenVectorsConfig
 from .bench import IDENTIFIER
-
-ALL_LAYERS = AdapterConfig(targets="attention_and_feed_forward")
-LORA = TrainingOptions(adapter=ALL_LAYERS, text_encoder_rate=5e-4, save_every=0)
-FULL = TrainingOptions(adapter=AdapterConfig(kind="full", targets="all"), text_encoder_rate=1e-4, save_every=0,
-                       optimizer="adamw")
-KEYS_AND_VALUES = TrainingOptions(adapter=AdapterConfig(kind="full", targets="cross_attention_kv"), save_every=0,
-                                  optimizer="adamw")
-WORDS_ONLY = TrainingOptions(trains_denoiser=False, save_every=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +40,7 @@ class Method:
 
     name: str
     title: str
-    options: TrainingOptions = LORA
+    options: TrainingOptions
     objectives: tuple[Objective, ...] = ()
     has_class_images: bool = False
     vectors: TokenVectorsConfig | None = None
@@ -56,8 +48,8 @@ class Method:
     photos: int = 5
     identifier: str = IDENTIFIER
     noun: str | None = None
-    steps: int = 300
-    learning_rate: float = 5e-4
+    steps: int
+    learning_rate: float
     batch: int = 2
 
 
@@ -65,25 +57,35 @@ def _word(**settings: Any) -> TokenVectorsConfig:
     return TokenVectorsConfig(**{"word": IDENTIFIER, "start_text": "{noun}", "learning_rate": 1e-2} | settings)
 
 
-_LORA = Method(name="lora", title="LoRA")
-_DREAMBOOTH = Method(name="dreambooth", title="DreamBooth, all weights", options=FULL, learning_rate=1e-4,
-                     objectives=(PriorPreservation(),), has_class_images=True)
-_ICO = Method(name="ico", title="ICO (n 2, m 2, k 1)", options=KEYS_AND_VALUES, learning_rate=5e-4,
-              objectives=(LearnedContexts(), PriorPreservation()), has_class_images=True)
-_ONE_SHOT = Method(name="one_shot", title="one-shot: prototype, L_CL, L_SP", photos=1, batch=1,
-                   objectives=(ObjectSpecificLoss(), ClassCharacterizing()), has_prototype=True,
-                   vectors=_word(count=4, start="given", digest="prototype"), steps=200)
+def _measured(preset: str, **parts: Any) -> Method:
+    """A method with the settings that users get."""
+    chosen = MEASURED[preset]
+    return Method(**{"name": preset, "title": chosen.evidence, "options": chosen.options, "steps": chosen.steps,
+                     "learning_rate": chosen.learning_rate, "batch": chosen.batch} | parts)
+
+
+_LORA = _measured("lora")
+_DREAMBOOTH = _measured("dreambooth", objectives=(PriorPreservation(),), has_class_images=True)
+_ICO = _measured("ico", objectives=(LearnedContexts(), PriorPreservation()), has_class_images=True)
+_CUSTOM = _measured("custom_diffusion", vectors=_word(count=1), objectives=(PriorPreservation(),),
+                    has_class_images=True)
+_ONE_SHOT = _measured("one_shot", photos=1, objectives=(ObjectSpecificLoss(), ClassCharacterizing()),
+                      has_prototype=True, vectors=_word(count=4, start="given", digest="prototype"))
 
 
 def best_recipe() -> dict[str, Method]:
     """Candidates for our own best recipe, by what they combine."""
     prior, masked = PriorPreservation(), MaskedLoss(background_weight=0.1)
     word = _word(count=2)
-    lora = replace(_LORA, learning_rate=1e-3, steps=160)
-    full = replace(_DREAMBOOTH, learning_rate=2e-4, steps=160)
+    lora, full = _LORA, _DREAMBOOTH
+    parts = replace(_ONE_SHOT, photos=5, batch=2)
     return {
         "LoRA, word, prior": replace(lora, vectors=word, objectives=(prior,), has_class_images=True),
         "LoRA, word, prior, mask": replace(lora, vectors=word, objectives=(prior, masked), has_class_images=True),
+        "one-shot's parts, five photos, rate 1e-3": replace(parts, learning_rate=1e-3),
+        "one-shot's parts, five photos, rate 2e-3": replace(parts, learning_rate=2e-3),
+        "one-shot's parts, five photos, prior, rate 2e-3": replace(
+            parts, learning_rate=2e-3, objectives=(*parts.objectives, prior), has_class_images=True),
         "all weights, word, prior": replace(full, vectors=word),
         "all weights, prior, mask": replace(full, objectives=(prior, masked)),
         "all weights, word, prior, mask": replace(full, vectors=word, objectives=(prior, masked)),
@@ -109,10 +111,9 @@ _ALL: tuple[Method, ...] = (
     replace(_LORA, name="lora_no_noun", title="LoRA, no noun", noun=""),
     replace(_LORA, name="lora_english_word", title="LoRA, identifier 'unique'", identifier="unique"),
     replace(_LORA, name="lora_random_letters", title="LoRA, identifier 'xxy5syt00'", identifier="xxy5syt00"),
-    Method(name="textual_inversion", title="Textual Inversion", options=WORDS_ONLY, vectors=_word(count=1)),
-    replace(_ICO, name="custom_diffusion", title="Custom Diffusion", vectors=_word(count=1),
-            objectives=(PriorPreservation(),)),
-    replace(_LORA, name="ed_lora", title="ED-LoRA (ordinary tokens)", vectors=_word(count=2)),
+    _measured("textual_inversion", vectors=_word(count=1, learning_rate=3e-2)),
+    _CUSTOM,
+    _measured("ed_lora", vectors=_word(count=2)),
     _ICO,
     _with_contexts("ico_manual_prompt", "the same without contexts (n 0, m 2, k 0)", prefix=0, suffix=0),
     _with_contexts("ico_m1", "ICO, m 1", identifier_vectors=1),

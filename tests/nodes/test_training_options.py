@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import comfy.model_management
 import pytest
 from tiny_model import tiny_models
@@ -9,6 +11,7 @@ from trainer_rig import train, use_store
 
 from comfyui_personalize.core.adapter import KINDS, AdapterConfig
 from comfyui_personalize.core.errors import InputError
+from comfyui_personalize.core.measured_presets import MEASURED
 from comfyui_personalize.core.presets import PRESETS
 from comfyui_personalize.nodes.method_preset import MethodPreset
 from comfyui_personalize.nodes.training_options import TrainingOptionsNode
@@ -62,8 +65,18 @@ def test_a_preset_is_what_the_options_node_gives(method):
     assert (rate, steps) == (preset.learning_rate, preset.steps) and preset.title in notes
 
 
+@pytest.mark.parametrize("method", PRESETS)
+def test_a_measured_preset_names_a_row_of_the_evidence(method):
+    made, rate, steps, notes = MethodPreset.execute(method, "measured").result
+    preset = MEASURED[method]
+    assert (made, rate, steps) == (preset.options, preset.learning_rate, preset.steps)
+    evidence = (Path(__file__).parents[2] / "docs" / "evidence.md").read_text(encoding="utf-8")
+    assert f"| {preset.evidence} |" in evidence and preset.evidence in notes
+
+
 def test_the_preset_node_says_what_its_values_are():
-    (method,) = MethodPreset.define_schema().inputs
+    method, settings = MethodPreset.define_schema().inputs
+    assert settings.options == ["published", "measured"] and all(word in settings.tooltip for word in settings.options)
     assert all(name in method.tooltip for name in PRESETS) and "(default)" in method.tooltip
 
 
