@@ -1,0 +1,1 @@
+"""One personalization judged by its pictures: prompts by kind, figures with intervals, table, chart and sheet."""
