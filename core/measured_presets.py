@@ -43,8 +43,8 @@ _KEYS_AND_VALUES = TrainingOptions(adapter=AdapterConfig(kind="full", targets="c
 MEASURED: dict[str, MeasuredPreset] = {
     "textual_inversion": MeasuredPreset(
         title="Textual Inversion", evidence="Textual Inversion",
-        options=TrainingOptions(trains_denoiser=False, save_every=0), learning_rate=5e-4, steps=240,
-        parts="Token Vectors (1 vector, started from the class noun, rate 3e-2) to token_vectors"),
+        options=TrainingOptions(trains_denoiser=False, save_every=0), learning_rate=5e-4, steps=160,
+        parts="Token Vectors (1 vector, started from the class noun, rate 1e-2) to token_vectors"),
     "dreambooth": MeasuredPreset(
         title="DreamBooth, all weights", evidence="DreamBooth, all weights", options=_FULL, learning_rate=1e-4,
         steps=160, parts="Prior Preservation (24 class images) to objective"),

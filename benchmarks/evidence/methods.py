@@ -111,7 +111,7 @@ _ALL: tuple[Method, ...] = (
     replace(_LORA, name="lora_no_noun", title="LoRA, no noun", noun=""),
     replace(_LORA, name="lora_english_word", title="LoRA, identifier 'unique'", identifier="unique"),
     replace(_LORA, name="lora_random_letters", title="LoRA, identifier 'xxy5syt00'", identifier="xxy5syt00"),
-    _measured("textual_inversion", vectors=_word(count=1, learning_rate=3e-2)),
+    _measured("textual_inversion", vectors=_word(count=1)),
     _CUSTOM,
     _measured("ed_lora", vectors=_word(count=2)),
     _ICO,
