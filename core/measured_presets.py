@@ -61,7 +61,7 @@ MEASURED: dict[str, MeasuredPreset] = {
         parts="Learned Contexts (prefix 2, suffix 1, identifier_vectors 2) and Prior Preservation (24 class images)"),
     "one_shot": MeasuredPreset(
         title="One photo, prototypical embedding", evidence="one-shot: prototype, L_CL, L_SP", options=_LORA,
-        learning_rate=5e-4, steps=120, batch=1,
+        learning_rate=1e-3, steps=120, batch=1,
         parts="Prototypical Embedding (4 vectors) through Token Vectors; Class Characterizing and Masked Loss with "
               "object_term to objective; one photo with a mask"),
 }

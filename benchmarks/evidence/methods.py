@@ -118,6 +118,7 @@ _ALL: tuple[Method, ...] = (
     _with_contexts("ico_manual_prompt", "the same without contexts (n 0, m 2, k 0)", prefix=0, suffix=0),
     _with_contexts("ico_m1", "ICO, m 1", identifier_vectors=1),
     _with_contexts("ico_m4", "ICO, m 4", identifier_vectors=4),
+    _with_contexts("ico_n4k2", "ICO, n 4, k 2", prefix=4, suffix=2),
     _ONE_SHOT,
     replace(_ONE_SHOT, name="one_shot_random_start", title="one-shot, random start", has_prototype=False,
             vectors=_word(count=4, start="random", std=0.3)),
