@@ -68,7 +68,6 @@ def run(given: argparse.Namespace) -> None:
     """Make what is missing, then write the report of everything that was asked for."""
     from .bench import HELD_IN, HELD_OUT
     from .methods import METHODS, QUICK
-    from .report import write_report
 
     folder = WORK / ("held_out" if given.held_out else "held_in") / ("quick" if given.quick else "full")
     folder.mkdir(parents=True, exist_ok=True)
@@ -82,6 +81,8 @@ def run(given: argparse.Namespace) -> None:
     cells = {key: cell for key in wanted if (cell := on_disk(folder, key))}
     if not cells or not given.part.endswith("/1"):
         return
+    from .report import write_report
+
     sheets = sorted(folder.glob(f"*-{subjects[0]}-0.jpg"))
     settings = {"subjects": f"{len(subjects)} {'held-out' if given.held_out else 'held-in'}", "seeds": given.seeds,
                 "photos": "5 (one-shot: 1)", "prompts": 25,

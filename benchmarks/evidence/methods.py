@@ -57,6 +57,10 @@ def _word(**settings: Any) -> TokenVectorsConfig:
     return TokenVectorsConfig(**{"word": IDENTIFIER, "start_text": "{noun}", "learning_rate": 1e-2} | settings)
 
 
+BEST = "all weights, prior, mask"
+"""Of `best_recipe`, by docs/evidence_settings.md."""
+
+
 def _measured(preset: str, **parts: Any) -> Method:
     """A method with the settings that users get."""
     chosen = MEASURED[preset]
@@ -125,6 +129,7 @@ _ALL: tuple[Method, ...] = (
     _without(_ONE_SHOT, "class_characterizing", name="one_shot_without_cl", title="one-shot without L_CL"),
     _without(_ONE_SHOT, "object_specific_loss", name="one_shot_without_sp", title="one-shot without L_SP"),
 )
-METHODS: dict[str, Method] = {method.name: method for method in _ALL}
+_BEST = replace(best_recipe()[BEST], name="best", title=f"our best recipe: {BEST}")
+METHODS: dict[str, Method] = {method.name: method for method in (*_ALL, _BEST)}
 QUICK = ("dreambooth", "dreambooth_without_prior", "lora", "textual_inversion", "custom_diffusion", "ico",
          "ico_manual_prompt", "one_shot", "one_shot_random_start", "one_shot_without_sp")
