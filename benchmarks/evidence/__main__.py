@@ -35,6 +35,9 @@ def main() -> None:
     parser.add_argument("--part", default="0/1", help="i/n: every n-th cell from the i-th on, for n processes")
     parser.add_argument("--tune", action="store_true", help="try settings of the methods on held-in subjects instead")
     parser.add_argument("--measure", action="store_true", help="look again at the pictures of the cells that are there")
+    parser.add_argument("--clip", default="pocket", help="folder of a transformers CLIP for CLIP-I, CLIP-T and KID")
+    parser.add_argument("--dino", help="folder of a transformers DINO, also for KID")
+    parser.add_argument("--lpips", help="torchvision's weights of AlexNet, VGG16 or SqueezeNet 1.1 as a file")
     parser.add_argument("--report", action="store_true", help="only write the report of the cells that are there")
     parser.add_argument("--write", action="store_true", help=f"write it into {DOCS.name}/, else into {WORK.name}/")
     given = parser.parse_args()
@@ -67,8 +70,10 @@ def tune(given: argparse.Namespace) -> None:
 def run(given: argparse.Namespace) -> None:
     """Make what is missing, then write the report of everything that was asked for."""
     from .bench import HELD_IN, HELD_OUT
+    from .field import load_encoders
     from .methods import METHODS, QUICK
 
+    encoders = load_encoders(given.clip, given.dino, given.lpips)  # a wrong path is told before hours of training
     folder = WORK / ("held_out" if given.held_out else "held_in") / ("quick" if given.quick else "full")
     folder.mkdir(parents=True, exist_ok=True)
     subjects = (HELD_OUT if given.held_out else HELD_IN)[: given.subjects or (2 if given.quick else None)]
@@ -81,14 +86,16 @@ def run(given: argparse.Namespace) -> None:
     cells = {key: cell for key in wanted if (cell := on_disk(folder, key))}
     if not cells or not given.part.endswith("/1"):
         return
-    from .report import write_report
+    from .report import gather, write_report
 
     sheets = sorted(folder.glob(f"*-{subjects[0]}-0.jpg"))
     settings = {"subjects": f"{len(subjects)} {'held-out' if given.held_out else 'held-in'}", "seeds": given.seeds,
                 "photos": "5 (one-shot: 1)", "prompts": 25,
-                "checkpoints": "the last alone, so that area is alignment times fidelity" if given.quick else 3,
+                "checkpoints": "the last alone, so that area is alignment times fidelity" if given.quick else
+                "at half of the steps and at the end",
                 "cells": f"{len(cells)} of {len(wanted)}"}
-    markdown, page = write_report(cells, DOCS if given.write else folder, settings, command(), sheets)
+    extras = gather(cells, folder, WORK, encoders)
+    markdown, page = write_report(cells, DOCS if given.write else folder, settings, command(), sheets, extras)
     logging.info("wrote %s and %s", markdown, page)
 
 

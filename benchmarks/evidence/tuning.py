@@ -14,11 +14,13 @@ from .methods import METHODS, Method, best_recipe
 
 HEAD = """# Settings of the bench's methods
 
-Made by `{command}`: every setting on the same {subjects} held-in subjects, measured at half of its steps and at the
-end.
-Area: what of the square of alignment and fidelity a setting's checkpoints dominate. The bench runs each method with the
-setting of the largest area, or one that differs from it by less than 0.01 in fewer steps; the subjects are too few for
-intervals. Held-out subjects were never looked at.
+Made by `{command}`.
+
+Every setting on the same {subjects} held-in subjects, measured at half of its steps and at its end. Area: what of the
+square of alignment and fidelity a setting's checkpoints dominate. The bench runs each method with the setting of the
+largest area, or with one that differs from it by less than 0.01 and drifts less or takes fewer steps; the subjects are
+too few for intervals. Held-out subjects were never looked at. Methods that are not listed take the setting of the one
+that they vary (ED-LoRA: LoRA's, Custom Diffusion: ICO's).
 """
 
 
