@@ -23,6 +23,8 @@ SMALL = {
     "PrototypicalEmbedding": {"fit_steps": 2},
     "DCIMasks": {"steps": 3},
     "PersonalizeSuperResolution": {"steps": 2, "preview_photos": 1, "preview_steps": 1},
+    "EvaluatePersonalization": {"prompts": "a {V} {noun} in the snow", "seeds": 1, "size": 64, "steps": 2,
+                                "class_pictures": 1},
     "AuxiliaryNounPicker": {"candidates": "cat, fish", "pictures": 1, "size": 64, "steps": 2},
 }
 Graph = dict[str, dict[str, Any]]

@@ -1,0 +1,67 @@
+"""Workflow 16: a saved personalization against the model that it was trained on, in figures."""
+
+from __future__ import annotations
+
+from ...pocket.config import SIZE
+from ..graphs import Graph, Link, Node
+from .parts import ABOUT, EXAMPLE_FILE, NOUN, OTHER, SAMPLING, Loaded, load_checkpoint, several_photos
+
+PROMPTS = """# places
+a {V} {noun} in the snow
+a {V} {noun} on the beach
+a {V} {noun} in the jungle
+a {V} {noun} at night
+a {V} {noun} on a red carpet
+a {V} {noun} in the desert
+# wearing a hat
+a {V} {noun} wearing a hat in the city
+a {V} {noun} wearing a hat in a kitchen
+a {V} {noun} wearing a hat on a wooden floor
+a {V} {noun} wearing a hat in the snow
+a {V} {noun} wearing a hat under water
+# colours
+a red {V} {noun}
+a blue {V} {noun}
+a green {V} {noun}
+a purple {V} {noun}
+a yellow {V} {noun}"""
+"""DreamBooth's kinds in words that the pocket model knows; five of each, for intervals."""
+
+
+def evaluate_personalization() -> Graph:
+    """The checkpoint, then the personalization on it, at the same prompts and noise; the second compares."""
+    graph = Graph("16 Evaluate a personalization")
+    base = load_checkpoint(graph)
+    loaded = graph.add(0, "LoadPersonalization", {"name": EXAMPLE_FILE, "model": base.model, "clip": base.clip})
+    mine = Loaded(loaded[0], loaded[1], base.vae)
+    subject = several_photos(graph, 1, loaded[2])
+    encoder = graph.add(0, "ImageTextEncoder", {"path": "pocket"}, title="A CLIP that judges")
+    before = evaluate(graph, base, subject, encoder, "before")
+    after = evaluate(graph, mine, subject, encoder, "personalized", compare=before[1], reference_model=base.model,
+                     reference_clip=base.clip)
+    graph.add(3, "PreviewAny", {"source": after[0]}, size=(460, 420), title="Figures, with the difference")
+    for column, images, title in ((3, after[2], "Chart"), (4, after[3], "Sheet, personalized"),
+                                  (4, before[3], "Sheet, before")):
+        prefix = f"evaluation_{title.lower().replace(', ', '_')}"
+        graph.add(column, "SaveImage", {"images": images, "filename_prefix": prefix}, size=(560, 480), title=title)
+    graph.note(0, "Draws the subject in sixteen prompts, twice each, with the checkpoint and with the personalization, "
+                  "at the same noise, and measures both: **CLIP-I** (like the photos?), **CLIP-T** (like the prompt?), "
+                  "**diversity**, and **drift** (does 'a dog' now look like the subject?). The second node has the "
+                  "first one's *json* in *compare*, so its table says what training changed, prompt by prompt.\n\n"
+                  "Read the two sheets beside the figures: a number is a mean, a sheet is what you get.", height=300,
+               title=ABOUT)
+    graph.note(0, f"Choose your checkpoint and personalization, photos that were not trained on, and the folder of a "
+                  f"real CLIP in *Image-Text Encoder* (the word pocket means the pocket model's own). Size {SIZE} here, "
+                  "512 for SD 1.5, 1024 for SDXL; cfg 3 here, 7 there. *Subject Prompts* connected to *prompts* gives "
+                  "DreamBooth's 25. *dino_path* adds DINO, *lpips_path* LPIPS; KID needs torchmetrics.", height=240,
+               title=OTHER)
+    return graph
+
+
+def evaluate(graph: Graph, model: Loaded, subject: Node, encoder: Node, label: str, **optional: Link) -> Node:
+    """Evaluate Personalization with the pocket model's settings."""
+    sampling = {"steps": SAMPLING["steps"], "cfg": SAMPLING["cfg"], "sampler": SAMPLING["sampler_name"], "seed": 7}
+    return graph.add(2, "EvaluatePersonalization", {
+        "model": model.model, "clip": model.clip, "vae": model.vae, "subject": subject[0], "image_text": encoder[0],
+        "prompts": PROMPTS, "label": label, "seeds": 2, "size": SIZE, "class_pictures": 8, **sampling, **optional},
+        size=(420, 640), title=f"Evaluate: {label}")
