@@ -143,6 +143,8 @@ function startRating() {
   byId("sheet-choice").hidden = STUDY.sheets.length === 1;
   STUDY.photos.forEach((photo, number) => byId("photos").append(
     Object.assign(new Image(), { src: photo, alt: `photo ${number + 1} of the subject` })));
+  byId("left").addEventListener("load", ({ target }) =>
+    document.documentElement.style.setProperty("--ratio", target.naturalWidth / target.naturalHeight));
   byId("sheet").addEventListener("change", describeLength);
   byId("begin").addEventListener("submit", submitBegin);
   byId("back").addEventListener("click", goBack);

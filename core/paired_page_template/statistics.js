@@ -25,8 +25,8 @@ function hashState(text) {
   return Math.max(1, hash);
 }
 
-/** Rows of cells with the line on which each ends, by RFC 4180. */
-function parseCsv(text) {
+/** Rows of cells with the line on which each ends, by RFC 4180; throws an Error that names the file. */
+function parseCsv(name, text) {
   const rows = [];
   let row = [], cell = "", quoted = false, line = 1;
   const endRow = () => {
@@ -46,7 +46,7 @@ function parseCsv(text) {
     else endRow();
     if (sign === "\n") line++;
   }
-  if (quoted) throw new Error(`line ${line}: a quotation mark is open`);
+  if (quoted) throw new Error(`${name}, line ${line - signs.endsWith("\n")}: a quotation mark is open`);
   endRow();
   return rows;
 }
@@ -58,7 +58,7 @@ function writeCsv(rows) {
 
 /** The answers of one file; throws an Error that names file and line. */
 function readAnswers(name, text) {
-  const [header, ...rows] = parseCsv(text);
+  const [header, ...rows] = parseCsv(name, text);
   const titles = header ? header.cells.join(",") : "nothing";
   if (titles !== COLUMNS.join(",")) {
     throw new Error(`${name}: got ${titles}, expected ${COLUMNS.join(",")}. Give the file as the page wrote it.`);
