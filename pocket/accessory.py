@@ -44,7 +44,8 @@ class HatJudge(nn.Module):
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         """The strongest and the mean answer of every place, (B, 2 * 64), to one number."""
         features: torch.Tensor = self.features((pictures - 0.5) * 4)
-        return self.head(torch.cat([features.amax((2, 3)), features.mean((2, 3))], dim=1))[:, 0]
+        answers: torch.Tensor = self.head(torch.cat([features.amax((2, 3)), features.mean((2, 3))], dim=1))
+        return answers[:, 0]
 
 
 def hat_pairs(looks: list[Look], first_seed: int) -> list[Scene]:

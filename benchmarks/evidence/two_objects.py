@@ -39,8 +39,9 @@ TOPS, LEFTS = (26, 30, 34), ((0, 2, 5), (43, 46, 48))
 PAIRS = tuple(combinations(NOUNS, 2))
 HEAD = """# Two objects in one prompt
 
-Made by `{command}`: {count} pairs of class nouns, one picture each. *Apart*: the judge's likeliest noun is one of the
-pair on the left and the other on the right, in either order; *as a whole*: its likeliest noun for the whole picture.
+Made by `{command}`:
+{count} pairs of class nouns, one picture each. *Apart*: the judge's likeliest noun is one of the pair on the left and
+the other on the right, in either order; *whole*: its likeliest noun for the whole picture.
 
 | pictures | both, apart | whole: the first | whole: the second | whole: another |
 |---|---|---|---|---|

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
+from tiny_clip import tiny_clip
 
-from comfyui_personalize.benchmarks.evidence import bench, intervals, measures, report
-from comfyui_personalize.benchmarks.evidence.claims import CLAIMS
+from comfyui_personalize.benchmarks.evidence import (
+    bench,
+    field,
+    intervals,
+    measures,
+    report,
+    samples,
+    tables,
+    two_objects,
+)
+from comfyui_personalize.benchmarks.evidence.claims import AT_EQUAL_FIDELITY, CLAIMS, REASONS, UPSCALER_CLAIMS, Claim
 from comfyui_personalize.benchmarks.evidence.methods import METHODS, QUICK
+from comfyui_personalize.benchmarks.evidence.pictures import read_pictures, write_pictures
 from comfyui_personalize.core.config import TrainingConfig
 from comfyui_personalize.pocket.world import render, subject_scenes, with_context
 
@@ -56,6 +70,38 @@ def test_copying_counts_photos_places_where_others_were_asked_for():
     assert measures.copying(contexts, asked, ("night",)) == 0.0
 
 
+def test_an_accessory_prompt_counts_place_and_hat_alike():
+    seen = {"context": torch.zeros(2, 11), "colour": torch.full((2, 8), 0.125), "hat": torch.tensor([0.2, 0.2])}
+    seen["context"][:, 1] = 1  # snow
+    hatted = bench.Prompt("a {V} {noun} wearing a hat in the snow", "accessory", "snow")
+    bare = bench.Prompt("a {V} {noun} in the snow", "recontextualization", "snow")
+    assert measures.alignment(seen, [hatted, bare]) == pytest.approx((0.6 + 1) / 2)
+    found = measures.accuracies(seen, [hatted, bare])
+    assert (found["context"], found["hat"], found["attribute"]) == (1.0, 0.0, 0.0) and math.isnan(found["colour"])
+
+
+def test_true_pictures_with_a_hat_pass_as_such_and_bare_ones_do_not():
+    scenes = [next(iter(subject_scenes(number, 1))) for number in range(6)]
+    pictures = torch.stack([torch.from_numpy(render(replace(scene, has_hat=has_hat))[0].copy())
+                            for has_hat in (True, False) for scene in scenes]).movedim(-1, 1).float() / 255
+    hats = measures.answers(pictures)["hat"]
+    assert float(hats[:6].mean()) > 0.8 and float(hats[6:].mean()) < 0.2
+
+
+def test_overfitting_is_the_photos_places_where_none_is_asked_for():
+    seen = {"context": torch.zeros(2, 11)}
+    seen["context"][0, 1], seen["context"][1, 2] = 1, 1  # snow, beach
+    assert measures.place_share(seen, ("snow", "snow")) == 0.5 and measures.place_share(seen, ("snow", "beach")) == 1
+
+
+def test_the_true_pictures_of_a_wrongly_named_subject_are_judged_by_what_it_is():
+    shown, (pictures, asked) = bench.case(0, noun="house"), true_pictures(0)
+    made = measures.Pictures(prompted=pictures, plain=pictures, classes=pictures)
+    found = measures.measure(made, shown.pictures, pictures, shown, asked)
+    assert found["class"] == 1.0 and found["noun"] > 0.9 and found["drift"] == pytest.approx(0, abs=1e-6)
+    assert found["context"] == 1.0 and found["fidelity"] > 0.7
+
+
 def test_equal_pictures_have_no_diversity():
     assert measures.diversity(torch.full((3, 3, 96, 96), 0.4)) == pytest.approx(0, abs=1e-6)
     assert measures.diversity(torch.stack([torch.zeros(3, 96, 96), torch.ones(3, 96, 96)])) == pytest.approx(1)
@@ -74,6 +120,30 @@ def test_an_interval_holds_the_mean_and_shrinks_with_more_units():
     assert math.isnan(intervals.estimate([1.0, 2.0]).low) and intervals.estimate([2.0] * 5).high == 2.0
 
 
+def test_seeds_of_a_subject_are_one_unit():
+    assert intervals.subject_means([(3, 1.0), (1, 2.0), (3, 3.0), (4, math.nan)]) == {1: 2.0, 3: 2.0}
+    once = cells_of({"dreambooth": 0.1, "dreambooth_without_prior": 0.4}, seeds=1)
+    twice = cells_of({"dreambooth": 0.1, "dreambooth_without_prior": 0.4}, seeds=2)
+    one, two = (tables.paired(cells, CLAIMS[0]) for cells in (once, twice))
+    assert one.count == two.count == 6 and one.mean == pytest.approx(two.mean)
+    assert (one.low, one.high) == pytest.approx((two.low, two.high))
+
+
+def test_intervals_of_eight_normal_units_hold_the_truth_about_as_often_as_they_say():
+    samples_of_eight = torch.randn(200, 8, generator=torch.Generator().manual_seed(0)).tolist()
+    kept = [found for values in samples_of_eight if (found := intervals.estimate(values))]
+    held = sum(found.low <= 0 <= found.high for found in kept) / len(kept)
+    assert 0.91 < held < 0.99
+    assert intervals.expanded(10_000) == pytest.approx(0.95, abs=1e-3) and intervals.expanded(8) > 0.98
+
+
+def test_curves_are_compared_where_they_reach_the_same_fidelity():
+    first, second = [(0.2, 0.0), (0.6, 0.4)], [(0.3, 0.5), (0.5, 0.7), (0.8, 1.0)]
+    assert intervals.at_equal_fidelity(first, second) == pytest.approx(0.4 - 0.8)
+    assert intervals.at_equal_fidelity(first, first) == 0
+    assert math.isnan(intervals.at_equal_fidelity([(0.1, 0.0), (0.2, 1.0)], [(0.3, 0.0), (0.4, 1.0)]))
+
+
 @pytest.mark.parametrize(("low", "high", "expected", "said"), [
     (0.1, 0.3, 1, "supported"), (0.1, 0.3, -1, "contradicted"), (-0.1, 0.3, 1, "undecided"),
     (math.nan, math.nan, 1, "too few")])
@@ -82,9 +152,12 @@ def test_a_verdict_follows_from_the_interval_alone(low, high, expected, said):
 
 
 def test_every_claim_compares_methods_that_exist_in_a_measure_that_is_reported():
+    planned = {"best", "ico_n4k2", "ico_dci"}
     for claim in CLAIMS:
-        assert {claim.first, claim.second} <= METHODS.keys() and claim.measure in report.MEASURES
+        assert {claim.first, claim.second} <= METHODS.keys() | planned
+        assert claim.measure.removesuffix(AT_EQUAL_FIDELITY) in report.MEASURES
     assert set(QUICK) <= METHODS.keys()
+    assert set(REASONS) <= {claim.text for claim in (*CLAIMS, *UPSCALER_CLAIMS)}
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.name)
@@ -95,13 +168,120 @@ def test_every_method_is_a_valid_run(method):
     assert TrainingConfig.from_dict(config.to_dict()) == config
 
 
+def cells_of(drifts, seeds=1, subjects=6):
+    """Synthetic cells of two checkpoints; a seed moves a subject's figure up and down around the same mean."""
+    def point(steps, drift):
+        return {"steps": steps, "fidelity": 0.3 + steps / 100, "alignment": 0.9, "noun": 1.0, "class": 1.0,
+                "context": 0.9, "colour": 0.8, "hat": 0.7, "attribute": 0.75, "copying": 0.0, "overfitting": 0.1,
+                "drift": drift, "diversity": 0.2}
+
+    return {(name, number, seed): {"checkpoints": [
+        point(5, drift / 2), point(10, drift + 0.01 * number + 0.05 * (-1) ** seed * (seeds > 1))]}
+        for name, drift in drifts.items() for number in range(subjects) for seed in range(seeds)}
+
+
+def test_a_claim_at_equal_fidelity_reads_the_curves_between_checkpoints():
+    cells = cells_of({"dreambooth": 0.0, "dreambooth_without_prior": 0.4})
+    for key in cells:
+        if key[0] == "dreambooth":
+            cells[key]["checkpoints"][1]["fidelity"] = 0.375  # the other has 0.35 and 0.40 there
+    claim = Claim("", "", "dreambooth", "dreambooth_without_prior", "drift" + AT_EQUAL_FIDELITY, -1)
+    found = tables.difference(cells["dreambooth", 0, 0], cells["dreambooth_without_prior", 0, 0], claim.measure)
+    assert found == pytest.approx(0.0 - 0.3) and tables.paired(cells, claim).high < 0
+
+
+def test_a_method_with_fewer_subjects_is_marked_and_its_claims_use_the_shared_ones():
+    cells = cells_of({"lora": 0.1}) | cells_of({"lora_prior": 0.0}, subjects=5)
+    assert f"{METHODS['lora_prior'].title} {tables.FEWER} |" in tables.methods_table(cells)
+    assert f"{METHODS['lora'].title} {tables.FEWER}" not in tables.methods_table(cells)
+    claim = Claim("", "", "lora_prior", "lora", "drift", -1)
+    assert tables.paired(cells, claim).count == 5 and tables.paired(cells, claim).mean == pytest.approx(-0.1)
+
+
+def test_a_claim_that_fails_has_a_reason_or_says_that_none_is_known():
+    cells = cells_of({"dreambooth": 0.5, "dreambooth_without_prior": 0.1})
+    said = tables.reasons(tables.findings(cells))
+    assert "*contradicted*, prior preservation reduces drift: no reason is known." in said
+    assert "*undecided*, prior preservation keeps diversity: both methods have the same figure" in said
+
+
+def test_super_resolution_has_claims_by_its_own_subjects():
+    found = tables.upscaler_findings()
+    assert len(found) == len(UPSCALER_CLAIMS) and all(each.difference.count == 8 for each in found)
+
+
+def test_the_field_measures_see_a_copy_of_the_photos_as_most_alike(tmp_path):
+    folder = tiny_clip(tmp_path / "clip")
+    encoders = field.load_encoders(str(folder))
+    photos = bench.case(0).pictures
+    asked, noise = bench.PROMPTS[:5], torch.rand(5, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    copies, others = (field.field_measures(measures.Pictures(rows, rows, rows), photos, "dog", asked, encoders)
+                      for rows in (photos, noise))
+    assert copies["CLIP-I"] > others["CLIP-I"] and -1 <= copies["CLIP-T"] <= 1 and "DINO" not in copies
+    if "KID" in copies:
+        assert copies["KID"] < others["KID"]
+    assert encoders.digest == field.load_encoders(str(folder)).digest and encoders.names == {"CLIP": "clip"}
+
+
+def test_field_figures_are_kept_until_pictures_or_encoders_change(tmp_path, monkeypatch):
+    encoders = field.load_encoders(str(tiny_clip(tmp_path / "clip")))
+    write_cell(tmp_path, "lora")
+    key = ("lora", 0, 0)
+    first = field.field_of_cells([key, ("lora", 1, 0)], tmp_path, encoders)
+    assert list(first) == [key]
+    monkeypatch.setattr(field, "field_measures", lambda *_: {"CLIP-I": 0.5})
+    assert field.field_of_cells([key], tmp_path, encoders) == first
+    assert field.field_of_cells([key], tmp_path, replace(encoders, digest="other"))[key] == {"CLIP-I": 0.5}
+
+
+def write_cell(folder, name):
+    """A cell's pictures: photos of a subject in place of made ones."""
+    photos = bench.case(0).pictures
+    rows = photos.repeat(5, 1, 1, 1)
+    drawn = [measures.Pictures(prompted=rows, plain=rows[:8], classes=rows[:8])] * 2
+    write_pictures(folder / f"{name}-0-0.npz", photos, photos, drawn)
+
+
+def test_pictures_come_back_from_disk_as_they_were(tmp_path):
+    write_cell(tmp_path, "lora")
+    references, base, drawn = read_pictures(tmp_path / "lora-0-0.npz")
+    assert torch.equal(references, bench.case(0).pictures) and torch.equal(references, base)
+    assert len(drawn) == 2 and drawn[1].prompted.shape == (25, 3, 96, 96)
+
+
+def test_a_sample_sheet_has_a_row_per_method_and_stays_small(tmp_path):
+    write_cell(tmp_path, "lora")
+    write_cell(tmp_path, "ico")
+    sheet = samples.sample_sheet(tmp_path, ["lora", "ico", "dreambooth"], 0)
+    assert samples.sample_sheet(tmp_path, ["dreambooth"], 0) is None and len(sheet) < samples.LARGEST
+    with Image.open(io.BytesIO(sheet)) as opened:
+        assert opened.height == 3 * samples.SIZE + samples.HEADER
+    assert len(samples.headers()) == len(samples.chosen_of(tmp_path / "lora-0-0.npz"))
+    assert {bench.PROMPTS[place].kind for place in samples.CHOSEN} == {prompt.kind for prompt in bench.PROMPTS}
+
+
+def test_two_objects_are_found_apart_in_drawn_pictures_of_two_alone():
+    two, one = two_objects.drawn(seed=3)
+    asked = two_objects.wanted()
+    assert two_objects.shares(two_objects.nouns_of(two), asked)[0] > 0.6
+    assert two_objects.shares(two_objects.nouns_of(one), asked)[0] < 0.1
+
+
 def test_the_report_is_one_page_without_other_files(tmp_path):
-    figures = {"steps": 10, "fidelity": 0.5, "alignment": 0.9, "noun": 1.0, "copying": 0.0, "drift": 0.1,
-               "diversity": 0.2}
-    cells = {(name, number, 0): {"checkpoints": [figures | {"drift": drift + 0.01 * number}]}
-             for name, drift in (("dreambooth", 0.0), ("dreambooth_without_prior", 0.3)) for number in range(5)}
-    markdown, page = report.write_report(cells, tmp_path, {"subjects": 5}, "make evidence")
+    cells = cells_of({"dreambooth": 0.0, "dreambooth_without_prior": 0.3})
+    write_cell(tmp_path, "dreambooth")
+    sheet = samples.sample_sheet(tmp_path, ["dreambooth"], 0)
+    views = {key: {name: 0.9 for name in ("noun", "context", "colour", "hat", "identity", "same subject", "same noun")}
+             for key in ("raw", "through the autoencoder")}
+    extras = report.Extras(card=views, samples={0: sheet}, encoders={"CLIP": "pocket"},
+                           of_field={("dreambooth", 0, 0): {"CLIP-I": 0.5, "CLIP-T": 0.2}})
+    markdown, page = report.write_report(cells, tmp_path, {"subjects": 6}, "make evidence", extras=extras)
     text, html = markdown.read_text(encoding="utf-8"), page.read_text(encoding="utf-8")
     assert "| prior preservation reduces drift | DreamBooth" in text and "-0.300" in text and "supported" in text
-    assert "<img src='data:image/png;base64," in html and "http" not in html.replace("http-equiv", "")
-    assert (tmp_path / "evidence.png").stat().st_size > 5000
+    assert "not run: our best recipe lies above LoRA" in text and "| hat | 0.900 |" in text
+    assert "CLIP-I" in text and "concept map m^c, finest scale" in text and "low noise beats the usual noise" in text
+    assert html.count("<img src='data:image/") == text.count("](evidence") == 4
+    assert "http" not in html.replace("http-equiv", "") and "src='evidence" not in html
+    for name in ("evidence.png", "evidence_bars.png", "evidence_claims.png", "evidence_samples_0.jpg"):
+        assert 5000 < (tmp_path / name).stat().st_size < 300_000
+    assert len((tmp_path / "evidence.csv").read_text(encoding="utf-8").splitlines()) == 1 + 2 * len(cells)
