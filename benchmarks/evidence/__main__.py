@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--clip", default="pocket", help="folder of a transformers CLIP for CLIP-I, CLIP-T and KID")
     parser.add_argument("--dino", help="folder of a transformers DINO, also for KID")
     parser.add_argument("--lpips", help="torchvision's weights of AlexNet, VGG16 or SqueezeNet 1.1 as a file")
+    parser.add_argument("--pairs", nargs="+", help="also write a blind page that compares these methods' pictures")
     parser.add_argument("--report", action="store_true", help="only write the report of the cells that are there")
     parser.add_argument("--write", action="store_true", help=f"write it into {DOCS.name}/, else into {WORK.name}/")
     given = parser.parse_args()
@@ -97,6 +98,10 @@ def run(given: argparse.Namespace) -> None:
     extras = gather(cells, folder, WORK, encoders)
     markdown, page = write_report(cells, DOCS if given.write else folder, settings, command(), sheets, extras)
     logging.info("wrote %s and %s", markdown, page)
+    if given.pairs:
+        from .pairs import write_pairs
+
+        logging.info("wrote %s", write_pairs(folder, given.pairs, subjects[0], folder / "evidence_pairs.html"))
 
 
 def on_disk(folder: Path, key: tuple[str, int, int]) -> dict[str, Any] | None:

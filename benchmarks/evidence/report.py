@@ -86,7 +86,8 @@ def gather(cells: Cells, folder: Path, cache: Path, encoders: Encoders) -> Extra
         encoders: `field.load_encoders`.
     """
     names = [method.name for method in present(cells)]
-    subject = min(number for _, number, _ in cells)
+    numbers = [number for _, number, _ in sorted(cells)]
+    subject = max(sorted(set(numbers)), key=numbers.count)  # the first of those that most methods have
     sheet = sample_sheet(folder, names, subject)
     return Extras(card=judge_card(cache), of_field=field_of_cells(sorted(cells), folder, encoders),
                   encoders=encoders.names, samples={subject: sheet} if sheet else {})

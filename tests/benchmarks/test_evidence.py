@@ -16,6 +16,7 @@ from comfyui_personalize.benchmarks.evidence import (
     field,
     intervals,
     measures,
+    pairs,
     report,
     samples,
     tables,
@@ -25,6 +26,7 @@ from comfyui_personalize.benchmarks.evidence.claims import AT_EQUAL_FIDELITY, CL
 from comfyui_personalize.benchmarks.evidence.methods import METHODS, QUICK
 from comfyui_personalize.benchmarks.evidence.pictures import read_pictures, write_pictures
 from comfyui_personalize.core.config import TrainingConfig
+from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.pocket.world import render, subject_scenes, with_context
 
 
@@ -258,6 +260,15 @@ def test_a_sample_sheet_has_a_row_per_method_and_stays_small(tmp_path):
         assert opened.height == 3 * samples.SIZE + samples.HEADER
     assert len(samples.headers()) == len(samples.chosen_of(tmp_path / "lora-0-0.npz"))
     assert {bench.PROMPTS[place].kind for place in samples.CHOSEN} == {prompt.kind for prompt in bench.PROMPTS}
+
+
+def test_a_blind_page_compares_two_methods_and_refuses_one_without_pictures(tmp_path):
+    write_cell(tmp_path, "lora")
+    write_cell(tmp_path, "ico")
+    page = pairs.write_pairs(tmp_path, ["lora", "ico"], 0, tmp_path / "pairs.html").read_text(encoding="utf-8")
+    assert "a robot in the snow" in page and "a sks" not in page and METHODS["ico"].title not in page
+    with pytest.raises(InputError, match="dreambooth"):
+        pairs.write_pairs(tmp_path, ["lora", "dreambooth"], 0, tmp_path / "pairs.html")
 
 
 def test_two_objects_are_found_apart_in_drawn_pictures_of_two_alone():
