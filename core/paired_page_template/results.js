@@ -68,8 +68,8 @@ async function readFiles(files) {
 
 function followAddress() {
   if (location.hash === "#results") show("results");
-  else show(session.items.length ? "end" : "start");
-  if (location.hash !== "#results" && session.items.length) showEnd();
+  else if (session.items.length) showEnd();
+  else show("start");
 }
 
 function startResults() {
