@@ -20,6 +20,8 @@ SIZE, DOTS_PER_INCH = (13.0, 5.6), 100
 MARKERS = "osD^vP<X>*"
 DARK, LIGHT, DOT = "#222222", "#b5b5b5", "#8c8c8c"
 HATCH = "////"
+FEWEST_ROWS = 4
+"""Rows for which a panel has room; fewer bars do not grow thicker."""
 NO_CHART = "The chart needs matplotlib in ComfyUI's Python:\npip install matplotlib\n\nThe table has all its figures."
 
 
@@ -55,17 +57,18 @@ def _draw_plane(axes: Any, evaluation: Evaluation, other: Evaluation | None, fid
         marker = MARKERS[place % len(MARKERS)]
         _draw_point(axes, evaluation, kind, (fidelity.name, alignment.name), marker, DARK, kind)
         if other and kind in kinds_of(other.prompts):
-            _draw_point(axes, other, kind, (fidelity.name, alignment.name), marker, "white", f"{kind}, {other.label}")
+            _draw_point(axes, other, kind, (fidelity.name, alignment.name), marker, "white", None)
     axes.set_xlabel(f"{alignment.title}: alignment with the prompt (cosine)")
     axes.set_ylabel(f"{fidelity.title}: fidelity to the photos (cosine)")
-    axes.set_title(f"{evaluation.label}: fidelity against alignment, by kind", fontsize=11, loc="left")
+    whose = evaluation.label + (f" (hollow: {other.label})" if other else "")
+    axes.set_title(f"fidelity against alignment: {whose}", fontsize=11, loc="left")
     axes.grid(color="#e4e4e4")
     axes.set_axisbelow(True)
-    axes.legend(fontsize=8, framealpha=0.9)
+    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=4, markerscale=0.7, frameon=False)
 
 
 def _draw_point(axes: Any, evaluation: Evaluation, kind: str, names: tuple[str, str], marker: str, fill: str,
-                label: str) -> None:
+                label: str | None) -> None:
     if any(name not in evaluation.figures.present for name in names):
         return
     y, x = (estimate(evaluation.of_kind(evaluation.figures.present[name], kind)) for name in names)
@@ -125,6 +128,7 @@ def _draw_bars(axes: Any, values: list[Estimate], number: int, of: int, label: s
         axes.annotate(f"{value.mean:.3f}", (end, place), xytext=(5, 0), textcoords="offset points", va="center",
                       fontsize=8, color=DARK)
     axes.spines[["top", "right"]].set_visible(False)
+    axes.set_ylim(-0.6, max(len(values), FEWEST_ROWS) - 0.4)
 
 
 def _whiskers(value: Estimate) -> list[list[float]] | None:

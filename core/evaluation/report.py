@@ -111,8 +111,13 @@ def _row(evaluation: Evaluation, other: Evaluation | None, figure: Figure) -> li
     compared: list[str] = []
     if other:
         theirs, change = other.figures.present.get(figure.name), difference(evaluation, other, figure.name)
-        compared = [str(theirs.estimate) if theirs else "-", _signed(change) if change else "-"]
-    return [figure.title, str(figure.estimate), *compared, "more" if figure.more_is_better else "less", figure.meaning]
+        compared = [_said(theirs) if theirs else "-", _signed(change) if change else "-"]
+    return [figure.title, _said(figure), *compared, "more" if figure.more_is_better else "less", figure.meaning]
+
+
+def _said(figure: Figure) -> str:
+    """The mean with its interval; what belongs to all pictures has none."""
+    return f"{figure.estimate.mean:.3f}" if figure.unit == "all pictures" else str(figure.estimate)
 
 
 def _signed(change: Estimate) -> str:

@@ -63,5 +63,5 @@ def evaluate(graph: Graph, model: Loaded, subject: Node, encoder: Node, label: s
     sampling = {"steps": SAMPLING["steps"], "cfg": SAMPLING["cfg"], "sampler": SAMPLING["sampler_name"], "seed": 7}
     return graph.add(2, "EvaluatePersonalization", {
         "model": model.model, "clip": model.clip, "vae": model.vae, "subject": subject[0], "image_text": encoder[0],
-        "prompts": PROMPTS, "label": label, "seeds": 2, "size": SIZE, "class_pictures": 8, **sampling, **optional},
+        "prompts": PROMPTS, "label": label, "seeds": 2, "size": SIZE, "class_pictures": 5, **sampling, **optional},
         size=(420, 640), title=f"Evaluate: {label}")
