@@ -151,7 +151,8 @@ def parts(cells: Cells, found: Sequence[Finding], settings: Mapping[str, object]
 
 def unmeasured(cells: Cells) -> str:
     """What no cell can say, then what these cells do not."""
-    missing = [f"- not run: {claim.text} (`{claim.first}` against `{claim.second}`)" for claim in not_run(cells)]
+    missing = [f"- not in these cells: {claim.text} (`{claim.first}` against `{claim.second}`)"
+               for claim in not_run(cells)]
     return "\n".join([*(f"- {text}" for text in UNMEASURED), *missing])
 
 

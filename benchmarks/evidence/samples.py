@@ -18,7 +18,7 @@ CHOSEN = (0, 5, 8, 10, 12, 15, 17, 21)
 """Places in `bench.PROMPTS`: three of places, two with a hat, two of colours, one of both."""
 PLAIN, CLASSES = 2, 1
 SIZE, LABEL, HEADER, PHOTOS = 80, 150, 34, 5
-LARGEST = 300_000
+LARGEST = 280_000
 """Bytes of a sheet."""
 
 

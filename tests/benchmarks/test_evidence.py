@@ -289,7 +289,7 @@ def test_the_report_is_one_page_without_other_files(tmp_path):
     markdown, page = report.write_report(cells, tmp_path, {"subjects": 6}, "make evidence", extras=extras)
     text, html = markdown.read_text(encoding="utf-8"), page.read_text(encoding="utf-8")
     assert "| prior preservation reduces drift | DreamBooth" in text and "-0.300" in text and "supported" in text
-    assert "not run: our best recipe lies above LoRA" in text and "| hat | 0.900 |" in text
+    assert "not in these cells: our best recipe lies above LoRA" in text and "| hat | 0.900 |" in text
     assert "CLIP-I" in text and "concept map m^c, finest scale" in text and "low noise beats the usual noise" in text
     assert html.count("<img src='data:image/") == text.count("](evidence") == 4
     assert "http" not in html.replace("http-equiv", "") and "src='evidence" not in html
