@@ -39,6 +39,8 @@ class Estimate:
     count: int
 
     def __str__(self) -> str:
+        if self.count == 0:
+            return "not measured"
         if math.isnan(self.low):
             return f"{self.mean:.3f} (n = {self.count})"
         return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
