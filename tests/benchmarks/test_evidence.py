@@ -27,6 +27,7 @@ from comfyui_personalize.benchmarks.evidence.methods import METHODS, QUICK
 from comfyui_personalize.benchmarks.evidence.pictures import read_pictures, write_pictures
 from comfyui_personalize.core.config import TrainingConfig
 from comfyui_personalize.core.errors import InputError
+from comfyui_personalize.core.metrics import coarse_distance
 from comfyui_personalize.pocket.world import render, subject_scenes, with_context
 
 
@@ -212,9 +213,13 @@ def test_super_resolution_has_claims_by_its_own_subjects():
     assert len(found) == len(UPSCALER_CLAIMS) and all(each.difference.count == 8 for each in found)
 
 
-def test_the_field_measures_see_a_copy_of_the_photos_as_most_alike(tmp_path):
-    folder = tiny_clip(tmp_path / "clip")
-    encoders = field.load_encoders(str(folder))
+@pytest.fixture(scope="module")
+def encoders(tmp_path_factory):
+    """A random CLIP."""
+    return field.load_encoders(str(tiny_clip(tmp_path_factory.mktemp("encoders") / "clip")))
+
+
+def test_the_field_measures_see_a_copy_of_the_photos_as_most_alike(encoders):
     photos = bench.case(0).pictures[:1].repeat(5, 1, 1, 1)
     asked, noise = bench.PROMPTS[:5], torch.rand(5, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     copies, others = (field.field_measures(measures.Pictures(rows, rows, rows), photos, "dog", asked, encoders)
@@ -223,11 +228,28 @@ def test_the_field_measures_see_a_copy_of_the_photos_as_most_alike(tmp_path):
     assert -1 <= copies["CLIP-T"] <= 1 and "DINO" not in copies
     if "KID" in copies:
         assert copies["KID"] < others["KID"]
-    assert encoders.digest == field.load_encoders(str(folder)).digest and encoders.names == {"CLIP": "clip"}
+    assert encoders.names == {"CLIP": "clip"}
 
 
-def test_field_figures_are_kept_until_pictures_or_encoders_change(tmp_path, monkeypatch):
-    encoders = field.load_encoders(str(tiny_clip(tmp_path / "clip")))
+def test_dino_and_lpips_add_their_measures_and_a_missing_folder_is_refused(encoders, tmp_path):
+    rows = bench.case(0).pictures
+    pictures = measures.Pictures(prompted=rows, plain=rows, classes=rows)
+    both = replace(encoders, dino=encoders.clip, lpips=coarse_distance)
+    found = field.field_measures(pictures, rows, "robot", bench.PROMPTS[:5], both)
+    assert found["DINO"] == found["CLIP-I"] and found["LPIPS"] == pytest.approx(measures.diversity(rows), abs=1e-5)
+    with pytest.raises(InputError, match="none"):
+        field.load_encoders(str(tmp_path / "none"))
+
+
+def test_the_digest_of_encoders_follows_their_files(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"one")
+    first = field.digest_of([tmp_path, None])
+    assert first == field.digest_of([tmp_path, None])
+    (tmp_path / "model.safetensors").write_bytes(b"two")
+    assert first != field.digest_of([tmp_path, None])
+
+
+def test_field_figures_are_kept_until_pictures_or_encoders_change(encoders, tmp_path, monkeypatch):
     write_cell(tmp_path, "lora")
     key = ("lora", 0, 0)
     first = field.field_of_cells([key, ("lora", 1, 0)], tmp_path, encoders)
