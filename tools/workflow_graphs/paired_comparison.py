@@ -1,0 +1,57 @@
+"""Workflow 17: three ways to draw the same prompts, side by side and blind, on a page for raters."""
+
+from __future__ import annotations
+
+from ...pocket.config import SIZE
+from ..graphs import Graph, Link
+from .parts import ABOUT, EXAMPLE_FILE, NOUN, OTHER, SAMPLING, Loaded, encode, load_checkpoint, several_photos
+
+TEMPLATES = "\n".join(f"a {{V}} {{noun}} {place}" for place in (
+    "on the beach", "in the snow", "in the desert", "in the jungle", "at night", "wearing a hat"))
+
+
+def paired_comparison() -> Graph:
+    """The base model, the personalized one, and the same with DCI, compared by people."""
+    graph = Graph("17 Paired comparison")
+    base = load_checkpoint(graph)
+    loaded = graph.add(0, "LoadPersonalization", {"name": EXAMPLE_FILE, "model": base.model, "clip": base.clip})
+    mine = Loaded(loaded[0], loaded[1], base.vae)
+    subject = several_photos(graph, 1, loaded[2])
+    prompts = graph.add(2, "SubjectPrompts", {"kind": "your own", "identifier": loaded[2], "class_noun": NOUN,
+                                              "templates": TEMPLATES}, title="Prompts: one per line")
+    latent = graph.add(2, "EmptyLatentImage", {"width": SIZE, "height": SIZE, "batch_size": 1})[0]
+    dci = graph.add(2, "DCIConditioning", {"model": mine.model, "clip": mine.clip, "prompt": prompts[0],
+                                           "identifier": loaded[2], "class_noun": NOUN, "auxiliary_noun": "cat",
+                                           "omega": 1.0, "window": 0.3, "shared_guidance": True})
+    plain = encode(graph, 2, mine.clip, prompts[0], "Positive, personalized")
+    without = encode(graph, 2, base.clip, prompts[1], "Positive, base model")
+    pictures = {
+        "base model": _sample(graph, base, without, latent, "Base model"),
+        "personalized": _sample(graph, mine, plain, latent, "Personalized"),
+        "with DCI": _sample(graph, mine._replace(model=dci[0]), dci[1], latent, "Personalized, with DCI"),
+    }
+    named = {f"{kind}_{letter}": value for letter, (name, images) in zip("abc", pictures.items(), strict=True)
+             for kind, value in (("images", images), ("name", name))}
+    graph.add(4, "PairedComparison", {**named, "subject": subject[0], "prompts": prompts[0], "title": "My dog",
+                                      "file_name": "comparisons/pocket_dog"}, size=(400, 560), title="A page")
+    graph.note(0, "Draws six prompts in three ways with the same seed, and writes **one HTML file** into "
+                  "*output/comparisons*: open it in a browser, or send it to somebody. It shows two pictures at a time "
+                  "without saying whose they are, and asks which shows the subject and which agrees with the text."
+                  "\n\nEach rater downloads a CSV. Drop all of them on the page's *results* part: win rates with "
+                  "intervals.\n\nThe pictures come as lists, one per prompt; nothing else is needed for more prompts.",
+               height=300, title=ABOUT)
+    graph.note(0, "Choose your checkpoint and your file in the loaders, 512 x 512 (SD 1.5) or 1024 x 1024 pixels "
+                  "(SDXL), cfg 7 or 6. *Subject Prompts* has the papers' prompts, too.", height=140, title=OTHER)
+    return graph
+
+
+def _sample(graph: Graph, models: Loaded, positive: Link, latent: Link, title: str) -> Link:
+    """A list of pictures, one per prompt; shown as they are drawn."""
+    negative = encode(graph, 3, models.clip, "", f"Negative: {title}")
+    inputs = {"model": models.model, "positive": positive, "negative": negative, "latent_image": latent, "denoise": 1.0,
+              **SAMPLING}
+    latents = graph.add(3, "KSampler", inputs, title=f"KSampler: {title}")
+    pictures = graph.add(3, "VAEDecode", {"samples": latents[0], "vae": models.vae})[0]
+    graph.add(4, "SaveImage", {"images": pictures, "filename_prefix": "pocket_dog_compared"}, size=(400, 300),
+              title=title)
+    return pictures
