@@ -19,11 +19,14 @@ Prompts = Literal["entire", "split"]
 class DCIConfig:
     """What the user chooses about dual-branch sampling; the defaults are the published settings.
 
+    docs/dci_defaults.md has the sweep that they were held against.
+
     Attributes:
         omega: injection strength, the factor on the auxiliary branch's logit; published range -2..2. The
             default 1 is the neutral point: where both masks agree, each branch gives one half.
         omega_end: the strength at the end of the window; between, it is linear in log sigma. None: constant.
-        window: fraction of the noise schedule, from pure noise on, in which both branches run; published 0.3.
+        window: fraction of the noise schedule, from pure noise on, in which both branches run; published 0.3, for
+            64 x 64 latents. Smaller ones show their layout at lower noise and want more (docs/dci_defaults.md).
             0 is plain sampling.
         window_sigma: the noise level at which the window ends, in place of `window`; None: by `window`.
         shared_guidance: the auxiliary branch takes the concept branch's unconditional noise prediction

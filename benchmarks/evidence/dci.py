@@ -1,0 +1,107 @@
+"""What DCI does, measured on the pocket world: the choice of its defaults, and the paper's figures 6, 9 and 10.
+
+    python -m comfyui_personalize.benchmarks.evidence.dci --sweep [--part 0/2] [--report --write]
+    python -m comfyui_personalize.benchmarks.evidence.dci --held-out [--part 0/2] [--report --write]
+
+`--sweep` tries settings on held-in subjects and writes docs/dci_defaults.md; `--held-out` draws the figures with the
+settings that it chose, on subjects that were never looked at, and writes docs/dci_evidence.md. Cut either off at any
+time: cells on disk are not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .__main__ import DOCS, WORK, on_disk
+from .comfy_process import load_pocket, start_comfyui
+
+if TYPE_CHECKING:
+    from .dci_settings import Setting
+
+Key = tuple[str, int, int]
+"""Setting, subject, training seed."""
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="dci", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--sweep", action="store_true", help="settings on held-in subjects, to choose the defaults")
+    parser.add_argument("--held-out", action="store_true", help="the figures, on subjects for final figures only")
+    parser.add_argument("--subjects", type=int, help="how many of the subjects; default 5 for the sweep, else 8")
+    parser.add_argument("--part", default="0/1", help="i/n: every n-th subject from the i-th on, for n processes")
+    parser.add_argument("--measure", action="store_true", help="look again at the pictures of the cells that are there")
+    parser.add_argument("--report", action="store_true", help="only write the report of the cells that are there")
+    parser.add_argument("--write", action="store_true", help=f"write it into {DOCS.name}/, else into {WORK.name}/")
+    given = parser.parse_args()
+    if given.sweep == given.held_out:
+        parser.error("give either --sweep or --held-out")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    start_comfyui(WORK / "comfyui")
+    run(given)
+
+
+def run(given: argparse.Namespace) -> None:
+    """Make what is missing, then write the report of everything that was asked for."""
+    from .bench import HELD_IN, HELD_OUT
+    from .dci_settings import ROUNDS, SWEEP
+
+    rounds: Sequence[Sequence[Setting]] = ROUNDS if given.held_out else (SWEEP,)
+    subjects = HELD_OUT[: given.subjects] if given.held_out else HELD_IN[: given.subjects or 5]
+    folder = WORK / "dci" / ("held_out" if given.held_out else "held_in")
+    folder.mkdir(parents=True, exist_ok=True)
+    if given.measure:
+        measure_again(folder)
+    elif not given.report:
+        make(rounds, subjects, given.part, folder)
+    wanted = [(setting.name, number, 0) for settings in rounds for setting in settings for number in subjects]
+    cells = {key: cell for key in wanted if (cell := on_disk(folder, key))}
+    if given.part.endswith("/1"):
+        write(cells, given, DOCS if given.write else folder)
+
+
+def make(rounds: Sequence[Sequence[Setting]], subjects: Sequence[int], part: str, folder: Path) -> None:
+    """Every cell of this process's part, round by round, so that a run that is cut off has whole figures."""
+    from .dci_cells import make_cell
+
+    first, parts = map(int, part.split("/"))
+    loaded: Any = load_pocket()
+    for settings in rounds:
+        for number in subjects[first::parts]:
+            for setting in sorted(settings, key=lambda setting: (setting.method.name, setting.trained)):
+                make_cell(loaded, setting, number, 0, folder)
+
+
+def measure_again(folder: Path) -> None:
+    """New figures from the pictures on disk, after a measure has changed."""
+    from .dci_cells import measure_cell
+
+    loaded: Any = load_pocket()
+    for path in sorted(folder.glob("*.json")):
+        if path.with_suffix(".npz").exists():
+            measure_cell(loaded, path, json.loads(path.read_text(encoding="utf-8")))
+
+
+def write(cells: Mapping[Key, Mapping[str, Any]], given: argparse.Namespace, folder: Path) -> None:
+    """The page of the cells that are there."""
+    from .dci_report import write_defaults, write_evidence
+
+    page = (write_evidence if given.held_out else write_defaults)(cells, folder, command())
+    logging.info("wrote %s", page)
+
+
+def command() -> str:
+    """The command line that makes the report, and the cells where they are missing, as anyone can type it."""
+    return " ".join(["python -m comfyui_personalize.benchmarks.evidence.dci",
+                     *(word for word in sys.argv[1:] if word != "--report")])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""One cell of the DCI bench: a setting on a subject, its pictures on disk beside its figures.
+
+Every setting draws the same prompts from the same noise, and what the sampler draws at each step is what plain sampling
+draws (`seed_exact`): two settings differ by DCI alone.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import comfy.sample
+import numpy
+import torch
+from torch import Tensor
+
+from ...core.dci.nouns import allowed_nouns, preset_nouns
+from ...core.dci.subjects import Subject, SubjectPrompt
+from ...nodes.bridge.dual_branch import patch_dual_branch
+from ...nodes.bridge.dual_prompt import encode_dual_prompt
+from ...nodes.bridge.noun_request import NounRequest, pick_noun
+from ...nodes.bridge.sampling import conditioning
+from ...pocket.config import LATENT_CHANNELS, SIZE
+from ...pocket.world_shapes import NOUNS
+from .bench import Case, Prompt, case
+from .cells import case_of, through_autoencoder, train
+from .comfy_process import Loaded
+from .dci_settings import ASKED, CFG, SAMPLER, SCHEDULER, SEEDS, Setting
+from .measures import alignment, answers, copying, cosine
+
+log = logging.getLogger("evidence")
+
+
+def make_cell(loaded: Loaded, setting: Setting, number: int, seed: int, folder: Path) -> dict[str, Any]:
+    """The figures of a setting on a subject, from disk where the cell was made before."""
+    path = folder / f"{setting.name}-{number}-{seed}.json"
+    if path.exists():
+        return json.loads(path.read_text(encoding="utf-8"))
+    shown = case_of(setting.method, number)
+    trained, words = personalized(loaded, setting, number, seed)
+    nouns = [auxiliary_noun(loaded, setting, shown, prompt) for prompt in ASKED]
+    pictures = torch.cat([draw(trained, setting, words, shown, prompt, noun, seed)
+                          for prompt, noun in zip(ASKED, nouns, strict=True)])
+    pixels = (pictures.clamp(0, 1) * 255).round().to(torch.uint8)
+    numpy.savez_compressed(path.with_suffix(".npz"), pictures=pixels.numpy())
+    head = {"setting": setting.name, "subject": number, "seed": seed, "nouns": nouns}
+    return measure_cell(loaded, path, head)
+
+
+def measure_cell(loaded: Loaded, path: Path, head: dict[str, Any]) -> dict[str, Any]:
+    """Look at a cell's pictures with the measures of today and write its figures.
+
+    Args:
+        loaded: whose autoencoder the photos pass through.
+        path: of the figures; the pictures lie beside it.
+        head: what the cell is of; the rest is dropped.
+    """
+    with numpy.load(path.with_suffix(".npz")) as arrays:
+        pictures = torch.from_numpy(arrays["pictures"]).float() / 255
+    kept = {name: head[name] for name in ("setting", "subject", "seed", "nouns")}
+    cell = {**kept, **figures(pictures, references(loaded, head["subject"]), case(head["subject"], photos=1))}
+    log.info("%s, subject %d: %s", head["setting"], head["subject"],
+             " ".join(f"{name} {value:.3f}" for name, value in cell.items() if isinstance(value, float)))
+    path.write_text(json.dumps(cell, indent=1) + "\n", encoding="utf-8")
+    return cell
+
+
+def figures(pictures: Tensor, photos: Tensor, shown: Case) -> dict[str, float]:
+    """Measures of pictures (prompts x `SEEDS`, 3, H, W), prompt by prompt; `places` and `colours` are parts of
+    `alignment`."""
+    seen, asked = answers(pictures), [prompt for prompt in ASKED for _ in range(SEEDS)]
+    parts = {name: [row for row, prompt in enumerate(asked) if (prompt.colour is None) == (name == "places")]
+             for name in ("places", "colours")}
+    return {
+        "fidelity": cosine(seen["identity"], answers(photos)["identity"]),
+        "alignment": alignment(seen, asked),
+        **{name: alignment({key: value[rows] for key, value in seen.items()}, [asked[row] for row in rows])
+           for name, rows in parts.items()},
+        "noun": float(seen["noun"][:, NOUNS.index(shown.subject.class_noun)].mean()),
+        "copying": copying(seen["context"], asked, shown.contexts),
+    }
+
+
+@cache
+def references(loaded: Loaded, number: int) -> Tensor:
+    """Five photos of the subject through the autoencoder, also where one was trained on."""
+    return through_autoencoder(loaded.vae, case(number).pictures)
+
+
+_LAST: dict[tuple[str, int, int, int], tuple[Loaded, str]] = {}
+
+
+def personalized(loaded: Loaded, setting: Setting, number: int, seed: int) -> tuple[Loaded, str]:
+    """The models that a setting samples, and how the subject is called; the last ones are kept."""
+    key = (setting.method.name, setting.trained, number, seed)
+    if key not in _LAST:
+        _LAST.clear()
+        _LAST[key] = train(loaded, setting.method, case_of(setting.method, number), setting.trained, seed)
+    return _LAST[key]
+
+
+def draw(trained: Loaded, setting: Setting, words: str, shown: Case, prompt: Prompt, noun: str, seed: int) -> Tensor:
+    """`SEEDS` pictures of a prompt, (SEEDS, 3, H, W)."""
+    class_noun = shown.subject.class_noun
+    text, model = prompt.text(words, class_noun), trained.model
+    if setting.config is None:
+        positive = conditioning(trained.clip, text)
+    else:
+        model = patch_dual_branch(model, setting.config)
+        subject = Subject(identifier=words, class_noun=class_noun, auxiliary_noun=noun)
+        positive = encode_dual_prompt(trained.clip, SubjectPrompt(
+            prompt=text, subjects=(subject,), split=setting.config.prompts == "split"))
+    own = 1000 * seed + ASKED.index(prompt)
+    shape = (SEEDS, LATENT_CHANNELS, SIZE // 8, SIZE // 8)
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(own))
+    with torch.inference_mode(), torch.random.fork_rng(devices=[]):
+        samples = comfy.sample.sample(model, noise, setting.steps, CFG, SAMPLER, SCHEDULER, positive,
+                                      conditioning(trained.clip, ""), torch.zeros(shape), seed=own, disable_pbar=True)
+        return trained.vae.decode(samples).movedim(-1, 1).clone()
+
+
+def auxiliary_noun(loaded: Loaded, setting: Setting, shown: Case, prompt: Prompt) -> str:
+    """The noun that stands in for the subject, by the setting's rule; "" where there is no auxiliary branch."""
+    own = shown.subject.class_noun
+    if setting.config is None:
+        return ""
+    if setting.noun == "first":
+        return allowed_nouns(own, preset_nouns(own, "any"))[0]
+    candidates = allowed_nouns(own, NOUNS)
+    if setting.noun == "random":
+        return random.Random(f"{shown.number} {prompt.template}").choice(candidates)
+    return _by_prior(loaded, prompt.text("V", own), own, candidates)
+
+
+@cache
+def _by_prior(loaded: Loaded, text: str, own: str, candidates: Sequence[str]) -> str:
+    request = NounRequest(prompt=text, identifier="V", class_noun=own, mode="prior", category="any",
+                          typed=", ".join(candidates), tried=len(candidates), pictures=2, seed=0, steps=12, cfg=CFG,
+                          size=SIZE, sampler=SAMPLER, scheduler=SCHEDULER)
+    with torch.inference_mode():
+        return pick_noun(request, loaded.clip, loaded.model, loaded.vae).noun
