@@ -2,10 +2,12 @@
 
     python benchmarks/memory.py [--models sd15 sdxl] [--size 256] [--rounds 2] [--write]
 
-Stable Diffusion 1.5 (860 M weights, fp32) and SDXL (2.6 B, stored in fp16) at random weights, drawn in place. LoRA of
-rank 16 on attention, one row, gradient checkpointing on both sides: the bare loop is diffusers' UNet with its own
-checkpointing. Resident high-water mark while training, above what the process held with the loaded model; each run is
-its own process, the two alternate. Attention is PyTorch's SDPA on both sides.
+Stable Diffusion 1.5 (860 M weights, stored and computed in fp32) and SDXL (2.6 B, stored in bf16 and computed under
+autocast to bf16, as diffusers' own training scripts have it) at random weights, drawn in place; the LoRA is fp32. Not
+fp16: a CPU's group norm takes bf16 pictures with bf16 or fp32 weights only, so the bare loop cannot run with it.
+LoRA of rank 16 on attention, one row, gradient checkpointing on both sides: the bare loop is diffusers' UNet with its
+own checkpointing. Resident high-water mark while training, above what the process held with the loaded model; each run
+is its own process, the two alternate. Attention is PyTorch's SDPA on both sides.
 """
 
 from __future__ import annotations
@@ -195,9 +197,10 @@ def comfyui_shape(model: str) -> dict[str, Any]:
 
 
 def stored(model: str) -> Any:
+    """The type of the weights in memory."""
     import torch
 
-    return {"sd15": torch.float32, "sdxl": torch.float16}[model]
+    return {"sd15": torch.float32, "sdxl": torch.bfloat16}[model]
 
 
 def run_trainer(denoiser: Any, width: int, size: int, steps: int, bf16: bool) -> None:

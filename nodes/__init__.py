@@ -8,6 +8,7 @@ import pkgutil
 
 from comfy_api.latest import ComfyExtension, io
 
+from .bridge.graph_check import watch_queue
 from .examples import list_example_personalizations, provide_example_photos
 
 
@@ -23,7 +24,7 @@ NODES: list[type[io.ComfyNode]] = _discover()
 
 
 class PersonalizeExtension(ComfyExtension):
-    """Registers the pocket model before any loader looks for it, then hands over the nodes."""
+    """Registers the pocket model before any loader looks for it, watches the queue, and hands over the nodes."""
 
     async def on_load(self) -> None:
         try:
@@ -34,6 +35,7 @@ class PersonalizeExtension(ComfyExtension):
             register_pocket_upscaler()
         except Exception:  # the nodes work on any other checkpoint, so start-up must go on
             logging.exception("The pocket checkpoint is not available; every other checkpoint works.")
+        watch_queue()
         try:
             list_example_personalizations()
             provide_example_photos()

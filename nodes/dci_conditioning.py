@@ -15,7 +15,6 @@ from ..core.dci.config import DCIConfig
 from ..core.dci.subjects import Subject, SubjectPrompt
 from .bridge.dual_branch import patch_dual_branch
 from .bridge.dual_prompt import encode_dual_prompt
-from .bridge.graph_check import plain_model_warnings
 from .bridge.mixing_sites import warnings_about
 from .bridge.notices import show_notice
 from .bridge.sockets import DCI_OPTIONS
@@ -70,7 +69,7 @@ class DCIConditioning(io.ComfyNode):
                                         "it samples as before."),
                 io.Conditioning.Output(tooltip="The positive prompt, with the auxiliary prompt inside."),
             ],
-            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -81,7 +80,6 @@ class DCIConditioning(io.ComfyNode):
         subject = SubjectPrompt(prompt=prompt, subjects=(one,), split=config.prompts == "split")
         patched = patch_dual_branch(model, config)
         conditioning = encode_dual_prompt(clip, subject)
-        warnings = [*warnings_about(model), *subject.warnings,
-                    *plain_model_warnings(cls.hidden.prompt, cls.hidden.unique_id)]
+        warnings = [*warnings_about(model), *subject.warnings]
         show_notice(cls.hidden.unique_id, f"Auxiliary prompt: {subject.auxiliary_branch[0]}", warnings)
         return io.NodeOutput(patched, conditioning)

@@ -9,7 +9,6 @@ from comfy_api.latest import io
 from ..core.dci.config import DCIConfig
 from ..core.dci.subjects import SubjectPrompt, parse_subjects
 from .bridge.dual_prompt import encode_dual_prompt
-from .bridge.graph_check import plain_model_warnings
 from .bridge.notices import show_notice
 from .bridge.sockets import DCI_OPTIONS
 
@@ -49,7 +48,7 @@ class DCIEncode(io.ComfyNode):
                                   tooltip="From DCI Options, for split prompts. Left open: entire prompts."),
             ],
             outputs=[io.Conditioning.Output(tooltip="The positive prompt, with the auxiliary prompt inside.")],
-            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -58,6 +57,5 @@ class DCIEncode(io.ComfyNode):
         subject = SubjectPrompt(prompt=prompt, subjects=parse_subjects(identifier, class_noun, auxiliary_noun),
                                 prompt_l=prompt_l.strip() or None, split=config.prompts == "split")
         conditioning = encode_dual_prompt(clip, subject)
-        warnings = [*subject.warnings, *plain_model_warnings(cls.hidden.prompt, cls.hidden.unique_id)]
-        show_notice(cls.hidden.unique_id, f"Auxiliary prompt: {subject.auxiliary_branch[0]}", warnings)
+        show_notice(cls.hidden.unique_id, f"Auxiliary prompt: {subject.auxiliary_branch[0]}", subject.warnings)
         return io.NodeOutput(conditioning)

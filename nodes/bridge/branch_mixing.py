@@ -69,16 +69,17 @@ class BranchMixing:
     recorder: MaskRecorder | None = None
 
     def spans(self, options: Mapping[str, Any], pairs: Pairs) -> Iterator[tuple[slice, DualPrompt]]:
-        """The rows of every paired entry in a call, which holds 2 B rows of each entry, one after the other.
+        """The 2 B rows of every paired entry in a call, which holds blocks of B rows (`BranchRows`).
 
         Args:
             options: the call's transformer options.
-            pairs: which entries are paired.
+            pairs: which entries are paired: they have two blocks, one after the other.
         """
-        entries = zip(options["cond_or_uncond"], options["uuids"], strict=True)
-        for number, entry in enumerate(entries):
+        blocks = enumerate(zip(options["cond_or_uncond"], options["uuids"], strict=True))
+        for number, entry in blocks:
             if entry in pairs:
-                yield slice(2 * self.rows * number, 2 * self.rows * (number + 1)), pairs[entry]
+                next(blocks)
+                yield slice(self.rows * number, self.rows * (number + 2)), pairs[entry]
 
     def mix(self, layer: str, outputs: Tensor, query: Tensor, key: Tensor, prompt: DualPrompt) -> Tensor:
         """The concept rows' attention outputs (B, H, N, d) after DBIM, for one entry's rows.

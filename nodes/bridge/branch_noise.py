@@ -7,6 +7,7 @@ Here it is given a noise sampler of ComfyUI's own kind for each branch.
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import inspect
 from collections.abc import Callable
@@ -30,8 +31,9 @@ BROWNIAN = frozenset(f"sample_{name}{device}" for name in ("dpmpp_sde", "dpmpp_2
 def with_branch_noise(sampler: Any, concept: Tensor, sigmas: Tensor, seed: int | None, config: DCIConfig) -> Any:
     """A copy of the sampler that draws for the concept rows what it draws for them alone.
 
-    The sampler itself where there is nothing to do: it draws no noise of its own, brings its own noise sampler, is not
-    ComfyUI's, or has no seed. `dpm_adaptive` draws none, but all rows share its error norm, so its steps still change.
+    That is noise for its steps, and (ddim) for what an inpainting mask keeps. The sampler itself where there is nothing
+    to do: it draws no noise of its own, brings its own noise sampler, is not ComfyUI's, or has no seed. `dpm_adaptive`
+    draws none, but all rows share its error norm, so its steps still change.
 
     Args:
         sampler: as the guider got it.
@@ -43,6 +45,8 @@ def with_branch_noise(sampler: Any, concept: Tensor, sigmas: Tensor, seed: int |
     function = getattr(sampler, "sampler_function", None)
     if not (config.seed_exact and seed is not None and inspect.isfunction(function) and isinstance(sampler, KSAMPLER)):
         return sampler
+    if sampler.inpaint_options.get("random", False):
+        return _with_mask_noise(sampler, concept, seed, config)
     draws = "noise_sampler" in inspect.signature(function).parameters and function.__module__ == k_diffusion.__name__
     if not draws or sampler.extra_options.get("noise_sampler") is not None:
         return sampler
@@ -50,6 +54,23 @@ def with_branch_noise(sampler: Any, concept: Tensor, sigmas: Tensor, seed: int |
     other = _noise_sampler(function.__name__, concept, sigmas, auxiliary_seed(seed))
     changed = copy.copy(sampler)
     changed.extra_options = {**sampler.extra_options, "noise_sampler": _both(own, other, config)}
+    return changed
+
+
+def _with_mask_noise(sampler: KSAMPLER, concept: Tensor, seed: int, config: DCIConfig) -> KSAMPLER:
+    """A copy of the sampler that noises what a mask keeps, in the concept rows, as it does for them alone."""
+    own, other = (torch.randn(concept.shape, generator=torch.Generator().manual_seed(number + 1)).to(concept)
+                  for number in (seed, auxiliary_seed(seed)))  # + 1 as ComfyUI does
+    noise = torch.cat([own, own if config.auxiliary_noise == "shared" else other])
+    function = sampler.sampler_function
+
+    @functools.wraps(function)
+    def sample(model: Any, *arguments: Any, **settings: Any) -> Tensor:
+        model.noise = noise
+        return function(model, *arguments, **settings)
+
+    changed = copy.copy(sampler)
+    changed.sampler_function = sample
     return changed
 
 

@@ -72,10 +72,7 @@ class _Mixing:
     pairs: Pairs
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, options: dict) -> Tensor:
-        """Projected query (R, N, H d), key and value (R, T, H d) to attention outputs (R, N, H d).
-
-        R = 2 B rows of each entry in the call, one entry after the other.
-        """
+        """Projected query (R, N, H d), key and value (R, T, H d) to attention outputs (R, N, H d)."""
         heads = options["n_heads"]
         if self.before is None:
             out = optimized_attention(query, key, value, heads, attn_precision=options.get("attn_precision"),

@@ -19,8 +19,10 @@ from torch import Tensor
 from ...core.dci.config import DCIConfig
 from ...core.dci.latents import auxiliary_noise, share_noise_prediction
 from ...core.errors import InputError
+from .branch_guidance import guide_branches_apart
 from .branch_mixing import BranchMixing, MaskRecorder, MixingSites, mixing_layers
 from .branch_noise import with_branch_noise
+from .branch_rows import BranchRows, with_branch_rows
 from .dual_prompt import CONDITIONING_KEY, paired_rows
 from .incompatible import check_model_options
 from .mixing_sites import mixing_sites
@@ -93,6 +95,7 @@ class DualBranchSampling:
                             latent_shapes=latent_shapes)
         check_model_options(guider.model_options)
         rows = noise.shape[0]
+        guide_branches_apart(guider, rows)
         for entry in entries:
             _pair_rows(entry, rows)
         run = _Run(self.config, self.sites, rows, window, self.recorder)
@@ -131,7 +134,8 @@ class _Run:
 
         After the window only concept rows are evaluated, and auxiliary rows stand still. Inside it, lists
         without a `DualPrompt` (the unconditional ones) are evaluated for concept rows only when guidance is
-        shared.
+        shared: in the network call of the others where ComfyUI finds memory for it, but apart from them where a
+        ControlNet, which runs before the rows are chosen, would compute auxiliary rows in vain.
         """
         concept, auxiliary = latents[: self.rows], latents[self.rows :]
         level = float(sigma.max())
@@ -140,17 +144,18 @@ class _Run:
             return [torch.cat([estimate, auxiliary]) for estimate in estimates]
         pairs = {(index, entry["uuid"]): entry[CONDITIONING_KEY]
                  for index, entries in enumerate(conds) for entry in entries or () if self._is_paired(entry)}
-        mixing = self.sites.install(options, self._mixing(level), pairs)
+        mixing = with_branch_rows(self.sites.install(options, self._mixing(level), pairs),
+                                  BranchRows(self.rows, pairs, self.config.shared_guidance), WRAPPER_KEY)
         paired = {index for index, _ in pairs}
-        single = {index for index, entries in enumerate(conds) if entries and index not in paired}
-        if not self.config.shared_guidance:
-            return executor(model, conds, latents, sigma, mixing)
-        dual = executor(model, _only(conds, paired), latents, sigma, mixing)
-        if single:
-            shared = executor(model, _only(conds, single), concept, sigma[: self.rows], options)
-            for index in single:
-                estimate = share_noise_prediction(shared[index], concept, auxiliary)
-                dual[index] = torch.cat([shared[index], estimate])
+        apart = {index for index, entries in enumerate(conds) if index not in paired and self.config.shared_guidance
+                 and any(entry.get("control") is not None for entry in entries or ())}
+        dual = executor(model, _without(conds, apart), latents, sigma, mixing)
+        if apart:
+            alone = executor(model, _without(conds, set(range(len(conds))) - apart), concept, sigma[: self.rows],
+                             options)
+            for index in apart:
+                estimate = share_noise_prediction(alone[index], concept, auxiliary)
+                dual[index] = torch.cat([alone[index], estimate])
         return dual
 
     def _mixing(self, level: float) -> BranchMixing:
@@ -165,9 +170,9 @@ class _Run:
         return CONDITIONING_KEY in entry and context is not None and context.cond.shape[0] == 2 * self.rows
 
 
-def _only(conds: list, kept: set[int]) -> list:
-    """The lists at the indices to keep; None elsewhere, which ComfyUI does not evaluate."""
-    return [entries if index in kept else None for index, entries in enumerate(conds)]
+def _without(conds: list, left_out: set[int]) -> list:
+    """The lists, with None at the indices to leave out, which ComfyUI does not evaluate."""
+    return [None if index in left_out else entries for index, entries in enumerate(conds)]
 
 
 def _marked_entries(conds: Mapping[str, list[dict]]) -> list[dict]:

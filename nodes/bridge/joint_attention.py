@@ -110,7 +110,7 @@ class _JointAttention:
 
     def __call__(self, function: Callable[..., Tensor], query: Tensor, key: Tensor, value: Tensor, heads: int,
                  *arguments: Any, **settings: Any) -> Tensor:
-        """Outputs (R, T + N, H d) of R = 2 B rows of each entry in the call, one entry after the other."""
+        """Outputs (R, T + N, H d) of all rows in the call."""
         inside = (query, key, value, heads, *arguments)
         out = function(*inside, **settings) if self.before is None else self.before(function, *inside, **settings)
         if query.shape[-2 if settings.get("skip_reshape") else 1] != self.total:

@@ -13,12 +13,17 @@ EVENT = "personalize.warning"
 
 def show_notice(node_id: str | None, text: str, warnings: Sequence[str] = ()) -> None:
     """Show `text` and the warnings on the node while the graph runs, each warning also as a pop-up; log them."""
-    for warning in warnings:
-        logging.warning("%s", warning)
     server = getattr(PromptServer, "instance", None)
-    if server is None or node_id is None:
-        return
-    lines = [text, *(f"Warning: {warning}" for warning in warnings)]
-    server.send_progress_text("\n".join(lines), str(node_id), server.client_id)
+    if server is not None and node_id is not None:
+        lines = [text, *(f"Warning: {warning}" for warning in warnings)]
+        server.send_progress_text("\n".join(lines), str(node_id), server.client_id)
     for warning in warnings:
-        server.send_sync(EVENT, {"node": str(node_id), "text": warning}, server.client_id)
+        warn(node_id, warning, getattr(server, "client_id", None))
+
+
+def warn(node_id: str | None, warning: str, client_id: str | None) -> None:
+    """Log a warning, and show it to a client as a pop-up with the node's name."""
+    logging.warning("%s", warning)
+    server = getattr(PromptServer, "instance", None)
+    if server is not None and node_id is not None:
+        server.send_sync(EVENT, {"node": str(node_id), "text": warning}, client_id)

@@ -48,7 +48,6 @@ from torch import Tensor
 STEPS = 4  # one of them in the window
 ksample = functools.partial(ksample_8, steps=STEPS)
 Sample = Callable[[Any, list, list, Any], Tensor]
-MEAN = "takes one mean over the batch, as always: the auxiliary pictures count in it too"
 RANDOM = "draws at random in every call, so pictures with and without DCI differ by that too"
 TEXT_KEY = "diffusion_model.middle_block.1.transformer_blocks.0.attn2.to_k.weight"
 
@@ -63,7 +62,7 @@ class Case:
         sample: the graph.
         refused: what the error says, or '' where it works.
         note: what to know.
-        exact: equal without mixing; not where a patch draws at random, or takes one mean over all rows.
+        exact: equal without mixing; not where a patch draws at random.
     """
 
     group: str
@@ -82,8 +81,8 @@ def cases() -> list[Case]:
 def samplers() -> Iterator[Case]:
     group = "Samplers and guiders"
 
-    def case(node: str, sample: Sample, note: str = "", exact: bool = True) -> Case:
-        return Case(group, node, sample, note=note, exact=exact)
+    def case(node: str, sample: Sample, note: str = "") -> Case:
+        return Case(group, node, sample, note=note)
 
     def guided(guider: Callable[..., Any]) -> Sample:
         return lambda m, p, n, c: custom_sample(m, guider(m, p, n, c))
@@ -103,7 +102,7 @@ def samplers() -> Iterator[Case]:
     yield case("… with DualCFGGuider", guided(lambda m, p, n, c: custom.DualCFGGuider.execute(
         m, p, encode(c, "times square"), n, 4.0, 2.0, "regular")), "one of the two prompts from DCI or both")
     yield case("… with PerpNegGuider", guided(lambda m, p, n, c: nodes_perpneg.PerpNegGuider.execute(
-        m, p, n, encode(c, "blurry"), 4.0, 1.0)), MEAN, exact=False)
+        m, p, n, encode(c, "blurry"), 4.0, 1.0)), "its projection is each branch's own")
     yield case("… with DualModelGuider", guided(lambda m, p, n, c: custom.DualModelGuider.execute(m, p, 4.0, m, n)),
                "DCI on the model of the positive prompt")
 
@@ -183,16 +182,15 @@ def patches() -> Iterator[Case]:
     yield case("CFG-Zero*", lambda m, c: nodes_cfg.CFGZeroStar.execute(m))
     yield case("CFGNorm", lambda m, c: nodes_cfg.CFGNorm.execute(m, 1.0))
     yield case("TCFG", lambda m, c: nodes_tcfg.TCFG.execute(m))
-    yield case("Mahiro", lambda m, c: nodes_mahiro.Mahiro.execute(m), note=MEAN, exact=False)
+    yield case("Mahiro", lambda m, c: nodes_mahiro.Mahiro.execute(m), note="its mean is each branch's own")
     yield case("FreSca", lambda m, c: nodes_fresca.FreSca.execute(m, 1.0, 1.25, 2))
     yield case("Epsilon Scaling", lambda m, c: nodes_eps.EpsilonScaling.execute(m, 1.005))
     yield case("PerpNeg (deprecated)", lambda m, c: nodes_perpneg.PerpNeg.execute(m, encode(c, "blurry"), 1.0),
-               note=MEAN, exact=False)
+               "PerpNeg", "it takes one mean over all rows, the auxiliary pictures' too; Perp-Neg Guider works")
     yield case("Self-Attention Guidance", lambda m, c: nodes_sag.SelfAttentionGuidance.execute(m, 0.5, 2.0),
                "Self-Attention Guidance", "it pairs attention maps with pictures by counting rows")
     yield case("Normalized Attention Guidance", lambda m, c: nodes_nag.NAGuidance.execute(m, 5.0, 0.5, 1.5),
-               note="needs both prompts in one network call: inside the window only with shared_guidance off",
-               exact=False)
+               note="guides your picture, not the auxiliary one")
     yield case("FreeU", lambda m, c: nodes_freelunch.FreeU_V2.execute(m, 1.3, 1.4, 0.9, 0.2))
     yield case("HyperTile", lambda m, c: nodes_hypertile.HyperTile.execute(m, 256, 2, 0, False), note=RANDOM,
                exact=False)
@@ -206,7 +204,7 @@ def patches() -> Iterator[Case]:
     yield case("EasyCache", lambda m, c: nodes_easycache.EasyCacheNode.execute(m, 0.2, 0.15, 0.95, False),
                "EasyCache", "it reuses differences between steps whose rows differ in number")
     yield case("LazyCache", lambda m, c: nodes_easycache.LazyCacheNode.execute(m, 0.2, 0.15, 0.95, False),
-               note=MEAN, exact=False)
+               "LazyCache", "it decides by a mean over all rows which steps to skip, the auxiliary pictures' too")
     yield case("Context Windows", lambda m, c: nodes_context_windows.ContextWindowsManualNode.execute(
         m, 1, 0, "standard_static", 1, False, "flat", 0, False), "context windows", "they cut the batch into frames")
 
@@ -290,9 +288,10 @@ HEADER = """# What DCI works with
 
 Written by `WRITE_DOCS=1 pytest tests/nodes/test_dci_compatibility.py` from the cases that the test samples, on a random
 model of Stable Diffusion's structure. *Works* means: with DCI's mixing taken out, the picture is the one that the same
-graph gives without DCI (not compared where pictures of a batch influence each other, or a node draws at random), and
-with the mixing in it is another one. *Refused* means an error that says why, before the first step.
+graph gives without DCI (not compared where a node draws at random), and with the mixing in it is another one. *Refused*
+means an error that says why, before the first step.
 
 torch.compile (TorchCompileModel) works: the same picture, without compiling anew at every step; tested with a backend
-that only passes on (`test_dci_compile.py`). A prompt from DCI on a MODEL without it is an ordinary prompt; the node
-that encodes it warns. Not tested: GLIGEN, several GPUs, compiled code on a GPU."""
+that only passes on (`test_dci_compile.py`). A prompt from DCI on a MODEL without it is an ordinary prompt; whenever
+such a graph is queued, a warning says so (`test_dci_graph_check.py`). Not tested: GLIGEN, several GPUs, compiled code
+on a GPU."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
+import asyncio
+from types import SimpleNamespace
 
 import pytest
-from comfy_api.latest import io
-from dci_rig import SETTINGS
-from tiny_model import tiny_models
 
+from comfyui_personalize.nodes import PersonalizeExtension
+from comfyui_personalize.nodes.bridge import graph_check, notices
 from comfyui_personalize.nodes.bridge.graph_check import plain_model_warnings
-from comfyui_personalize.nodes.dci_conditioning import DCIConditioning
 
 
 def node(kind, **inputs):
@@ -43,15 +42,40 @@ def test_a_guider_counts_as_the_sampler_and_titles_are_used():
     assert found.startswith("My guider")
 
 
-@pytest.mark.parametrize("nodes", [None, {}, {"2": node("DCIEncode")}, graph(["9", 0]) | {"6": node("PreviewAny")}])
+@pytest.mark.parametrize("nodes", [{}, {"2": node("DCIEncode")}, graph(["9", 0]) | {"6": node("PreviewAny")}])
 def test_graphs_without_samplers_say_nothing(nodes):
     assert plain_model_warnings(nodes, "2") == []
 
 
-def test_the_node_warns(caplog):
-    model, clip, _ = tiny_models()
-    nodes = {"8": node("DCIConditioning", model=["1", 0]), "9": node("KSampler", model=["1", 0], positive=["8", 1])}
-    run = DCIConditioning.PREPARE_CLASS_CLONE({"hidden_inputs": {io.Hidden.prompt: nodes, io.Hidden.unique_id: "8"}})
-    with caplog.at_level(logging.WARNING):
-        run.execute(model=model, clip=clip, **SETTINGS)
-    assert any("without DCI" in record.message for record in caplog.records)
+@pytest.fixture
+def server(monkeypatch):
+    """A server's queue, and what it sent to clients."""
+    sent, handlers = [], []
+    fake = SimpleNamespace(on_prompt_handlers=handlers, add_on_prompt_handler=handlers.append,
+                           send_sync=lambda *message: sent.append(message))
+    for module in (graph_check, notices):
+        monkeypatch.setattr(module.PromptServer, "instance", fake, raising=False)
+    return SimpleNamespace(handlers=handlers, sent=sent)
+
+
+def test_a_graph_is_checked_whenever_it_is_queued_so_cached_nodes_are_too(server, caplog):
+    """Nothing runs here: the second graph differs only behind the node that encodes."""
+    asyncio.run(PersonalizeExtension().on_load())
+    check, = server.handlers
+    for model in (["5", 0], ["1", 0]):
+        request = {"prompt": graph(model), "client_id": "me", "number": 3}
+        assert check(dict(request)) == request
+    (event, shown, client), = server.sent
+    assert event == notices.EVENT and client == "me" and shown["node"] == "2" and "without DCI" in shown["text"]
+    assert "KSampler samples this prompt without DCI" in caplog.text
+
+
+def test_the_queue_is_watched_once(server):
+    for _ in range(2):
+        graph_check.watch_queue()
+    assert len(server.handlers) == 1
+
+
+@pytest.mark.parametrize("prompt", [None, {}, {"1": {"inputs": {}}}])
+def test_a_broken_graph_is_left_to_comfyui(server, prompt):
+    assert graph_check.check_queued({"prompt": prompt}) == {"prompt": prompt} and server.sent == []

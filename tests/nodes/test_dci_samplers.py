@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import comfy.sample
 import comfy.samplers
 import pytest
@@ -83,6 +85,30 @@ def test_branches_that_do_not_meet_leave_the_picture_as_it_is_without_dci(tiny, 
     latent = {"samples": torch.zeros(1, 4, 7, 9)}
     expected = ksample(*plain, latent, sampler_name=sampler, steps=STEPS)
     assert_close(unmixed(tiny, plain, sampler, latent), expected, 1e-3)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 9)])
+def test_ddim_noises_what_a_mask_keeps_as_it_does_without_dci(tiny, plain, size):
+    """Of 7 x 9 numbers the last 16 of a draw of B rows are not those of a draw of 2 B rows."""
+    generator = torch.Generator().manual_seed(5)
+    latent = {"samples": torch.randn(1, 4, *size, generator=generator),
+              "noise_mask": torch.rand(1, 1, *size, generator=generator).round()}
+    expected = ksample(*plain, latent, steps=STEPS)
+    assert_close(unmixed(tiny, plain, "ddim", latent), expected, 1e-3)
+    if size == (7, 9):
+        other = unmixed(tiny, plain, "ddim", latent, DCIConfig(seed_exact=False))
+        assert (other - expected).abs().max() > 0.01 * expected.std()
+
+
+@pytest.mark.parametrize("seed", [7, 2**64 - 2])
+def test_mask_noise_of_the_auxiliary_rows_is_their_own_or_shared(seed):
+    rows, model = torch.zeros(1, 4, 7, 9), SimpleNamespace(noise=None)
+    for kind in ("independent", "shared"):
+        sampler = comfy.samplers.sampler_object("ddim")
+        sampler.sampler_function = lambda model, *_: model.noise
+        noise = with_branch_noise(sampler, rows, torch.tensor([1.0, 0.0]), seed,
+                                  DCIConfig(auxiliary_noise=kind)).sampler_function(model)
+        assert noise.shape == (2, 4, 7, 9) and torch.equal(noise[0], noise[1]) == (kind == "shared")
 
 
 def test_without_seed_exact_an_ancestral_sampler_draws_other_noise(tiny, plain):

@@ -11,6 +11,7 @@ import pytest
 import torch
 from comfy.ldm.modules.attention import optimized_attention
 from comfy_extras import nodes_custom_sampler as custom
+from dci_compatibility import control_network, hint
 from dci_rig import (
     PROMPT,
     apply_dci,
@@ -82,11 +83,23 @@ def test_rows_without_guidance_are_one_more_per_picture_in_the_window(dual):
     assert sum(calls) == 2 * 8 + 2 * steps_in_window(8)
 
 
-def test_network_calls_after_the_window_are_plain_ones(dual):
+def test_a_step_is_one_network_call_as_in_plain_sampling(dual):
     with counted_rows(dual[0]) as calls:
         ksample(*dual)
     window_steps = steps_in_window(8)
-    assert calls == [2, 1] * window_steps + [2] * (8 - window_steps)
+    assert calls == [3] * window_steps + [2] * (8 - window_steps)
+
+
+def test_a_controlnet_sees_no_rows_that_the_network_does_not(tiny, plain, dual):
+    network = control_network()
+    positive, negative = stock.ControlNetApplyAdvanced().apply_controlnet(dual[1], dual[2], network, hint(), 1.0, 0, 1)
+    controlled = []
+    network.control_model.register_forward_pre_hook(lambda _, inputs, named: controlled.append(
+        named["x"].shape[0]), with_kwargs=True)
+    with counted_rows(dual[0]) as calls:
+        ksample(dual[0], positive, negative)
+    window_steps = steps_in_window(8)
+    assert calls == controlled == [2, 1] * window_steps + [2] * (8 - window_steps)
 
 
 def test_same_seed_gives_the_same_bits(dual):
@@ -172,14 +185,18 @@ def test_custom_sampler_with_basic_guider_counts_one_more_row_in_the_window(dual
     assert output.isfinite().all() and sum(calls) == 8 + steps_in_window(8)
 
 
-def test_little_memory_splits_calls_and_changes_nothing(monkeypatch, tiny, plain):
-    model, positive = apply_dci(*tiny, shared_guidance=False)
+@pytest.mark.parametrize(("shared", "in_window"), [(True, [2, 1]), (False, [2, 2])])
+def test_little_memory_splits_calls_and_changes_nothing(monkeypatch, tiny, plain, shared, in_window):
+    model, positive = apply_dci(*tiny, shared_guidance=shared)
+    window_steps = steps_in_window(8)
     with counted_rows(model) as calls:
         whole = ksample(model, positive, plain[2])
-        together = len(calls)
+        assert calls == [sum(in_window)] * window_steps + [2] * (8 - window_steps)
+        calls.clear()
         monkeypatch.setattr(type(model), "get_free_memory", lambda self, device: 0)
         split = ksample(model, positive, plain[2])
-    assert len(calls) - together == 2 * together
+    assert len(calls) == 16 and sorted(calls[: 2 * window_steps]) == sorted(in_window * window_steps)
+    assert calls[2 * window_steps :] == [1] * 2 * (8 - window_steps)
     assert_close(split, whole, 1e-3)
 
 
@@ -194,7 +211,7 @@ def test_existing_attention_replacement_is_still_called(dual):
     model.set_model_attn2_replace(replacement, "middle", 0)
     out = ksample(model, dual[1], dual[2])
     window_steps = steps_in_window(8)
-    assert calls == [2, 1] * window_steps + [2] * (8 - window_steps)
+    assert calls == [3] * window_steps + [2] * (8 - window_steps)
     assert_close(out, ksample(*dual), 1e-4)
 
 
