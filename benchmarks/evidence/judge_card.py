@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,7 +107,7 @@ def identity_card(embeddings: Tensor) -> dict[str, float]:
             "same subject": float(cosine.diagonal().mean()), "same noun": float(cosine[is_same_noun].mean())}
 
 
-def card_table(views: dict[str, dict[str, float]]) -> str:
+def card_table(views: Mapping[str, Mapping[str, float]]) -> str:
     """The card as Markdown."""
     raw, seen = views["raw"], views["through the autoencoder"]
     chances = {"noun": 1 / len(NOUNS), "context": 1 / 11, "colour": 1 / 8, "hat": 1 / 2, "identity": 1 / RETRIEVED}

@@ -133,7 +133,8 @@ def parts(cells: Cells, found: Sequence[Finding], settings: Mapping[str, object]
         "How claims fail, and what verdicts hide": reasons([*found, *upscaler]),
         "Not measured": unmeasured(cells),
         "Curves": "Checkpoints of each method: hollow on the way, filled at the end; crosses are intervals, dotted "
-                  f"lines and {FEWER} methods that lack subjects which others have.\n\n![curves](evidence.png)",
+                  f"lines and {FEWER} methods that lack subjects which others have. Prompts that ask for another "
+                  "colour pull the axes apart: what obeys is less like the photos.\n\n![curves](evidence.png)",
         "Methods": f"{methods_table(cells)}\n\n{fewer_note(cells)}![bars](evidence_bars.png)",
         "Accuracies": f"Share of pictures in which the judge finds what was asked for.\n\n"
                       f"{methods_table(cells, ACCURACIES)}" if has_any(cells, ACCURACIES) else "",
