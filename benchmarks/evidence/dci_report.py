@@ -61,6 +61,12 @@ def claims_table(cells: Cells, claims: Sequence[Claim] = CLAIMS) -> str:
     return "\n".join(rows)
 
 
+def not_run(cells: Cells, claims: Sequence[Claim] = CLAIMS) -> str:
+    """A sentence: the claims of which one side is missing on every subject."""
+    missing = [claim.text for claim in claims if not difference(cells, claim.first, claim.second, claim.measure).count]
+    return f"Not run yet, and so without a verdict: {'; '.join(missing)}." if missing else "All claims were run."
+
+
 def better_than(cells: Cells, settings: Sequence[Setting], against: str) -> str:
     """A sentence: which settings have more area than another one beyond the interval, and which has most."""
     found = {setting.title: difference(cells, setting.name, against, AREA) for setting in settings
@@ -111,6 +117,7 @@ def write_evidence(cells: Cells, folder: Path, command: str) -> Path:
     page = folder / "dci_evidence.md"
     (folder / "dci_evidence.png").write_bytes(draw_charts(cells))
     parts = [EVIDENCE.format(command=command).strip(), "![charts](dci_evidence.png)", how(cells), "## Claims",
-             claims_table(cells), OUTCOME.strip(), "## Settings", settings_table(cells, FIGURES, "plain")]
+             claims_table(cells), not_run(cells), OUTCOME.strip(), "## Settings",
+             settings_table(cells, FIGURES, "plain")]
     page.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return page

@@ -141,9 +141,10 @@ _ICO = (
     dci("ico_dci", "ICO + DCI", CHOSEN, method=ICO, trained=ICO.steps),
 )
 ROUNDS: tuple[tuple[Setting, ...], ...] = (
-    (_CURVES["plain"], _CURVES["dci"], dci("published", "DCI, published window and sharpening"), _OMEGAS[-1.0],
-     _OMEGAS[2.0]),
-    (_CURVES["rows"], *_ABLATIONS),
+    (_CURVES["plain"], _CURVES["dci"]),
+    (_CURVES["rows"], dci("published", "DCI, published window and sharpening")),
+    (_OMEGAS[-1.0], _OMEGAS[2.0]),
+    _ABLATIONS,
     tuple(_CURVES[name] for name in ("plain_150", "dci_150", "rows_150")),
     (*_NOUNS, _OMEGAS[0.0], _OMEGAS[0.5]),
     _ICO,

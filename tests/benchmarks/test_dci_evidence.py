@@ -86,7 +86,13 @@ def test_the_figures_page_has_claims_with_verdicts_and_a_chart(tmp_path):
     found = cells(*((setting.name, 0.2 if setting.config else 0.0) for setting in dci_settings.FIGURES))
     text = dci_report.write_evidence(found, tmp_path, "make x").read_text(encoding="utf-8")
     assert "| DCI raises alignment |" in text and "+0.200 [+0.200, +0.200]" in text and "supported" in text
-    assert (tmp_path / "dci_evidence.png").stat().st_size > 10_000
+    assert (tmp_path / "dci_evidence.png").stat().st_size > 10_000 and "All claims were run." in text
+
+
+def test_a_claim_without_cells_is_named_as_not_run():
+    found = cells(("plain", 0.0), ("dci", 0.2))
+    assert "DCI raises alignment;" not in dci_report.not_run(found)
+    assert "in the last layer only it is worse" in dci_report.not_run(found)
 
 
 def test_charts_can_be_drawn_of_what_is_there_before_all_is(tmp_path):
