@@ -72,8 +72,10 @@ def _draw_point(axes: Any, evaluation: Evaluation, kind: str, names: tuple[str, 
     if any(name not in evaluation.figures.present for name in names):
         return
     y, x = (estimate(evaluation.of_kind(evaluation.figures.present[name], kind)) for name in names)
-    axes.errorbar([x.mean], [y.mean], xerr=_whiskers(x), yerr=_whiskers(y), fmt=marker, markersize=10, color=DARK,
-                  markerfacecolor=fill, markeredgewidth=1.4, capsize=3, linewidth=1, label=label, zorder=3)
+    axes.errorbar([x.mean], [y.mean], xerr=_whiskers(x), yerr=_whiskers(y), fmt="none", color=DARK, capsize=3,
+                  linewidth=1, zorder=2)
+    axes.plot([x.mean], [y.mean], marker=marker, markersize=10, color=DARK, markerfacecolor=fill, markeredgewidth=1.4,
+              linestyle="none", label=label, zorder=3)
 
 
 def _draw_kinds(axes: Any, evaluation: Evaluation, other: Evaluation | None) -> None:

@@ -6,6 +6,7 @@ DINO, and is called so. Figures over different encoders, or with Inception's, ar
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import warnings
 from dataclasses import dataclass
@@ -75,12 +76,11 @@ def vector_distance(generated: Tensor, references: Tensor, subset_size: int = 0,
             "Give more, or leave KID out.")
     size = subset_size or min(fewest, 1000)
     require(2 <= size <= fewest, "subset_size", size, f"2 to {fewest}, the smaller set's size", "Use 0 for all of it.")
-    from torchmetrics.image.kid import KernelInceptionDistance
-
+    make = importlib.import_module("torchmetrics.image.kid").KernelInceptionDistance
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")  # that the vectors are kept in memory
         torch.manual_seed(seed)
-        kid = KernelInceptionDistance(feature=nn.Identity(), subsets=SUBSETS, subset_size=size, gamma=1.0)
+        kid = make(feature=nn.Identity(), subsets=SUBSETS, subset_size=size, gamma=1.0)
         kid.update(references, real=True)
         kid.update(generated, real=False)
         mean, spread = kid.compute()

@@ -6,6 +6,7 @@ torchmetrics has the distance and its calibration; the network under it is torch
 
 from __future__ import annotations
 
+import importlib
 import pickle
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -58,11 +59,10 @@ def load_lpips(path: str | Path, device: str | torch.device = "cpu") -> PictureD
     require(network is not None, "lpips_path", f"{file.name} with other tensors", EXPECTED,
             "Take a file that torchvision publishes.")
     assert network is not None
-    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
-
+    make = importlib.import_module("torchmetrics.image.lpip").LearnedPerceptualImagePatchSimilarity
     with torch.inference_mode(False), _offered(network, weights):
         try:
-            metric = LearnedPerceptualImagePatchSimilarity(net_type=network, reduction="none", normalize=True)
+            metric = make(net_type=network, reduction="none", normalize=True)
         except RuntimeError as reason:
             raise InputError("lpips_path", f"{file.name}, which lacks some of the network's tensors", EXPECTED,
                              "Download or save it again.") from reason
@@ -73,7 +73,8 @@ def load_lpips(path: str | Path, device: str | torch.device = "cpu") -> PictureD
             rows = [pictures.detach().clone().float().clamp(0, 1).to(device) for pictures in (first, second)]
             metric.reset()
             metric.update(*rows)
-            return metric.compute().reshape(-1).cpu()
+            found: Tensor = metric.compute().reshape(-1).cpu()
+            return found
 
     return distance
 
@@ -101,9 +102,8 @@ def _offered(network: Network, weights: Mapping[str, Tensor]) -> Iterator[None]:
 
     torchmetrics has no other way to name a file. The cache is a temporary folder, and the old one comes back.
     """
-    import torchvision
-
-    before, url = torch.hub.get_dir(), getattr(torchvision.models, PUBLISHED[network]).DEFAULT.url
+    models = importlib.import_module("torchvision.models")
+    before, url = torch.hub.get_dir(), getattr(models, PUBLISHED[network]).DEFAULT.url
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "checkpoints" / url.rpartition("/")[2]
         place.parent.mkdir()
