@@ -52,7 +52,7 @@ def draw(seed: int = 0, seeds: int = 2, reference: bool = True) -> Made:
 
 def evaluation(seed: int = 0, label: str = "one", judges: Judges | None = None, **settings) -> Evaluation:
     judges = Judges(image_text=Colours(), dino=Colours()) if judges is None else judges
-    return Evaluation(label=label, identifier="sks", class_noun="dog", prompts=PROMPTS, settings={"seed": 1} | settings,
+    return Evaluation(label=label, identifier="sks", class_noun="dog", prompts=PROMPTS, settings={"steps": 1} | settings,
                       figures=find_figures(draw(seed), PHOTOS, PROMPTS, judges))
 
 
@@ -128,14 +128,14 @@ def test_json_comes_back_as_it_was_and_other_texts_are_refused():
 
 
 def test_differences_are_paired_by_prompt_and_what_cannot_be_compared_is_said():
-    one, other = evaluation(0), evaluation(1, "other", seed=2)
+    one, other = evaluation(0), evaluation(1, "other", steps=2)
     change = difference(one, other, "clip_i")
     means = [each.figures.present["clip_i"].estimate.mean for each in (one, other)]
     assert change.mean == pytest.approx(means[0] - means[1]) and change.count == 10
     backwards = Evaluation(**{**vars(other), "prompts": PROMPTS[::-1]})
     assert difference(one, backwards, "clip_i").mean == pytest.approx(change.mean)
     assert difference(one, evaluation(1, judges=Judges()), "clip_i") is None
-    assert disagreements(one, other) == ["seed 1 here and 2 there"] and disagreements(one, one) == []
+    assert disagreements(one, other) == ["steps 1 here and 2 there"] and disagreements(one, one) == []
 
 
 def test_the_table_has_a_row_per_figure_and_a_line_per_absence():

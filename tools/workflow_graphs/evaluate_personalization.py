@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...pocket.config import SIZE
 from ..graphs import Graph, Link, Node
-from .parts import ABOUT, EXAMPLE_FILE, NOUN, OTHER, SAMPLING, Loaded, load_checkpoint, several_photos
+from .parts import ABOUT, EXAMPLE_FILE, OTHER, SAMPLING, Loaded, load_checkpoint, several_photos
 
 PROMPTS = """# places
 a {V} {noun} in the snow
@@ -51,7 +51,7 @@ def evaluate_personalization() -> Graph:
                   "Read the two sheets beside the figures: a number is a mean, a sheet is what you get.", height=300,
                title=ABOUT)
     graph.note(0, f"Choose your checkpoint and personalization, photos that were not trained on, and the folder of a "
-                  f"real CLIP in *Image-Text Encoder* (the word pocket means the pocket model's own). Size {SIZE} here, "
+                  f"real CLIP in *Image-Text Encoder* (the word pocket means the pocket model's). Size {SIZE} here, "
                   "512 for SD 1.5, 1024 for SDXL; cfg 3 here, 7 there. *Subject Prompts* connected to *prompts* gives "
                   "DreamBooth's 25. *dino_path* adds DINO, *lpips_path* LPIPS; KID needs torchmetrics.", height=240,
                title=OTHER)
