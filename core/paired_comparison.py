@@ -170,8 +170,8 @@ def _answer(place: str, row: Sequence[str]) -> Answer:
     check(cells["choice"] in CHOICES, f"choice {cells['choice']!r}", f"one of {', '.join(CHOICES)}")
     check(cells["left"] != cells["right"], f"{cells['left']!r} on both sides", "two methods")
     check(cells["index"].isascii() and cells["index"].isdigit(), f"index {cells['index']!r}", "0 or a higher number")
-    winner = cells.pop("winner")
-    answer = Answer(**{**cells, "index": int(cells["index"])})  # type: ignore[arg-type]
+    winner, index = cells.pop("winner"), int(cells.pop("index"))
+    answer = Answer(**cells, index=index)
     check(winner == answer.winner, f"winner {winner!r} for choice {answer.choice!r}", repr(answer.winner))
     return answer
 
