@@ -76,9 +76,11 @@ def header(options: argparse.Namespace) -> str:
               f"--rounds {options.rounds} --steps {options.steps} --write"
     return f"""# What training adds to a loaded model
 
-`{command}` on {processor()}, one thread. Full-size networks at random weights, LoRA of rank 16 on attention, one row of
-{options.size} pixels, gradient checkpointing on both sides, SDPA. Resident high-water mark while training above the
-loaded model, in MB by round; the two alternate, each run its own process."""
+`{command}` on
+{processor()}, one thread. Full-size networks at random weights, stored in fp32 (SD 1.5) or bf16 (SDXL, computed under
+autocast), LoRA of rank 16 on attention, one row of {options.size} pixels, gradient checkpointing on both sides, SDPA.
+Resident high-water mark while training above the loaded model, in MB by round; the two alternate, each run its own
+process."""
 
 
 def table(model: str, size: int, rounds: int, steps: int) -> str:
