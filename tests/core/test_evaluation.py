@@ -52,8 +52,8 @@ def draw(seed: int = 0, seeds: int = 2, reference: bool = True) -> Made:
 
 def evaluation(seed: int = 0, label: str = "one", judges: Judges | None = None, **settings) -> Evaluation:
     judges = Judges(image_text=Colours(), dino=Colours()) if judges is None else judges
-    return Evaluation(label=label, identifier="sks", class_noun="dog", prompts=PROMPTS, settings={"steps": 1} | settings,
-                      figures=find_figures(draw(seed), PHOTOS, PROMPTS, judges))
+    return Evaluation(label=label, identifier="sks", class_noun="dog", prompts=PROMPTS,
+                      settings={"steps": 1} | settings, figures=find_figures(draw(seed), PHOTOS, PROMPTS, judges))
 
 
 def test_headings_name_kinds_and_the_papers_prompts_are_recognised_without_any():
