@@ -91,9 +91,12 @@ def measure_again(folder: Path) -> None:
 
 def write(cells: Mapping[Key, Mapping[str, Any]], given: argparse.Namespace, folder: Path) -> None:
     """The page of the cells that are there."""
-    from .dci_report import write_defaults, write_evidence
+    from .dci_pictures import write_sheet
+    from .dci_report import PICTURES, write_defaults, write_evidence
 
     page = (write_evidence if given.held_out else write_defaults)(cells, folder, command())
+    if given.held_out:
+        write_sheet(WORK / "dci" / "held_out", folder / PICTURES)
     logging.info("wrote %s", page)
 
 

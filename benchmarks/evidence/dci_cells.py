@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import random
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,19 +17,18 @@ import numpy
 import torch
 from torch import Tensor
 
-from ...core.dci.nouns import allowed_nouns, preset_nouns
 from ...core.dci.subjects import Subject, SubjectPrompt
 from ...nodes.bridge.dual_branch import patch_dual_branch
 from ...nodes.bridge.dual_prompt import encode_dual_prompt
 from ...nodes.bridge.noun_request import NounRequest, pick_noun
 from ...nodes.bridge.sampling import conditioning
 from ...pocket.config import LATENT_CHANNELS, SIZE
-from ...pocket.world_shapes import NOUNS
 from .bench import Case, Prompt, case
 from .cells import case_of, through_autoencoder, train
 from .comfy_process import Loaded
+from .dci_figures import figures
+from .dci_nouns import candidates, first_noun, random_noun
 from .dci_settings import ASKED, CFG, SAMPLER, SCHEDULER, SEEDS, Setting
-from .measures import alignment, answers, copying, cosine
 
 log = logging.getLogger("evidence")
 
@@ -68,22 +65,6 @@ def measure_cell(loaded: Loaded, path: Path, head: dict[str, Any]) -> dict[str, 
              " ".join(f"{name} {value:.3f}" for name, value in cell.items() if isinstance(value, float)))
     path.write_text(json.dumps(cell, indent=1) + "\n", encoding="utf-8")
     return cell
-
-
-def figures(pictures: Tensor, photos: Tensor, shown: Case) -> dict[str, float]:
-    """Measures of pictures (prompts x `SEEDS`, 3, H, W), prompt by prompt; `places` and `colours` are parts of
-    `alignment`."""
-    seen, asked = answers(pictures), [prompt for prompt in ASKED for _ in range(SEEDS)]
-    parts = {name: [row for row, prompt in enumerate(asked) if (prompt.colour is None) == (name == "places")]
-             for name in ("places", "colours")}
-    return {
-        "fidelity": cosine(seen["identity"], answers(photos)["identity"]),
-        "alignment": alignment(seen, asked),
-        **{name: alignment({key: value[rows] for key, value in seen.items()}, [asked[row] for row in rows])
-           for name, rows in parts.items()},
-        "noun": float(seen["noun"][:, NOUNS.index(shown.subject.class_noun)].mean()),
-        "copying": copying(seen["context"], asked, shown.contexts),
-    }
 
 
 @cache
@@ -129,18 +110,15 @@ def auxiliary_noun(loaded: Loaded, setting: Setting, shown: Case, prompt: Prompt
     own = shown.subject.class_noun
     if setting.config is None:
         return ""
-    if setting.noun == "first":
-        return allowed_nouns(own, preset_nouns(own, "any"))[0]
-    candidates = allowed_nouns(own, NOUNS)
-    if setting.noun == "random":
-        return random.Random(f"{shown.number} {prompt.template}").choice(candidates)
-    return _by_prior(loaded, prompt.text("V", own), own, candidates)
+    if setting.noun == "prior":
+        return _by_prior(loaded, prompt.text("V", own), own, candidates(own))
+    return first_noun(own) if setting.noun == "first" else random_noun(own, shown.number, prompt)
 
 
 @cache
-def _by_prior(loaded: Loaded, text: str, own: str, candidates: Sequence[str]) -> str:
+def _by_prior(loaded: Loaded, text: str, own: str, nouns: tuple[str, ...]) -> str:
     request = NounRequest(prompt=text, identifier="V", class_noun=own, mode="prior", category="any",
-                          typed=", ".join(candidates), tried=len(candidates), pictures=2, seed=0, steps=12, cfg=CFG,
+                          typed=", ".join(nouns), tried=len(nouns), pictures=2, seed=0, steps=12, cfg=CFG,
                           size=SIZE, sampler=SAMPLER, scheduler=SCHEDULER)
     with torch.inference_mode():
         return pick_noun(request, loaded.clip, loaded.model, loaded.vae).noun

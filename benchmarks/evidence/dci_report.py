@@ -27,6 +27,7 @@ from .dci_text import DEFAULTS, EVIDENCE, OUTCOME, REASONS
 from .dci_values import Cells, difference, values
 from .intervals import Estimate, estimate, verdict
 
+PICTURES = "dci_evidence_pictures.jpg"
 MEASURES = ("alignment", "fidelity", AREA, "places", "noun")
 
 
@@ -118,6 +119,8 @@ def write_evidence(cells: Cells, folder: Path, command: str) -> Path:
     (folder / "dci_evidence.png").write_bytes(draw_charts(cells))
     parts = [EVIDENCE.format(command=command).strip(), "![charts](dci_evidence.png)", how(cells), "## Claims",
              claims_table(cells), not_run(cells), OUTCOME.strip(), "## Settings",
-             settings_table(cells, FIGURES, "plain")]
+             settings_table(cells, FIGURES, "plain"),
+             "## Pictures", "Two rows per subject: plain sampling, and DCI below it; two pictures per prompt.",
+             f"![pictures]({PICTURES})"]
     page.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return page

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import numpy
 import pytest
 import torch
+from PIL import Image
 
-from comfyui_personalize.benchmarks.evidence import bench, dci_charts, dci_report, dci_settings, dci_values
+from comfyui_personalize.benchmarks.evidence import (
+    bench,
+    dci_charts,
+    dci_figures,
+    dci_nouns,
+    dci_pictures,
+    dci_report,
+    dci_settings,
+    dci_values,
+)
 from comfyui_personalize.benchmarks.evidence.claims import AREA
 from comfyui_personalize.core.config import TrainingConfig
 from comfyui_personalize.core.dci.config import DCIConfig
@@ -99,22 +110,29 @@ def test_charts_can_be_drawn_of_what_is_there_before_all_is(tmp_path):
     assert dci_charts.draw_charts(cells(("plain", 0.0), ("dci", 0.1), subjects=2))[:4] == b"\x89PNG"
 
 
-def test_the_random_noun_differs_from_the_subjects_and_is_the_same_again():
-    from comfyui_personalize.benchmarks.evidence import dci_cells
+def test_the_random_noun_is_another_of_the_worlds_and_the_same_again():
+    found = [dci_nouns.random_noun("robot", 3, prompt) for prompt in dci_settings.ASKED]
+    assert found == [dci_nouns.random_noun("robot", 3, prompt) for prompt in dci_settings.ASKED]
+    assert set(found) <= set(NOUNS) - {"robot"} and len(set(found)) > 1
 
-    shown = bench.case(0, photos=1)
-    setting = dci_settings.dci("x", "x", noun="random")
-    found = [dci_cells.auxiliary_noun(None, setting, shown, prompt) for prompt in dci_settings.ASKED]
-    assert found == [dci_cells.auxiliary_noun(None, setting, shown, prompt) for prompt in dci_settings.ASKED]
-    assert set(found) <= set(NOUNS) - {shown.subject.class_noun}
-    assert dci_cells.auxiliary_noun(None, dci_settings.PLAIN, shown, dci_settings.ASKED[0]) == ""
+
+@pytest.mark.parametrize(("own", "other"), [("robot", "cat"), ("cat", "dog")])
+def test_the_first_noun_is_common_and_not_the_subjects(own, other):
+    assert dci_nouns.first_noun(own) == other
 
 
 def test_figures_of_the_subjects_own_photos_are_faithful():
-    from comfyui_personalize.benchmarks.evidence import dci_cells
-
     shown = bench.case(0)
     count = len(dci_settings.ASKED) * dci_settings.SEEDS
     pictures = shown.pictures[torch.arange(count) % len(shown.pictures)]
-    found = dci_cells.figures(pictures, shown.pictures, shown)
+    found = dci_figures.figures(pictures, shown.pictures, shown)
     assert found["fidelity"] > 0.7 and found["noun"] > 0.9 and 0 <= found["alignment"] <= 1
+
+
+def test_the_sheet_has_two_rows_per_subject_that_has_both_settings(tmp_path):
+    pictures = numpy.zeros((len(dci_settings.ASKED) * dci_settings.SEEDS, 3, 96, 96), numpy.uint8)
+    for name in ("plain-8-0", "dci-8-0", "plain-9-0"):
+        numpy.savez(tmp_path / f"{name}.npz", pictures=pictures)
+    assert dci_pictures.write_sheet(tmp_path, tmp_path / "sheet.jpg")
+    assert Image.open(tmp_path / "sheet.jpg").size == (96 * len(dci_settings.ASKED) * dci_pictures.SHOWN, 2 * 96)
+    assert not dci_pictures.write_sheet(tmp_path, tmp_path / "none.jpg", first="other")
