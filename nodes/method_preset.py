@@ -3,13 +3,16 @@ ICO, one photo. What else a method needs is said, and connected by hand."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from comfy_api.latest import io, ui
 
 from ..core.measured_presets import MEASURED
 from ..core.presets import PRESETS
+from ..core.presets import MethodPreset as Preset
 from .bridge.sockets import OPTIONS
 
-SETTINGS = {"published": PRESETS, "measured": MEASURED}
+SETTINGS: dict[str, Mapping[str, Preset]] = {"published": PRESETS, "measured": MEASURED}
 
 
 class MethodPreset(io.ComfyNode):

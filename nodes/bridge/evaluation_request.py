@@ -72,7 +72,7 @@ def make_request(prompts: Sequence[str], inputs: Mapping[str, Sequence[Any]]) ->
     for name, values in inputs.items():
         require(len(values or ()) <= 1, name, f"a list of {len(values or ())}", "one value",
                 "Only prompts may be a list; use a node for each of the others.")
-    given = {name: values[0] if values else None for name, values in inputs.items()}
+    given: dict[str, Any] = {name: values[0] if values else None for name, values in inputs.items()}
     texts = {name: value.strip() for name, value in given.items() if isinstance(value, str)}
     subject, identifier = one_subject(given["subject"], texts.get("identifier", ""))
     asked = read_prompts(prompts, identifier, subject.class_noun)
