@@ -177,8 +177,10 @@ def reasons(found: Sequence[Finding]) -> str:
         reason = REASONS.get(each.claim.text)
         if reason is None and each.has_no_room:
             reason = "both methods have the same figure for every subject: the measure has no room here"
-        if reason is None and each.verdict in ("contradicted", "undecided"):
+        if reason is None and each.verdict == "contradicted":
             reason = "no reason is known"
+        if reason is None and each.verdict == "undecided":
+            reason = f"smaller than its spread over {each.difference.count} subjects"
         if reason is not None:
             lines.append(f"- *{each.verdict}*, {each.claim.text}: {reason}.")
     return "\n".join(lines) or "- Every claim that could be measured is supported."

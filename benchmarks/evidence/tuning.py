@@ -20,7 +20,8 @@ Every setting on the same {subjects} held-in subjects, measured at half of its s
 square of alignment and fidelity a setting's checkpoints dominate. The bench runs each method with the setting of the
 largest area, or with one that differs from it by less than 0.01 and drifts less or takes fewer steps; the subjects are
 too few for intervals. Held-out subjects were never looked at. Methods that are not listed take the setting of the one
-that they vary (ED-LoRA: LoRA's, Custom Diffusion: ICO's).
+that they vary (ED-LoRA: LoRA's, Custom Diffusion: ICO's). One-shot is compared with its one photo here, in the bench
+with all five. Rows of one subject were given up after it; Textual Inversion got as many steps as its first checkpoint.
 """
 
 

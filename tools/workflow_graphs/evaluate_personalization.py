@@ -44,7 +44,7 @@ def evaluate_personalization() -> Graph:
                                   (4, before[3], "Sheet, before")):
         prefix = f"evaluation_{title.lower().replace(', ', '_')}"
         graph.add(column, "SaveImage", {"images": images, "filename_prefix": prefix}, size=(560, 480), title=title)
-    graph.note(0, "Draws the subject in sixteen prompts, twice each, with the checkpoint and with the personalization, "
+    graph.note(0, "Draws the subject in sixteen prompts with the checkpoint and with the personalization, "
                   "at the same noise, and measures both: **CLIP-I** (like the photos?), **CLIP-T** (like the prompt?), "
                   "**diversity**, and **drift** (does 'a dog' now look like the subject?). The second node has the "
                   "first one's *json* in *compare*, so its table says what training changed, prompt by prompt.\n\n"
@@ -60,8 +60,8 @@ def evaluate_personalization() -> Graph:
 
 def evaluate(graph: Graph, model: Loaded, subject: Node, encoder: Node, label: str, **optional: Link) -> Node:
     """Evaluate Personalization with the pocket model's settings."""
-    sampling = {"steps": SAMPLING["steps"], "cfg": SAMPLING["cfg"], "sampler": SAMPLING["sampler_name"], "seed": 7}
+    sampling = {"steps": 12, "cfg": SAMPLING["cfg"], "sampler": "dpmpp_2m", "seed": 7}
     return graph.add(2, "EvaluatePersonalization", {
         "model": model.model, "clip": model.clip, "vae": model.vae, "subject": subject[0], "image_text": encoder[0],
-        "prompts": PROMPTS, "label": label, "seeds": 2, "size": SIZE, "class_pictures": 5, **sampling, **optional},
+        "prompts": PROMPTS, "label": label, "seeds": 1, "size": SIZE, "class_pictures": 5, **sampling, **optional},
         size=(420, 640), title=f"Evaluate: {label}")
