@@ -104,18 +104,18 @@ REASONS: dict[str, str] = {
     "fine-tuning the upscaler at low noise beats the usual noise":
         "the level told while sampling explains it: level 0 in place of 8 gives as much without any fine-tuning",
     "a rare identifier beats an English word":
-        "the pocket model's captions never had the word, so it means no more than a rare token; a LoRA learns it faster "
-        "(more fidelity, less alignment at equal steps)",
+        "the pocket model's captions never had the word, so it means no more than a rare token; a LoRA learns it "
+        "faster (more fidelity, less alignment at equal steps)",
     "a rare identifier beats random letters":
         "as above; random letters are several tokens, which hold more of the subject",
     "learned contexts (ICO) beat the manual prompt":
-        "the contexts take part of the subject along and are dropped at sampling: fidelity falls with their number, 0.56 "
-        "with none, 0.47 with three, 0.31 with six",
+        "the contexts take part of the subject along and are dropped at sampling: fidelity falls with their number, "
+        "0.56 with none, 0.47 with three, 0.31 with six",
     "more context vectors (n 4, k 2) give a better curve than fewer (n 2, k 1)":
         "as above: what the contexts hold is missing from V; likely a matter of their rate in so few steps, not tried",
     "the object-specific loss reduces overfitting to the photo's place":
-        "it learns more in the same steps, of the place too: with one photo the plain loss beside it still sees the whole "
-        "picture",
+        "it learns more in the same steps, of the place too: with one photo the plain loss beside it still sees the "
+        "whole picture",
     "a prototype start beats a random one":
         "likely the pocket's prototype is near its class's other individuals; a random start is as fast here",
     "our best recipe lies above DreamBooth": "it is DreamBooth with a masked loss; five subjects are too few",
