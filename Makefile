@@ -18,7 +18,7 @@ endif
 # The checkout is the package comfyui_personalize, through a link that setup makes.
 RUN = HOME="$(HERE)/.comfyui/home" PYTHONPATH="$(HERE)/.comfyui/package" $(PY)
 
-.PHONY: help setup demo test test-full lint pocket bench evidence workflows gallery clean
+.PHONY: help setup demo test test-full lint pocket bench evidence evidence-dci workflows gallery clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
@@ -48,6 +48,10 @@ bench: setup  ## step time, sampling time and memory, as ratios
 
 evidence: setup  ## the papers' claims as numbers on the pocket model; resumable, hours; EVIDENCE=--quick in minutes
 	$(RUN) -m comfyui_personalize.benchmarks.evidence $(EVIDENCE)
+
+evidence-dci: setup  ## the same for DCI: the sweep behind its defaults, then held-out subjects
+	$(RUN) -m comfyui_personalize.benchmarks.evidence.dci --sweep
+	$(RUN) -m comfyui_personalize.benchmarks.evidence.dci --held-out
 
 workflows: setup  ## write workflows/*.json again from tools/workflow_graphs
 	$(RUN) -m comfyui_personalize.tools.write_workflows
