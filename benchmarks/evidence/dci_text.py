@@ -74,5 +74,7 @@ OUTCOME = """## What it says
 - **Fig. 6 holds**: over both training checkpoints DCI's curve lies above the raw model's, at equal steps and at equal
   network rows. Two claims about the last checkpoint alone, and the one about fidelity, were written down after the
   first cells had been seen; the others before.
-- Six of the eight held-out subjects were run, with one training seed. What the table calls *too few* or not run was cut
-  off; the command goes on where it stopped."""
+- **ICO needs it as much**: trained on one photo it forgets the prompt even more, and gains from DCI in the same way.
+- **The choice of the auxiliary noun is not shown to matter**: one by its prior in the context does as well as one at
+  random; here every noun of the world is at home in every place.
+- Six of the eight held-out subjects were run, with one training seed; the command goes on where it stopped."""
