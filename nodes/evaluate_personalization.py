@@ -113,7 +113,7 @@ def _prompts() -> list[io.Input]:
 def _sampling() -> list[io.Input]:
     samplers, schedulers = comfy.samplers.KSampler.SAMPLERS, comfy.samplers.KSampler.SCHEDULERS
     return [
-        io.Int.Input("seeds", default=2, min=1, max=64,
+        io.Int.Input("seeds", default=2, min=1, max=64, control_after_generate=False,
                      tooltip="Pictures per prompt, 1 to 64, at the seeds seed, seed + 1, ... Diversity needs 2. "
                              "Default 2; the papers have 4."),
         io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=False,
