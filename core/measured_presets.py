@@ -63,5 +63,5 @@ MEASURED: dict[str, MeasuredPreset] = {
         title="One photo, prototypical embedding", evidence="one-shot: prototype, L_CL, L_SP", options=_LORA,
         learning_rate=1e-3, steps=120, batch=1,
         parts="Prototypical Embedding (4 vectors) through Token Vectors; Class Characterizing and Masked Loss with "
-              "object_term to objective; one photo with a mask"),
+              "object_term and background_weight 1 to objective; one photo with a mask"),
 }

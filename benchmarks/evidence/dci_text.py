@@ -35,8 +35,8 @@ Why the defaults of the nodes do not follow the pocket model here:
 ## What stands behind it
 
 - The auxiliary picture obeys: with the auxiliary noun in the subject's place the same overfitted model still draws
-  the places that it forgets beside the subject, and the concept picture takes them over. (Looked at on one subject
-  beside this table: places 0.86 with the auxiliary noun, 0.31 with the subject, 0.63 with DCI at omega 2.)
+  the places that it forgets beside the subject, and the concept picture takes them over. That was
+  seen on one subject while looking for the cause; no command measures it.
 - The masks are nearly binary as published: 500 divided by the 36 and 9 pixels of the pocket's two scales makes logits
   of 14 and 56 on average, where 512 x 512 pictures on Stable Diffusion have 0.5 to 8. That is what sharpening by
   resolution takes back.

@@ -10,66 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy
-from scipy.stats import bootstrap, norm, t
+from ...core.metrics.intervals import FEWEST, Estimate, estimate, expanded
 
-CONFIDENCE = 0.95
-RESAMPLES = 10_000
-FEWEST = 5
-"""Units below which a bootstrap says too little for an interval."""
+__all__ = ["FEWEST", "Estimate", "at_equal_fidelity", "estimate", "expanded", "frontier_area", "subject_means",
+           "value_at", "verdict"]
 Points = Sequence[tuple[float, float]]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean with its interval.
-
-    Attributes:
-        mean: over `count` units (subjects).
-        low: lower end of the 95 % bootstrap interval; NaN for fewer than `FEWEST` units.
-        high: its upper end.
-    """
-
-    mean: float
-    low: float
-    high: float
-    count: int
-
-    def __str__(self) -> str:
-        if self.count == 0:
-            return "not measured"
-        if math.isnan(self.low):
-            return f"{self.mean:.3f} (n = {self.count})"
-        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
-
-def estimate(values: Sequence[float]) -> Estimate:
-    """Mean and expanded percentile bootstrap interval, one value per unit; NaNs are left out.
-
-    The plain percentile interval of eight units holds the truth in about 90 of 100 cases, not 95: resamples of n units
-    spread as n - 1 of n, and tails are normal, not Student's. `expanded` corrects both.
-    """
-    kept = numpy.array([value for value in values if not math.isnan(value)], dtype=float)
-    if len(kept) < FEWEST:
-        return Estimate(float(kept.mean()) if len(kept) else math.nan, math.nan, math.nan, len(kept))
-    if numpy.ptp(kept) == 0:
-        return Estimate(float(kept[0]), float(kept[0]), float(kept[0]), len(kept))
-    found = bootstrap((kept,), numpy.mean, confidence_level=expanded(len(kept)), n_resamples=RESAMPLES,
-                      method="percentile", rng=numpy.random.default_rng(0)).confidence_interval
-    return Estimate(float(kept.mean()), float(found.low), float(found.high), len(kept))
-
-
-def expanded(count: int, confidence: float = CONFIDENCE) -> float:
-    """1 - 2 Phi(-sqrt(n / (n - 1)) t_{n-1}): the level to ask of a percentile bootstrap of n units.
-
-    Source: Hesterberg 2015, What Teachers Should Know About the Bootstrap, The American Statistician 69(4), 'expanded
-    percentile interval'.
-    """
-    quantile = t.ppf(0.5 + confidence / 2, count - 1)
-    return float(1 - 2 * norm.cdf(-math.sqrt(count / (count - 1)) * quantile))
 
 
 def subject_means(rows: Iterable[tuple[int, float]]) -> dict[int, float]:
