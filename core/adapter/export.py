@@ -6,7 +6,7 @@ The names and formulas are those of ComfyUI's `comfy/weight_adapter`, which are 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -15,16 +15,27 @@ from .config import OFT, RSLORA
 from .layers import NAME, base_weight, named_tensors, row_norms
 
 COMFYUI = "ComfyUI: LoraLoader and LoadPersonalization"
-_DIFFUSERS = f"{COMFYUI}; diffusers: load_lora_weights; kohya's sd-scripts and programs that read its LoRA files"
-_LYCORIS = f"{COMFYUI}; programs that read LyCORIS files"
-READERS = {"lora": _DIFFUSERS, RSLORA: _DIFFUSERS, "lokr": _LYCORIS, "loha": _LYCORIS}
+SD_SCRIPTS = "kohya's sd-scripts and programs that read its LoRA files"
+_LORA = (COMFYUI, "diffusers: load_lora_weights", SD_SCRIPTS)
+_LYCORIS = (COMFYUI, "programs that read LyCORIS files")
+READERS = {"lora": _LORA, RSLORA: _LORA, "lokr": _LYCORIS, "loha": _LYCORIS}
 """Who reads a kind's file; ComfyUI alone where it is not named: a DoRA's norms are rescaled for it, and OFT and full
 weights are differences to this base model."""
 
 
-def readers(kind: str) -> str:
+NOT_IN_SD_SCRIPTS = tuple(f"lora_unet_{layer}" for layer in ("conv_in", "conv_out", "time_embedding", "add_embedding"))
+"""Layers of a UNet outside its blocks: sd-scripts makes no module for them, and drops their tensors without a word."""
+
+
+def readers(kind: str) -> tuple[str, ...]:
     """Programs that read the exported file of a kind."""
-    return READERS.get(kind, COMFYUI)
+    return READERS.get(kind, (COMFYUI,))
+
+
+def readers_of_layers(programs: Iterable[str], names: Iterable[str]) -> list[str]:
+    """Of the programs that read a kind, those that read every tensor of a file with these names."""
+    has_others = any(name.startswith(NOT_IN_SD_SCRIPTS) for name in names)
+    return [program for program in programs if not (has_others and program == SD_SCRIPTS)]
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,11 +56,10 @@ def check_targets(model: Any, targets: str) -> None:
             "Use attention.")
 
 
-def readers_in_family(model: Any, readers: str) -> str:
-    """Of the programs that read a kind of adapter file (`a; b; c`), those that read it for the MODEL's family."""
+def readers_in_family(model: Any, readers: Iterable[str]) -> list[str]:
+    """Of the programs that read a kind of adapter file, those that read it for the MODEL's family."""
     known = family_of(model)
-    return "; ".join(reader for reader in readers.split("; ")
-                     if known.is_read_by_diffusers or not reader.startswith("diffusers"))
+    return [reader for reader in readers if known.is_read_by_diffusers or not reader.startswith("diffusers")]
 
 
 def family_warnings(model: Any) -> list[str]:

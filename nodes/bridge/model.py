@@ -20,9 +20,11 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.text_encoders.t5 import T5LayerNorm
 from torch import Tensor, nn
 
+from ...core.adapter import is_eight_bit
 from ...core.conditioning import Conditioning
 from ...core.errors import InputError, require
 from ...core.schedule import NoiseSchedule
+from .bypass import injected_adapters
 
 SDXL_DOWNSCALE = 8
 """Pixels per latent of the family that is told the size of its pictures."""
@@ -168,6 +170,7 @@ def trainable(*patchers: Any, memory: float = 0) -> Iterator[Callable[[], None]]
             for patcher in patchers:
                 patcher.unpin_all_weights()
                 replace_inference_tensors(patcher.model)
+                replace_injected_tensors(patcher.model)
 
         prepare()
         with ExitStack() as stack:
@@ -244,8 +247,12 @@ def static_clip(clip: Any) -> Any:
 
 def is_quantised(model: Any) -> bool:
     """Whether the MODEL's weights are stored in 8 bits or less, where a merged adapter is rounded away in part."""
-    return any(parameter.is_floating_point() and parameter.element_size() == 1 or type(parameter.data) is not Tensor
-               for parameter in model.model.diffusion_model.parameters())
+    return has_eight_bit_weights(model.model.diffusion_model)
+
+
+def has_eight_bit_weights(module: nn.Module) -> bool:
+    """Whether some of a network's weights are stored in 8 bits or less, or packed."""
+    return any(map(is_eight_bit, module.parameters()))
 
 
 def replace_inference_tensors(module: nn.Module) -> None:
@@ -261,6 +268,17 @@ def replace_inference_tensors(module: nn.Module) -> None:
         for name, buffer in part._buffers.items():
             if buffer is not None and buffer.is_inference():
                 part._buffers[name] = normal_tensor(buffer)
+
+
+def replace_injected_tensors(module: nn.Module) -> None:
+    """Replace the inference tensors of the adapters that wrap the layers of a loaded module: gradients flow through
+    an adapter on their way to the layers before it."""
+    for adapter in injected_adapters(module):
+        if isinstance(adapter, nn.Module):
+            replace_inference_tensors(adapter)
+        elif isinstance(weights := getattr(adapter, "weights", None), tuple | list):
+            adapter.weights = type(weights)(normal_tensor(weight) if torch.is_tensor(weight) and weight.is_inference()
+                                            else weight for weight in weights)
 
 
 def normal_tensor(tensor: Tensor) -> Tensor:

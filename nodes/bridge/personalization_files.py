@@ -13,6 +13,7 @@ from torch import Tensor
 from ...core.errors import InputError, require
 from ...core.files import make_folder, read_metadata, read_tensors, tensors_to_bytes, write_bytes
 from ...core.runs import check_run_name
+from .bypass import adapters_of
 from .embedding_files import EMBEDDINGS, READERS, clip_with_words, identifiers, load_words, word_files, word_metadata
 from .hashes import model_hash
 from .sampling import patched
@@ -135,18 +136,23 @@ def load_personalization(name: str, model: Any, clip: Any, strength_model: float
     check_file(name)
     tensors, metadata = read_tensors(find_file(name))
     models = patched(model, clip, tensors, strength_model, strength_clip)
-    added = sum(_patch_count(after) - _patch_count(before)
-                for before, after in ((model, models[0]), (clip and clip.patcher, models[1] and models[1].patcher)))
-    require(added > 0 or not tensors, "model", f"a model with none of the layers of {name}",
+    before, after = ((model, clip and clip.patcher), (models[0], models[1] and models[1].patcher))
+    is_taken = any(map(_has_more, after, before))
+    require(is_taken or not tensors, "model", f"a model with none of the layers of {name}",
             "the model family it was trained on", "Connect the checkpoint that it was trained with.")
     words = load_words(metadata)
     return models[0], clip_with_words(models[1], metadata, words), metadata, _warnings(metadata, model, clip, tensors)
 
 
+def _has_more(after: Any, before: Any) -> bool:
+    """Whether a patcher got more patches, or other adapters beside its weights, than it had before."""
+    if after is None:
+        return False
+    return _patch_count(after) > _patch_count(before) or adapters_of(after) != adapters_of(before)
+
+
 def _patch_count(patcher: Any) -> int:
-    if patcher is None:
-        return 0
-    return sum(len(patches) for patches in patcher.patches.values()) + len(patcher.injections)
+    return sum(len(patches) for patches in patcher.patches.values())
 
 
 def _warnings(metadata: Mapping[str, Any], model: Any, clip: Any, tensors: Mapping[str, Tensor]) -> list[str]:

@@ -9,43 +9,31 @@ import comfy.sample
 import comfy.sd
 import comfy.utils
 import torch
-from comfy.patcher_extension import PatcherInjection
 from torch import Tensor
 
-from .model import is_quantised
+from .bypass import load_beside
+from .model import has_eight_bit_weights, is_quantised
 from .sockets import PreviewSettings
 
-BYPASS = "bypass_lora"
-"""Where ComfyUI keeps adapters that are computed beside the weights."""
+TEXT_KEYS = ("lora_te", "text_encoder")
+"""How the names of a text encoder's tensors begin in an adapter file."""
 
 
 def patched(model: Any, clip: Any, lora: Mapping[str, Tensor], strength_model: float = 1.0,
             strength_clip: float = 1.0) -> tuple[Any, Any]:
     """Clones of MODEL and CLIP with the adapter on top, as the stock LoraLoader makes them.
 
-    Weights of 8 bits cannot hold what is added to them: such a MODEL computes the adapter beside them, as the stock
-    bypass LoRA loader has it, on top of the ones that it computes already.
+    Weights of 8 bits cannot hold what is added to them: such a MODEL (or CLIP) computes the adapter beside them.
     """
-    if not is_quantised(model):
-        return comfy.sd.load_lora_for_models(model, clip, dict(lora), strength_model, strength_clip)
-    models = comfy.sd.load_bypass_lora_for_models(model, clip, dict(lora), strength_model, strength_clip)
-    for patcher, before in zip(models, (model, clip), strict=True):
-        _keep_earlier(getattr(patcher, "patcher", patcher), getattr(before, "patcher", before))
-    return models
-
-
-def _keep_earlier(patcher: Any, before: Any) -> None:
-    """Keep the bypassed adapters that were there before, which the stock function replaces by the new ones.
-
-    They wrap a layer's forward one around the other, so they go out in the opposite order.
-    """
-    earlier = [] if before is None else before.injections.get(BYPASS, [])
-    new = [] if patcher is None else patcher.injections.get(BYPASS, [])
-    if earlier and new != earlier:
-        both = [*earlier, *new]
-        patcher.set_injections(BYPASS, [PatcherInjection(
-            inject=lambda model: [one.inject(model) for one in both],
-            eject=lambda model: [one.eject(model) for one in reversed(both)])])
+    load_model = load_beside if is_quantised(model) else comfy.sd.load_lora_for_models
+    load_clip = load_beside if clip is not None and has_eight_bit_weights(clip.cond_stage_model) else \
+        comfy.sd.load_lora_for_models
+    if clip is None or load_model is load_clip:
+        return load_model(model, clip, dict(lora), strength_model, strength_clip)
+    text = {name: tensor for name, tensor in lora.items() if name.startswith(TEXT_KEYS)}
+    network = {name: tensor for name, tensor in lora.items() if name not in text}
+    return (load_model(model, None, network, strength_model, 0.0)[0],
+            load_clip(None, clip, text, 0.0, strength_clip)[1])
 
 
 def sample_preview(model: Any, clip: Any, vae: Any, settings: PreviewSettings, size: int) -> Tensor:

@@ -58,7 +58,8 @@ def warnings_about_run(request: Request) -> list[str]:
     warnings += [warning for subject in request.subjects for warning in warnings_about_data(subject)]
     if is_quantised(request.model):
         warnings.append("the model is stored in fp8, where a merged LoRA is rounded away in part: MODEL has it beside "
-                        "the weights; load the saved file with Load Personalization or a bypass LoRA loader")
+                        "the weights, so nodes that merge or save MODEL are refused; load the saved file with Load "
+                        "Personalization or a bypass LoRA loader")
     return warnings + family_warnings(request.model) + warnings_about_masks(request)
 
 

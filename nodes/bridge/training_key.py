@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -41,8 +41,8 @@ def key_of(request: Request) -> str:
     })
 
 
-def metadata_of(request: Request, step: int, exposure: str) -> dict[str, Any]:
-    """What the adapter file says about itrequest."""
+def metadata_of(request: Request, step: int, exposure: str, names: Iterable[str]) -> dict[str, Any]:
+    """What the adapter file, with tensors of these names, says about itself."""
     return {
         "version": 1,
         "identifiers": [identifier for subject in request.subjects for identifier, _ in subject.words],
@@ -55,7 +55,7 @@ def metadata_of(request: Request, step: int, exposure: str) -> dict[str, Any]:
         "data_hash": data_hash(request.subjects),
         "steps": step,
         "exposure": exposure,
-        "readers": readers_of_result(request),
+        "readers": readers_of_result(request, names),
     } | request.own_metadata()
 
 

@@ -63,7 +63,8 @@ class Keeper:
     def keep_adapter(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The adapter file of the current step; returns its content."""
         learned, step = self.trainer.export(), self.trainer.step
-        metadata = metadata_of(self.request, step, str(self.trainer.exposure())) | save_words(self.run, step, learned)
+        metadata = metadata_of(self.request, step, str(self.trainer.exposure()), learned.adapter)
+        metadata |= save_words(self.run, step, learned)
         self.run.save_adapter(step, learned.adapter, metadata)
         return learned.adapter, metadata
 

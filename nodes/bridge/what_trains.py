@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from torch import nn
 
-from ...core.adapter import FULL, AdapterConfig, find_all_targets, readers, trained_bytes
+from ...core.adapter import FULL, AdapterConfig, find_all_targets, readers, readers_of_layers, trained_bytes
 from ...core.errors import require
 from ...core.objectives.base import Objective
 from ...core.optimizer import STATE_BYTES, check_optimizer, choose_optimizer
@@ -49,12 +51,13 @@ def full_weights_memory(request: Request) -> int:
                for name, module in trained_modules(request).items() if configs[name].kind == FULL)
 
 
-def readers_of_result(request: Request) -> str:
-    """Programs that read the run's file; with several kinds in it those that read every one of them."""
+def readers_of_result(request: Request, names: Iterable[str]) -> str:
+    """Programs that read the run's file, whose tensors have these names; with several kinds in it those that read every
+    one of them."""
     kinds = [_configs(request)[name].kind for name in trained_modules(request)]
-    lists = [readers(kind).split("; ") for kind in kinds or ["lora"]]
+    lists = [readers(kind) for kind in kinds or ["lora"]]
     common = [reader for reader in lists[0] if all(reader in other for other in lists)]
-    return readers_in_family(request.model, "; ".join(common))
+    return "; ".join(readers_of_layers(readers_in_family(request.model, common), names))
 
 
 def _learns_words(request: Request) -> bool:

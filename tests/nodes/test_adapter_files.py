@@ -162,3 +162,21 @@ def test_kinds_that_8_bits_cannot_hold_are_refused(kind):
     model, _ = fp8_models()
     with pytest.raises(InputError, match=f"adapter kind: got {kind}, and layer .* is stored in 8 bits, expected lora"):
         make_adapters({"denoiser": ComfyDenoiser(model, 64)}, {"denoiser": config(kind)}, 0)
+
+
+# Programs that read it
+
+def readers_after_training(targets, **changes):
+    from test_training_options import options
+    from trainer_rig import train
+
+    return train(tiny_models(), options=options(targets=targets, rank=4, **changes))[5].metadata["readers"]
+
+
+def test_sd_scripts_reads_a_lora_of_the_blocks_and_is_named():
+    assert "kohya's sd-scripts" in readers_after_training("attention_and_feed_forward")
+
+
+def test_sd_scripts_drops_layers_outside_the_blocks_and_is_not_named():
+    readers = readers_after_training("all")
+    assert "sd-scripts" not in readers and "diffusers" in readers
