@@ -6,7 +6,6 @@ A MODEL has them as injections: functions that wrap the layers' forward while th
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -33,7 +32,7 @@ def load_beside(model: Any, clip: Any, lora: Mapping[str, Tensor], strength_mode
             patcher = getattr(after, "patcher", after)
             _keep_earlier(patcher, getattr(before, "patcher", before))
             if BYPASS in patcher.injections:
-                patcher.__class__ = _guarded(type(patcher))
+                _guard(patcher)
     return models
 
 
@@ -83,12 +82,15 @@ class _WeightsAlone:
         raise _refusal()
 
 
-@functools.cache
-def _guarded(patcher_class: type) -> type:
-    """The class of patchers whose adapters stand beside the weights; clones are of it, too."""
-    if issubclass(patcher_class, _WeightsAlone):
-        return patcher_class
-    return type(patcher_class.__name__, (_WeightsAlone, patcher_class), {})
+_GUARDED: dict[type, type] = {}
+"""For each class of patchers the one whose weights are guarded."""
+
+
+def _guard(patcher: Any) -> None:
+    """Make a patcher, and its clones, refuse its weights to nodes that merge or save them."""
+    known = type(patcher)
+    if not isinstance(patcher, _WeightsAlone):
+        patcher.__class__ = _GUARDED.setdefault(known, type(known.__name__, (_WeightsAlone, known), {}))
 
 
 def _refusal() -> InputError:
