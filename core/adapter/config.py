@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from ..errors import InputError, require
+from ..errors import require
+from ..patterns import check_pattern, matching, shortened
 
 Kind = Literal["lora", "rslora", "dora", "lokr", "loha", "oft", "full"]
 KINDS: tuple[str, ...] = get_args(Kind)
+
+HIGHEST_BLOCK_RANK = 99_999
+LONGEST_BLOCK_RANKS = 10_000
+"""Characters of all entries."""
+SAMPLE_PATHS = ("input_blocks.1.1.transformer_blocks.0.attn2.to_out.0",
+                "text_model.encoder.layers.11.self_attn.k_proj")
+"""On these an expression is tried before any model is there, so that a slow one is refused where it was typed."""
 
 FULL, OFT, DORA, RSLORA = "full", "oft", "dora", "rslora"
 LOW_RANK = ("lora", RSLORA, DORA)
@@ -61,23 +69,39 @@ class AdapterConfig:
                 "Choose one of them.")
         require(self.rank >= 1, "rank", self.rank, "1 or more", "Use for example 16.")
         require(self.alpha > 0, "alpha", self.alpha, "a number above 0", "Use the rank's own value.")
-        _compiled("targets", self.pattern, f"one of {', '.join(TARGETS)}, or a regular expression")
-        ranks = parse_block_ranks(self.block_ranks)
-        require(not ranks or self.kind != FULL, "block_ranks", repr(self.block_ranks), "nothing with the kind full",
-                "All weights have no rank: clear block_ranks, or use targets.")
+        check_pattern("target_pattern", self.pattern, f"one of {', '.join(TARGETS)}, or a regular expression")
+        self.find(SAMPLE_PATHS)
+        self.ranks_of(SAMPLE_PATHS)
+        require(self.kind != FULL or not parse_block_ranks(self.block_ranks), "block_ranks", repr(self.block_ranks),
+                "nothing with the kind full", "All weights have no rank: clear block_ranks, or use targets.")
 
     @property
     def pattern(self) -> str:
         """The regular expression over module paths."""
         return TARGETS.get(self.targets, self.targets)
 
-    def rank_of(self, path: str) -> int:
-        """The rank of the layer at a path; 0 where it is left out."""
-        found = (rank for part, rank in parse_block_ranks(self.block_ranks).items() if re.search(part, path))
-        return next(found, self.rank)
+    def find(self, paths: Iterable[str]) -> list[str]:
+        """The module paths that `targets` names.
+
+        Raises:
+            InputError: the expression takes too long.
+        """
+        return matching("target_pattern", [self.pattern], paths, whole=True)[self.pattern]
+
+    def ranks_of(self, paths: Iterable[str]) -> dict[str, int]:
+        """The rank of the layer at each path; 0 where it is left out.
+
+        Raises:
+            InputError: the expressions in `block_ranks` take too long.
+        """
+        ranks, entries = dict.fromkeys(paths, self.rank), parse_block_ranks(self.block_ranks)
+        found = matching("block_ranks", entries, ranks, whole=False)
+        for part in reversed(entries):  # an earlier entry overwrites a later one
+            ranks |= dict.fromkeys(found[part], entries[part])
+        return ranks
 
 
-def parse_block_ranks(text: str) -> Mapping[str, int]:
+def parse_block_ranks(text: str) -> dict[str, int]:
     """Ranks by part of the network, from a text such as `middle=8, output=32`.
 
     Each entry, in a line of its own or after a comma, is a regular expression that is searched in a module's path, `=`
@@ -86,21 +110,20 @@ def parse_block_ranks(text: str) -> Mapping[str, int]:
     Raises:
         InputError: for an entry that cannot be read.
     """
-    ranks = {}
+    require(len(text) <= LONGEST_BLOCK_RANKS, "block_ranks", f"a text of {len(text):,} characters",
+            f"at most {LONGEST_BLOCK_RANKS:,} of them", "Write fewer or shorter entries.")
+    ranks: dict[str, int] = {}
     for entry in re.split(r"\n|,(?![^{]*\})", text):
         if not entry.strip():
             continue
         part, equals, rank = (piece.strip() for piece in entry.rpartition("="))
-        expected = "entries such as middle=8, output=32, each with a rank of 0 or more"
-        require(bool(equals and part) and rank.isdigit(), "block_ranks", repr(entry.strip()), expected,
+        expected = f"entries such as middle=8, output=32, each with a rank of 0 to {HIGHEST_BLOCK_RANK:,}"
+        require(bool(equals and part) and _is_rank(rank), "block_ranks", shortened(entry.strip()), expected,
                 "Write a part of the module's path, = and a rank; separate entries by commas.")
-        _compiled("block_ranks", part, expected)
+        check_pattern("block_ranks", part, expected)
         ranks[part] = int(rank)
     return ranks
 
 
-def _compiled(name: str, pattern: str, expected: str) -> None:
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise InputError(name, repr(pattern), expected, f"The expression cannot be read: {error}.") from error
+def _is_rank(text: str) -> bool:
+    return text.isdecimal() and len(text) <= len(str(HIGHEST_BLOCK_RANK))

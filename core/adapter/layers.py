@@ -26,7 +26,7 @@ _MAGNITUDE = "lora_magnitude_vector"
 
 def put_layers_into(module: nn.Module, base: Mapping[str, nn.Module], config: AdapterConfig) -> None:
     """Replace every base layer by peft's around it."""
-    ranks = {path: config.rank_of(path) for path in base}
+    ranks = config.ranks_of(base)
     for rank in dict.fromkeys(ranks.values()):
         exact = "|".join(re.escape(path) for path, own in ranks.items() if own == rank)
         _inject(module, _peft_config(config, rank, exact))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 
 from torch import Tensor, nn
 
 from ..errors import require
+from ..patterns import matching
 from .config import DORA, FULL, LOW_RANK, OFT, TARGETS, AdapterConfig, parse_block_ranks
 
 NEEDS_WHOLE_WEIGHTS = (DORA, OFT, FULL)
@@ -24,7 +24,7 @@ def find_all_targets(modules: Mapping[str, nn.Module],
     found = {name: find_targets(module, configs[name]) for name, module in modules.items()}
     for text in dict.fromkeys(configs[name].block_ranks for name in modules):
         paths = [path for name, module in modules.items() if configs[name].block_ranks == text
-                 for path, _ in _matching(module, configs[name])]
+                 for path in _matching(module, configs[name])]
         _check_block_ranks(text, paths)
     return found
 
@@ -35,13 +35,15 @@ def find_targets(module: nn.Module, config: AdapterConfig) -> dict[str, nn.Modul
     Raises:
         InputError: there is none, or one of them cannot take the adapter.
     """
-    layers = {path: layer for path, layer in _matching(module, config) if config.rank_of(path) > 0}
+    matched = _matching(module, config)
+    ranks = {path: rank for path, rank in config.ranks_of(matched).items() if rank > 0}
+    layers = {path: matched[path] for path in ranks}
     what = "layer" if config.kind == FULL or config.targets == "all" else "linear layer"
     got = f"{config.targets!r}, which matches no {what} of {type(module).__name__}"
     expected = f"one of {', '.join(TARGETS)}, or a regular expression over module paths"
-    require(bool(layers), "targets", got, expected, "Use attention.")
+    require(bool(layers), "targets" if config.targets in TARGETS else "target_pattern", got, expected, "Use attention.")
     for path, layer in layers.items():
-        _check_layer(path, layer, config)
+        _check_layer(path, layer, config, ranks[path])
     return layers
 
 
@@ -50,10 +52,9 @@ def is_eight_bit(parameter: nn.Parameter) -> bool:
     return parameter.is_floating_point() and parameter.element_size() == 1 or type(parameter.data) is not Tensor
 
 
-def _matching(module: nn.Module, config: AdapterConfig) -> Iterable[tuple[str, nn.Module]]:
-    pattern = re.compile(config.pattern)
-    return ((path, layer) for path, layer in module.named_modules()
-            if pattern.fullmatch(path) and _takes(layer, config))
+def _matching(module: nn.Module, config: AdapterConfig) -> dict[str, nn.Module]:
+    layers = {path: layer for path, layer in module.named_modules() if _takes(layer, config)}
+    return {path: layers[path] for path in config.find(layers)}
 
 
 def _takes(layer: nn.Module, config: AdapterConfig) -> bool:
@@ -64,25 +65,23 @@ def _takes(layer: nn.Module, config: AdapterConfig) -> bool:
     return isinstance(layer, nn.Linear | nn.Conv2d)
 
 
-def _check_layer(path: str, layer: nn.Module, config: AdapterConfig) -> None:
+def _check_layer(path: str, layer: nn.Module, config: AdapterConfig, rank: int) -> None:
     if config.kind in NEEDS_WHOLE_WEIGHTS:
         packed = any(is_eight_bit(parameter) for parameter in layer.parameters(recurse=False))
         require(not packed, "adapter kind", f"{config.kind}, and layer {path} is stored in 8 bits",
                 "lora, rslora, lokr or loha for such a model",
                 "Choose one of them, or load the model in fp16 or bf16.")
     if config.kind in LOW_RANK and isinstance(layer, nn.Linear):
-        limit, rank = min(layer.in_features, layer.out_features), config.rank_of(path)
+        limit = min(layer.in_features, layer.out_features)
         require(rank <= limit, "rank", rank, f"at most {limit}, the smaller side of layer {path}",
                 f"Use {limit}, or other targets.")
     if config.kind == OFT and isinstance(layer, nn.Linear | nn.Conv2d):
         width = layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
-        rank = config.rank_of(path)
         require(width % rank == 0 and rank > 1, "rank", rank,
                 f"a block size above 1 that divides {width}, the inputs of layer {path}", "Use for example 4 or 8.")
 
 
 def _check_block_ranks(text: str, paths: Iterable[str]) -> None:
-    for part in parse_block_ranks(text):
-        require(any(re.search(part, path) for path in paths), "block_ranks",
-                f"{part!r}, which is in no trained layer's path", "parts of module paths",
+    for part, found in matching("block_ranks", parse_block_ranks(text), paths, whole=False).items():
+        require(bool(found), "block_ranks", f"{part!r}, which is in no trained layer's path", "parts of module paths",
                 "Use for example input, middle or output in a Stable Diffusion UNet.")

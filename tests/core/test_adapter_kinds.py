@@ -236,7 +236,13 @@ def test_ranks_by_block_are_read_from_a_text():
     assert parse_block_ranks("middle=8, output = 32\n\nattn{1,2}\\.to_k=0") == {
         "middle": 8, "output": 32, "attn{1,2}\\.to_k": 0}
     chosen = config("lora", block_ranks="mid=2, up=0")
-    assert [chosen.rank_of(path) for path in ("mid_block.to_q", "up_blocks.0.to_q", "down.to_q")] == [2, 0, 4]
+    assert chosen.ranks_of(["mid_block.to_q", "up_blocks.0.to_q", "down.to_q"]) == {
+        "mid_block.to_q": 2, "up_blocks.0.to_q": 0, "down.to_q": 4}
+
+
+def test_the_first_of_two_entries_that_are_found_counts():
+    assert config("lora", block_ranks="mid.*to_q=2, mid=3").ranks_of(["mid.to_q", "mid.to_k"]) == {
+        "mid.to_q": 2, "mid.to_k": 3}
 
 
 @pytest.mark.parametrize("kind", ADAPTERS)

@@ -152,7 +152,7 @@ def narrow(**changes) -> TrainingOptions:
 REFUSED = {
     "steps": ({"steps": 0}, "steps: got 0, expected 1 or more"),
     "rank": ({"options": narrow(rank=65)}, "rank: got 65, expected at most 32"),
-    "targets": ({"options": narrow(targets="nothing")}, "targets: got 'nothing', which matches no"),
+    "targets": ({"options": narrow(targets="nothing")}, "target_pattern: got 'nothing', which matches no"),
     "run name": ({"run_name": "../x"}, "run_name: got '../x', expected one folder name"),
     "resolution": ({"resolution": 100}, "resolution: got 100, expected a multiple of 8"),
     "no masks": ({"objective": chain(MaskedLoss())}, "masks: got no mask for photo 1"),
