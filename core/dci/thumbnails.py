@@ -12,12 +12,12 @@ from torch import Tensor
 SIDE, GAP, LABEL = 160, 6, 22
 
 
-def contact_sheet(labels: Sequence[str], pictures: Sequence[Tensor]) -> Tensor:
+def contact_sheet(labels: Sequence[str], pictures: Sequence[Tensor | Sequence[Tensor]]) -> Tensor:
     """(1, H, W, 3) in 0..1.
 
     Args:
         labels: one per row.
-        pictures: for each row (n, h, w, 3) in 0..1; n is the same in all of them, or 0.
+        pictures: for each row its pictures (h, w, 3) in 0..1, of any size, or none.
     """
     columns = max(1, *(len(row) for row in pictures)) if pictures else 1
     row_height = SIDE + LABEL if any(len(row) for row in pictures) else LABEL

@@ -68,7 +68,9 @@ ELSEWHERE = {
     "AuxiliaryNounPicker": "test_auxiliary_noun_picker.py", "DCIMasks": "test_dci_masks.py",
     "DCIOptions": "test_dci_options.py", "DataOptions": "test_trainer_data.py",
     "EvaluatePersonalization": "test_evaluate_personalization.py",
-    "PersonalizeSuperResolution": "test_super_resolution.py", "PriorSampleGen": "test_prior_sample_gen.py",
+    "PersonalizeSuperResolution": "test_super_resolution.py",
+    "PhotosFromFolder": "test_photos_from_folder.py",  # its combo lists folders
+    "PriorSampleGen": "test_prior_sample_gen.py",
     "SubjectPrompts": "test_subject_prompts.py", "Validation": "test_validation.py",
     "LoadPersonalization": "test_personalization_files.py",  # its combo lists files
 }

@@ -1,0 +1,89 @@
+"""A folder of photos of one or several subjects, with the captions and masks that lie beside them."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io, ui
+
+from ..core.data_options import DataOptions
+from ..core.errors import InputError
+from ..core.identifier import warnings_about
+from ..core.subject import CAPTION_TEMPLATE, check_words, warnings_about_data
+from .bridge.notices import show_notice
+from .bridge.photo_folders import files_digest, find_folder, images_of, input_folders, photo_sheet, read_subjects
+from .bridge.sockets import DATA_OPTIONS, SUBJECT
+from .bridge.vocabulary import stock_clip_vocabulary
+
+
+class PhotosFromFolder(io.ComfyNode):
+    """From a folder inside ComfyUI's input folder to SUBJECT."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PhotosFromFolder",
+            display_name="Photos from Folder",
+            category="personalize",
+            description="Reads a folder of photos as viewers show them, upright and in the order of their names, with "
+                        "the captions and masks beside them. Subfolders are subjects of their own.",
+            search_aliases=["dataset folder", "load images from folder", "training images", "captions from files",
+                            "kohya folder", "batch load photos", "subject photos"],
+            inputs=[
+                io.Combo.Input("folder", options=input_folders(),
+                               tooltip="A folder inside ComfyUI's input folder. Press R after you have put one there."),
+                io.String.Input("identifier", default="sks",
+                                tooltip="The rare word V that will mean the subject. Connect Identifier Picker. "
+                                        "Subfolders bring their own: '10_zkz dog'. Default sks."),
+                io.String.Input("class_noun", default="dog",
+                                tooltip="What the subject is, in one or a few plain words. A subfolder's other words "
+                                        "replace it. Default dog."),
+                io.String.Input("caption_template", default=CAPTION_TEMPLATE, advanced=True,
+                                tooltip="Caption of every photo without a text file; {V} is the identifier, {noun} the "
+                                        "class noun. Default a {V} {noun}."),
+                DATA_OPTIONS.Input("data", optional=True,
+                                   tooltip="Optional. Data Options for these photos. A number of repeats in a "
+                                           "subfolder's name replaces theirs."),
+                SUBJECT.Input("subject", optional=True,
+                              tooltip="Optional. Another subject, trained together with this one."),
+            ],
+            outputs=[
+                SUBJECT.Output("SUBJECT", tooltip="All subjects so far, for Personalize Trainer."),
+                io.Image.Output("IMAGE", is_output_list=True, tooltip="The photos, a list; each keeps its size."),
+                io.Mask.Output("MASK", is_output_list=True,
+                               tooltip="Their masks, a list; all white for a photo without one."),
+                io.String.Output("captions", display_name="captions", is_output_list=True,
+                                 tooltip="Their captions as the files hold them, a list; empty where there is none."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def validate_inputs(cls, folder, identifier, caption_template) -> bool | str:
+        """Refuses typed words, and a folder that is not there, when the graph is queued; linked ones come as None."""
+        try:
+            if folder is not None:
+                find_folder(folder)
+            check_words("linked" if identifier is None else identifier,
+                        CAPTION_TEMPLATE if caption_template is None else caption_template)
+        except InputError as refusal:
+            return str(refusal)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, folder=None, **_) -> str | float:
+        """A digest of the files, so that a changed photo or caption is read again; never the same for a linked name."""
+        try:
+            return float("nan") if folder is None else files_digest(find_folder(folder))
+        except (InputError, OSError) as error:
+            return str(error)
+
+    @classmethod
+    def execute(cls, folder, identifier, class_noun, caption_template, data=None, subject=None) -> io.NodeOutput:
+        subjects, warnings = read_subjects(find_folder(folder), identifier, class_noun, caption_template,
+                                           data or DataOptions())
+        for one in subjects:
+            warnings += [*warnings_about(one.identifier, one.class_noun, [stock_clip_vocabulary()]),
+                         *warnings_about_data(one)]
+        said = "\n".join(f"{len(one.photos)} photos of '{one.caption}'" for one in subjects)
+        show_notice(cls.hidden.unique_id, said, warnings)
+        return io.NodeOutput((*(subject or ()), *subjects), *images_of(subjects),
+                             ui=ui.PreviewImage(photo_sheet(subjects), cls=cls))
