@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils.checkpoint import checkpoint
 
 
@@ -56,7 +57,7 @@ class Kept:
 
 
 def measure_kept(forward: Callable[[], object], weights: Iterable[Tensor] = ()) -> Kept:
-    """What a forward pass of one row keeps; it is held until this returns.
+    """What a forward pass of one row would keep for its backward pass; here nothing is kept, so that it cannot be run.
 
     Args:
         weights: the network's. What has the shape of one, transposed or not, in another dtype is taken for its copy.
@@ -65,26 +66,28 @@ def measure_kept(forward: Callable[[], object], weights: Iterable[Tensor] = ()) 
     own = {weight.untyped_storage().data_ptr() for weight in known}
     shapes = {(shape, weight.dtype) for weight in known for shape in (tuple(weight.shape), tuple(weight.shape)[::-1])}
     cast = {shape for shape, dtype in shapes if dtype != torch.float32}
-    copies: dict[int, torch.UntypedStorage] = {}
-    activations: dict[int, torch.UntypedStorage] = {}
+    copies: dict[StorageWeakRef, int] = {}
+    activations: dict[StorageWeakRef, int] = {}
 
-    def keep(tensor: Tensor) -> Tensor:
+    def count(tensor: Tensor) -> None:
+        # Never the tensor itself: an operation that saves its output would hold itself for ever, unseen by gc.
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
             is_copy = tuple(tensor.shape) in cast and (tuple(tensor.shape), tensor.dtype) not in shapes
-            (copies if is_copy else activations)[storage.data_ptr()] = storage
-        return tensor
+            (copies if is_copy else activations)[StorageWeakRef(storage)] = storage.nbytes()
 
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        output = forward()
-        kept = Kept(*(sum(storage.nbytes() for storage in part.values()) for part in (copies, activations)))
-    del output
-    return kept
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, _refuse):
+        forward()
+    return Kept(*(sum(part.values()) for part in (copies, activations)))
 
 
 def is_needed(kept: Kept, rows: int, free_bytes: float) -> bool:
     """Whether so many rows would keep more than four fifths of the free memory; the rest is for all else."""
     return kept.copies + rows * kept.activations > 0.8 * free_bytes
+
+
+def _refuse(_: None) -> Tensor:
+    raise RuntimeError("measure_kept: a backward pass was run inside it, expected a forward pass alone")
 
 
 def _recomputed(block: nn.Module) -> Callable[..., Any]:

@@ -1,10 +1,14 @@
 """Recomputing blocks changes memory and nothing else."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from tiny_unet import CONTEXT, tiny_unet
 from torch import nn
 
+from comfyui_personalize.benchmarks.live_storages import LiveStorages
 from comfyui_personalize.core.checkpointing import (
     Kept,
     checkpointed,
@@ -47,6 +51,62 @@ def test_kept_bytes_of_one_layer_are_its_input():
     assert measure_kept(lambda: layer(tokens), layer.parameters()) == Kept(0, tokens.nbytes)
     tokens.requires_grad_(True)  # the weight is kept, too, but was there before
     assert measure_kept(lambda: layer(tokens), layer.parameters()) == Kept(0, tokens.nbytes)
+
+
+class SavesItsOutput(nn.Module):
+    """A layer before an operation whose gradient is made from its own output."""
+
+    def __init__(self, operation):
+        super().__init__()
+        self.layer, self.operation = nn.Linear(8, 8), operation
+
+    def forward(self, tokens):
+        return self.operation(self.layer(tokens)).sum()
+
+
+OPERATIONS = {"exp": torch.exp, "sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu,
+              "sqrt": lambda x: (x * x + 1).sqrt(), "softmax": lambda x: x.softmax(-1),
+              "log_softmax": lambda x: x.log_softmax(-1), "norm": lambda x: x.norm(dim=-1)}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+def test_measuring_holds_nothing_of_an_operation_that_saves_its_output(operation):
+    module, tokens = SavesItsOutput(operation), torch.ones(3, 8)
+    with LiveStorages() as live:
+        counts = [(measure_kept(lambda: module(tokens), module.parameters()), live.held().storages)[1]
+                  for _ in range(3)]
+    assert counts == [0, 0, 0]
+
+
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_measuring_a_unet_holds_nothing_and_lets_its_weights_go(recomputed):
+    unet, noisy, context = tiny_unet(), torch.ones(1, 4, 8, 8), torch.ones(1, 7, CONTEXT)
+    weight = weakref.ref(unet.conv_in.weight)
+    with LiveStorages() as live, checkpointed(find_blocks(unet) if recomputed else []):
+        for _ in range(20):
+            measure_kept(lambda: unet(noisy, torch.tensor([10]), context).sample, unet.parameters())
+        assert live.held() == (0, 0)
+    unet = None
+    gc.collect()
+    assert weight() is None
+
+
+def test_measuring_does_not_keep_the_pass_that_it_measures():
+    layers = nn.Sequential(*(nn.Sequential(nn.Linear(8, 8), nn.Sigmoid()) for _ in range(20)))
+    tokens = torch.ones(1000, 8)
+    with LiveStorages() as live:
+        for layer in layers:
+            layer.register_forward_hook(lambda *_: alive.append(live.held().bytes))
+        alive = []
+        kept = measure_kept(lambda: layers(tokens), layers.parameters())
+    assert kept.activations == 20 * tokens.nbytes + tokens.nbytes
+    assert max(alive) < 5 * tokens.nbytes
+
+
+def test_nothing_can_go_back_through_a_measured_pass():
+    layer, tokens = nn.Linear(8, 8), torch.ones(3, 8)
+    with pytest.raises(RuntimeError, match="measure_kept: a backward pass"):
+        measure_kept(lambda: layer(tokens).exp().sum().backward(), layer.parameters())
 
 
 def test_forwards_are_restored_when_a_pass_fails():

@@ -25,6 +25,7 @@ from tiny_unet import (
 )
 from torch.nn import functional
 
+from comfyui_personalize.core.checkpointing import Kept
 from comfyui_personalize.core.config import TrainingConfig
 from comfyui_personalize.core.errors import InputError, TrainingDiverged
 from comfyui_personalize.core.loss import SUBJECT, loss_terms
@@ -292,6 +293,17 @@ def test_checkpointing_is_chosen_by_the_switch_and_the_free_memory(switch, free,
     config = training_config(gradient_checkpointing=switch)
     with trainer(config, free_bytes=free) as run:
         assert bool(run._recomputed_blocks) is expected
+
+
+def test_gradients_and_two_moments_of_all_that_learns_are_kept_free_when_checkpointing_is_chosen(monkeypatch):
+    monkeypatch.setattr("comfyui_personalize.core.trainer.measure_kept", lambda *_: Kept(copies=0, activations=800))
+    config = training_config(batch=2, gradient_checkpointing="auto", text_encoder_rate=1e-4)
+    with trainer(config) as run:
+        learned = sum(parameter.nbytes for parameter in run.updates.parameters())
+    enough = 2 * 800 / 0.8 + 3 * learned
+    for free, expected in ((enough, False), (enough - 1, True)):
+        with trainer(config, free_bytes=free) as run:
+            assert bool(run._recomputed_blocks) is expected
 
 
 def test_checkpointing_changes_no_bit():
