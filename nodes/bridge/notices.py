@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 
 from server import PromptServer
 
 EVENT = "personalize.warning"
-"""web/warnings.js listens to it."""
+"""web/warnings.js listens to it and shows its text as text."""
+
+_MARKUP = re.compile(r"[^\w\s]|_")
+_SPACES = re.compile(r"^ +| {2,}", re.MULTILINE)
 
 
 def show_notice(node_id: str | None, text: str, warnings: Sequence[str] = ()) -> None:
@@ -16,7 +20,7 @@ def show_notice(node_id: str | None, text: str, warnings: Sequence[str] = ()) ->
     server = getattr(PromptServer, "instance", None)
     if server is not None and node_id is not None:
         lines = [text, *(f"Warning: {warning}" for warning in warnings)]
-        server.send_progress_text("\n".join(lines), str(node_id), server.client_id)
+        server.send_progress_text(as_markup("\n".join(lines)), str(node_id), server.client_id)
     for warning in warnings:
         warn(node_id, warning, getattr(server, "client_id", None))
 
@@ -27,3 +31,10 @@ def warn(node_id: str | None, warning: str, client_id: str | None) -> None:
     server = getattr(PromptServer, "instance", None)
     if server is not None and node_id is not None:
         server.send_sync(EVENT, {"node": str(node_id), "text": warning}, client_id)
+
+
+def as_markup(text: str) -> str:
+    """Markup that shows exactly this text, line by line, wherever the frontend shows it: as HTML on the canvas, as
+    Markdown in Nodes 2.0. As it stands, `<cat-toy>` would vanish there, and a stranger's address become a link."""
+    characters = _MARKUP.sub(lambda found: f"&#{ord(found[0])};", text)
+    return _SPACES.sub(lambda found: "&#160;" * len(found[0]), characters).replace("\n", "  \n")

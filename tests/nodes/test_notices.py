@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import html
+import re
 from pathlib import Path
 from types import SimpleNamespace
+
+import pytest
 
 from comfyui_personalize.nodes.bridge import notices
 
@@ -17,7 +21,7 @@ def test_text_and_warnings_go_to_the_client_that_queued(monkeypatch, caplog):
     sent = []
     monkeypatch.setattr(notices.PromptServer, "instance", fake_server(sent), raising=False)
     notices.show_notice("7", "two photos", ["odd word"])
-    assert sent == [("two photos\nWarning: odd word", "7", "me"),
+    assert sent == [("two photos  \nWarning&#58; odd word", "7", "me"),
                     (notices.EVENT, {"node": "7", "text": "odd word"}, "me")]
     assert "odd word" in caplog.text
 
@@ -26,6 +30,20 @@ def test_without_a_server_warnings_are_logged(monkeypatch, caplog):
     monkeypatch.setattr(notices.PromptServer, "instance", None, raising=False)
     notices.show_notice("7", "two photos", ["odd word"])
     assert caplog.messages == ["odd word"]
+
+
+@pytest.mark.parametrize("text", [
+    "<cat-toy>", '<a href="https://x.example">free</a>', "https://x.example/?a=1&b=2", "www.x.example", "[[a|b://c]]",
+    "__LNK0__ &lt; &amp;", "**bold** _a_ `b` ~~c~~", "# 1", "1. one", "- one", "    code", "Zoë 猫 3", "\ud800"])
+def test_a_text_becomes_markup_that_shows_it_and_means_nothing_more(text):
+    made = notices.as_markup(text)
+    assert html.unescape(made).replace("\xa0", " ") == text.replace("\ud800", "\ufffd")
+    assert not re.search(r"[^\w &#;]|_", made)
+    assert not made.startswith(" ") and "://" not in made and "www." not in made
+
+
+def test_lines_stay_lines_as_html_and_as_markdown():
+    assert notices.as_markup("a\nb") == "a  \nb"
 
 
 def test_the_frontend_listens_to_the_event():
