@@ -7,6 +7,7 @@ from comfy_api.latest import io, ui
 from ..core.data_options import DataOptions
 from ..core.errors import InputError
 from ..core.identifier import warnings_about
+from ..core.photo_warnings import warnings_about_photos
 from ..core.subject import CAPTION_TEMPLATE, check_words, warnings_about_data
 from .bridge.notices import show_notice
 from .bridge.photo_folders import files_digest, find_folder, images_of, input_folders, photo_sheet, read_subjects
@@ -82,7 +83,7 @@ class PhotosFromFolder(io.ComfyNode):
                                            data or DataOptions())
         for one in subjects:
             warnings += [*warnings_about(one.identifier, one.class_noun, [stock_clip_vocabulary()]),
-                         *warnings_about_data(one)]
+                         *warnings_about_data(one), *warnings_about_photos(one)]
         said = "\n".join(f"{len(one.photos)} photos of '{one.caption}'" for one in subjects)
         show_notice(cls.hidden.unique_id, said, warnings)
         return io.NodeOutput((*(subject or ()), *subjects), *images_of(subjects),

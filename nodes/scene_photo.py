@@ -7,6 +7,7 @@ from comfy_api.latest import io
 
 from ..core.errors import InputError
 from ..core.identifier import warnings_about
+from ..core.photo_warnings import warnings_about_photos
 from ..core.subject import SCENE_TEMPLATE, SceneObject, check_words, warnings_about_data
 from .bridge.notices import show_notice
 from .bridge.photos import scene_from_image
@@ -89,5 +90,6 @@ class ScenePhoto(io.ComfyNode):
     @classmethod
     def execute(cls, image, objects, caption_template, data=None, subject=None) -> io.NodeOutput:
         scene = scene_from_image(image, tuple(objects), caption_template, data)
-        show_notice(cls.hidden.unique_id, f"'{scene.caption}'", warnings_about_data(scene))
+        warnings = [*warnings_about_data(scene), *warnings_about_photos(scene)]
+        show_notice(cls.hidden.unique_id, f"'{scene.caption}'", warnings)
         return io.NodeOutput((*(subject or ()), scene))

@@ -7,6 +7,7 @@ from comfy_api.latest import io
 from ..core.data_options import DataOptions
 from ..core.errors import InputError
 from ..core.identifier import warnings_about
+from ..core.photo_warnings import warnings_about_photos
 from ..core.subject import CAPTION_TEMPLATE, Subject, check_words, warnings_about_data
 from .bridge.notices import show_notice
 from .bridge.photos import photos_from_images, with_captions
@@ -38,7 +39,7 @@ class SubjectPhotos(io.ComfyNode):
                     "images",
                     io.Autogrow.TemplatePrefix(image, prefix="image", min=1, max=MAX_SOCKETS),
                     tooltip="Photos: connect one Load Image each (every photo keeps its size), "
-                    "a batch, or a folder's list.",
+                    "a batch, or a list. For a whole folder use Photos from Folder.",
                 ),
                 io.Autogrow.Input(
                     "masks",
@@ -68,9 +69,8 @@ class SubjectPhotos(io.ComfyNode):
                     multiline=True,
                     optional=True,
                     advanced=True,
-                    tooltip="Captions of single photos: one line each in the photos' order, or the texts of Load "
-                    "Image-Text (from Folder). {V} and {noun} are filled in; an empty line uses caption_template. "
-                    "Default empty.",
+                    tooltip="Captions of single photos: one line each in the photos' order, or a list of "
+                    "texts. {V} and {noun} are filled in; an empty line uses caption_template. Default empty.",
                 ),
                 DATA_OPTIONS.Input(
                     "data", optional=True,
@@ -109,7 +109,7 @@ class SubjectPhotos(io.ComfyNode):
             data=_first(data, None) or DataOptions(),
         )
         warnings = [*warnings_about(chosen.identifier, chosen.class_noun, [stock_clip_vocabulary()]),
-                    *warnings_about_data(chosen)]
+                    *warnings_about_data(chosen), *warnings_about_photos(chosen)]
         show_notice(cls.hidden.unique_id, f"{len(photos)} photos of '{chosen.caption}'", warnings)
         upstream = tuple(member for chain in subject or () if chain for member in chain)
         return io.NodeOutput((*upstream, chosen))

@@ -10,6 +10,7 @@ from comfy import model_base
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
 from ...core.errors import require
+from ...pocket import config as pocket
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,19 @@ def family_of(model: Any) -> Family:
     unknown = Family(name=type(base).__name__, has_cross_attention=isinstance(network, UNetModel), is_verified=False,
                      is_read_by_diffusers=False)
     return known.get(type(base), unknown)
+
+
+def trained_at(model: Any) -> tuple[int, int] | None:
+    """Lowest and highest resolution, in pixels, at which models of the MODEL's size were trained; None = unknown."""
+    base, config = type(model.model), getattr(model.model.model_config, "unet_config", {})
+    width, context = config.get("model_channels", 0), config.get("context_dim", 0)
+    if family_of(model) is STABLE_DIFFUSION:
+        is_v = model.model.model_type == model_base.ModelType.V_PREDICTION
+        return {(320, 768): (512, 512), (320, 1024): (768, 768) if is_v else (512, 512),
+                (pocket.MODEL_CHANNELS, pocket.CONTEXT_DIM): (96, 96)}.get((width, context))
+    if base is model_base.SDXL and width == 320:
+        return 1024, 1024
+    return {model_base.SD3: (1024, 1024), model_base.Flux: (512, 1024)}.get(base)
 
 
 def check_targets(model: Any, targets: str) -> None:

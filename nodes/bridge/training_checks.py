@@ -6,9 +6,10 @@ from typing import Any
 
 from ...core.errors import require
 from ...core.objectives import MaskedLoss, ObjectSpecificLoss
+from ...core.photo_warnings import warnings_about_batch, warnings_about_photos, warnings_about_resolution
 from ...core.runs import check_run_name
 from ...core.subject import warnings_about_data
-from .families import family_warnings
+from .families import family_of, family_warnings, trained_at
 from .images import blank_latents
 from .judging import check_validation
 from .model import check_model, is_quantised
@@ -55,12 +56,22 @@ def warnings_about_run(request: Request) -> list[str]:
         warnings.append(f"the preview's prompt names no identifier ({', '.join(identifiers)}): it shows the class")
     warnings += [f"two subjects share the identifier {name!r}: they will blend"
                  for name in shared_identifiers(request)]
-    warnings += [warning for subject in request.subjects for warning in warnings_about_data(subject)]
+    warnings += [warning for subject in request.subjects
+                 for warning in (*warnings_about_data(subject), *warnings_about_photos(subject))]
+    warnings += warnings_about_sizes(request)
     if is_quantised(request.model):
         warnings.append("the model is stored in fp8, where a merged LoRA is rounded away in part: MODEL has it beside "
                         "the weights, so nodes that merge or save MODEL are refused; load the saved file with Load "
                         "Personalization or a bypass LoRA loader")
     return warnings + family_warnings(request.model) + warnings_about_masks(request)
+
+
+def warnings_about_sizes(request: Request) -> list[str]:
+    """A batch of more than all photos, and a resolution far from what the model knows."""
+    photos = sum(len(subject.photos) for subject in request.subjects)
+    family = family_of(request.model).name
+    return [*warnings_about_batch(request.config.batch, photos),
+            *warnings_about_resolution(request.config.resolution, trained_at(request.model), family)]
 
 
 def shared_identifiers(request: Request) -> list[str]:

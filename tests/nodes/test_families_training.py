@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from types import SimpleNamespace
 from typing import Any
 
 import comfy.samplers
@@ -10,6 +11,8 @@ import comfy.sd
 import comfy.utils
 import pytest
 import torch
+from comfy import supported_models
+from comfy.model_base import ModelType
 from families import FAMILIES, JOINT, family_models
 from test_families_network import assert_close, sampled_once
 from torch import Tensor
@@ -21,7 +24,7 @@ from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.objectives import MaskedLoss, ObjectSpecificLoss, PriorPreservation
 from comfyui_personalize.core.prior_cache import ClassImages
 from comfyui_personalize.nodes.bridge.families import FAMILIES as VERIFIED
-from comfyui_personalize.nodes.bridge.families import family_of, family_warnings
+from comfyui_personalize.nodes.bridge.families import family_of, family_warnings, trained_at
 from comfyui_personalize.nodes.bridge.images import square_pixels
 from comfyui_personalize.nodes.bridge.sockets import ObjectiveChain
 
@@ -111,3 +114,20 @@ def test_every_family_is_known_and_others_are_warned_about(models, name, monkeyp
 
     monkeypatch.setattr(model.model, "__class__", AnotherModel)
     assert "no test trains models of the kind AnotherModel" in family_warnings(model)[0]
+
+
+@pytest.mark.parametrize(("name", "stock", "known"), [
+    ("sd15", supported_models.SD15, (512, 512)), ("sd21", supported_models.SD20, (768, 768)),
+    ("sdxl", supported_models.SDXL, (1024, 1024)), ("sd3", supported_models.SD3, (1024, 1024)),
+    ("flux", supported_models.Flux, (512, 1024))])
+def test_the_resolution_it_was_trained_at_is_known_by_its_true_widths(models, name, stock, known, monkeypatch):
+    model = models(name)[0]
+    config = SimpleNamespace(unet_config=stock.unet_config)
+    monkeypatch.setattr(model.model, "model_config", config)
+    assert trained_at(model) == known
+    if name == "sd21":
+        monkeypatch.setattr(model.model, "model_type", ModelType.EPS)
+        assert trained_at(model) == (512, 512)
+    if name.startswith("sd") and name != "sd3":
+        config.unet_config = config.unet_config | {"model_channels": 64}
+        assert trained_at(model) is None

@@ -16,6 +16,7 @@ from comfy_extras.nodes_model_merging import CheckpointSave
 from run_node import run_node
 
 from comfyui_personalize.nodes import PersonalizeExtension, pocket_model
+from comfyui_personalize.nodes.bridge.families import trained_at
 from comfyui_personalize.nodes.bridge.vocabulary import trained_names
 from comfyui_personalize.nodes.identifier_picker import IdentifierPicker
 from comfyui_personalize.pocket import config, published
@@ -99,6 +100,10 @@ def test_it_is_neither_an_inpainting_model_nor_a_stock_one(loaded):
     assert model.model.concat_keys == ()
     assert model.model.latent_format.latent_channels == config.LATENT_CHANNELS
     assert clip.cond_stage_model.clip_l.transformer.num_layers == config.TEXT_CONFIG["num_hidden_layers"]
+
+
+def test_its_own_resolution_is_known(loaded):
+    assert trained_at(loaded[0]) == (96, 96)
 
 
 def test_the_picker_leaves_out_the_names_that_the_pocket_model_knows(loaded):

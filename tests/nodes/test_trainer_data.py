@@ -20,6 +20,7 @@ from comfyui_personalize.core.objectives import (
 )
 from comfyui_personalize.core.prior_cache import ClassImages
 from comfyui_personalize.core.subject import Photo, SceneObject, Subject, make_scene
+from comfyui_personalize.nodes.bridge import training_checks
 from comfyui_personalize.nodes.bridge.sockets import ObjectiveChain
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
@@ -104,6 +105,22 @@ def test_unused_class_images_change_no_bit(models):
     objective = chain(LossWeighting(), class_images=pools("dog", size=128))
     unused = train(models, steps=2, objective=objective, run_name="unused")
     assert equal(plain[2], unused[2])
+
+
+def test_the_report_names_photos_masks_and_sizes_that_will_disappoint(models, monkeypatch):
+    monkeypatch.setattr(training_checks, "trained_at", lambda model: (512, 512))
+    grey, mask = torch.full((32, 96, 3), 0.5), torch.ones(32, 96)
+    mask[8:24, 24:72] = 0
+    report = train(models, steps=1, batch=3, subject=subjects(photos=(Photo(pixels=grey, mask=mask),)))[6]
+    assert "Warning: nothing can be learned from photo 1: all of one colour" in report
+    assert "Warning: the crop leaves less than half of photo 1" in report
+    assert "probably the background, in photo 1" in report
+    assert "Warning: a batch of 3 holds some of the 1 photos more than once" in report
+    assert "a resolution of 64 is far from the 512 pixels that Stable Diffusion 1.x / 2.x was trained at" in report
+
+
+def test_ordinary_photos_are_trained_without_a_warning(models):
+    assert "Warning" not in train(models, steps=1, batch=2)[6]
 
 
 def test_the_same_subject_in_a_scene_and_in_photos_of_its_own_is_no_warning(models):
