@@ -170,6 +170,7 @@ def core(rows: int, steps: int) -> Callable[[], None]:
     class Denoiser:
         module = bare_loop.small_unet()
         device = torch.device("cpu")
+        may_repeat_text = True
         schedule = NoiseSchedule.variance_preserving("epsilon", torch.linspace(0.03, 14.6, 1000), torch.arange(1000))
         adapter_keys = {path: path for path, _ in module.named_modules()}
 

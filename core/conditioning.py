@@ -39,7 +39,7 @@ class Conditioning:
 
 def concat_rows(rows: Sequence[Conditioning]) -> Conditioning:
     """Rows one below the other. Contexts of other lengths (prompts over 77 tokens) are repeated to the least
-    common multiple, which leaves attention over them unchanged."""
+    common multiple, which leaves cross-attention over them unchanged, and no other network's (`may_repeat_text`)."""
     length = math.lcm(*(row.context.shape[1] for row in rows))
     contexts = [row.context.repeat(1, length // row.context.shape[1], 1) for row in rows]
     pooled = [row.pooled for row in rows if row.pooled is not None]
@@ -54,9 +54,12 @@ class Denoiser(Protocol):
         schedule: its noise schedule and prediction.
         adapter_keys: for each module path, the stem of its keys in an adapter file that other programs read.
         device: where it computes.
+        may_repeat_text: whether the text is read by cross-attention alone, for which a context that is repeated as a
+            whole is the context itself.
     """
 
     module: nn.Module
+    may_repeat_text: bool
     device: torch.device
     schedule: NoiseSchedule
     adapter_keys: Mapping[str, str]

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from .conditioning import Conditioning, TextEncoder, concat_rows
+from .conditioning import Conditioning, TextEncoder
 from .token_vectors import TokenVectors, reads
 from .trainable import WordVectors
 
 
 class TextSide:
-    """Hands out rows of conditioning.
+    """Hands out single rows of conditioning.
 
     Args:
         encoder: the loaded text encoder(s), with nothing put in yet.
@@ -39,15 +39,19 @@ class TextSide:
         """The learned words as they are now."""
         return self.token_vectors.vectors if self.token_vectors is not None else {}
 
-    def rows(self, prompts: Sequence[str]) -> Conditioning:
-        """One row per prompt, with a graph to whatever of it trains."""
+    def rows(self, prompts: Sequence[str]) -> list[Conditioning]:
+        """One single-row `Conditioning` per prompt, with a graph to whatever of it trains."""
         learning = [prompt for prompt in dict.fromkeys(prompts) if self.learns_from(prompt)]
         encoded = dict(zip(learning, self.encoder.encode(learning, self.vectors), strict=True)) if learning else {}
-        return concat_rows([encoded.get(prompt) or self._frozen[prompt] for prompt in prompts])
+        return [encoded.get(prompt) or self._frozen[prompt] for prompt in prompts]
 
-    def base_rows(self, prompts: Sequence[str]) -> Conditioning:
-        """One row per prompt as the loaded text encoder reads it, without anything that was learned."""
-        return concat_rows([self._frozen[prompt] for prompt in prompts])
+    def base_rows(self, prompts: Sequence[str]) -> list[Conditioning]:
+        """The same as the loaded text encoder reads them, without anything that was learned."""
+        return [self._frozen[prompt] for prompt in prompts]
+
+    def longest(self) -> str:
+        """The prompt whose encoding has the most tokens."""
+        return max(self._frozen, key=lambda prompt: self._frozen[prompt].context.shape[1])
 
     def learns_from(self, prompt: str) -> bool:
         """Whether anything that trains takes part in this prompt's encoding."""

@@ -34,6 +34,7 @@ from .parts import (
     leave_casts_to_autocast,
     make_parts,
 )
+from .prediction import predict
 from .rows import Rows, stack
 from .text_side import TextSide
 from .token_vectors import TokenVectors
@@ -154,7 +155,7 @@ class Trainer:
         return {name: rows.to(self.denoiser.device) for name, rows in blocks.items()}
 
     def _predict(self, blocks: Mapping[str, Rows]) -> dict[str, Tensor]:
-        """What the network puts out for every block, in one forward for all latents of one shape."""
+        """What the network puts out for every block, in one forward for all latents of one shape, where it can."""
         predictions: dict[str, Tensor] = {}
         for shape in dict.fromkeys(rows.latents.shape[1:] for rows in blocks.values()):
             names = [name for name, rows in blocks.items() if rows.latents.shape[1:] == shape]
@@ -175,12 +176,10 @@ class Trainer:
         finally:
             self.inject()
 
-    def _denoise(self, rows: Rows, conditioning: Conditioning) -> Tensor:
+    def _denoise(self, rows: Rows, texts: Sequence[Conditioning]) -> Tensor:
         """The prediction (N, C, h, w) for the noisy rows, in the network's own prediction space."""
-        noisy = self.denoiser.schedule.add_noise(rows.latents, rows.noise, rows.index)
-        conditioning = replace(conditioning, concat=rows.concat)
         with torch.autocast(self.denoiser.device.type, torch.bfloat16, enabled=self._is_bf16):
-            return self.denoiser(noisy, rows.index, conditioning).float()
+            return predict(self.denoiser, rows, texts)
 
     def _optimizer_step(self, losses: Sequence[Mapping[str, Tensor]]) -> TrainingStep:
         norm = self.updates.clip().to(self.denoiser.device)  # the words' vectors may be on another one
@@ -290,7 +289,7 @@ class Trainer:
             return switch == "on"
         blocks = self._draw_rows(0)
         first = blocks[SUBJECT].first()
-        kept = measure_kept(lambda: self._denoise(first, self._text.rows(first.prompts)),
+        kept = measure_kept(lambda: self._denoise(first, self._text.rows([self._text.longest()])),
                             self.denoiser.module.parameters())
         learned = sum(parameter.nbytes for part in self._parts.values() for parameter in part.parameters())
         free_bytes = self._free_bytes - 3 * learned  # gradients and an optimiser's two moments

@@ -43,6 +43,7 @@ class ComfyDenoiser:
         self.module: nn.Module = self.model.diffusion_model
         self.schedule = schedule_of(model)
         self.adapter_keys = unet_adapter_keys(model)
+        self.may_repeat_text = isinstance(self.module, UNetModel)
         self.device: torch.device = model.load_device
 
     def __call__(self, noisy: Tensor, index: Tensor, conditioning: Conditioning) -> Tensor:

@@ -47,7 +47,7 @@ def noisy(run, rows, row):
 def base_prediction(run, rows, row, prompt):
     """The untouched network's prediction of one row."""
     with torch.no_grad():
-        return TinyDenoiser()(*noisy(run, rows, row), run._text.base_rows([prompt]))
+        return TinyDenoiser()(*noisy(run, rows, row), run._text.base_rows([prompt])[0])
 
 
 def reference(objectives, data, loss_of_row, count, **options):
@@ -64,7 +64,7 @@ def reference(objectives, data, loss_of_row, count, **options):
 
 def single(run, blocks, row, name, prompt):
     rows = blocks[name]
-    prediction = run.denoiser(*noisy(run, rows, row), run._text.rows([prompt]))
+    prediction = run.denoiser(*noisy(run, rows, row), run._text.rows([prompt])[0])
     return prediction, rows.noise[row:row + 1]
 
 

@@ -119,7 +119,7 @@ def test_the_base_network_never_reads_a_placeholder():
     encoder = TinyTextEncoder()
     with trainer(config(), data(2), text_encoder=encoder) as run:
         placeholders = {prompt for prompt in encoder.encoded if "learned" in prompt}
-        base = run._text.base_rows(["learnedprefix0 sks dog learnedsuffix0"]).context
+        base = run._text.base_rows(["learnedprefix0 sks dog learnedsuffix0"])[0].context
     assert not placeholders and torch.equal(base, TinyTextEncoder().encode(["sks dog"])[0].context)
 
 

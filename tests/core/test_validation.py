@@ -8,6 +8,7 @@ from diffusers import DDPMScheduler
 from tiny_unet import photos, same_bits, trainer, training_config, training_data
 from torch.nn import functional
 
+from comfyui_personalize.core.conditioning import concat_rows
 from comfyui_personalize.core.data import TrainingData
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.validation import History, ValidationConfig, validation_rows
@@ -28,7 +29,7 @@ def test_the_loss_is_eq_1_over_held_out_photos_at_levels_spread_over_the_schedul
         for rows in validation_rows(HELD_OUT, 1000, 4):
             assert rows.index.tolist() == [125, 375, 625, 875]
             noisy = scheduler.add_noise(rows.latents, rows.noise, rows.index)
-            prediction = run.denoiser(noisy, rows.index, run._text.rows(rows.prompts))
+            prediction = run.denoiser(noisy, rows.index, concat_rows(run._text.rows(rows.prompts)))
             losses.append(functional.mse_loss(prediction, rows.noise))
         assert run.validation_loss() == pytest.approx(float(sum(losses) / 2), rel=1e-5)
 
