@@ -8,7 +8,7 @@ up: mean of eq. 1 over the subject rows (times every pixel weight) + each object
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Generator, Tensor
@@ -65,11 +65,13 @@ class Objective:
         kind: its name in metadata; no two objectives of one kind can be combined.
         needs_base: whether `target` wants the base network's prediction of the subject rows.
         needs_image_text: whether `text_term` wants an image-text encoder.
+        later_fields: fields that came after runs were kept; their default is what those runs did.
     """
 
     kind: ClassVar[str]
     needs_base: ClassVar[bool] = False
     needs_image_text: ClassVar[bool] = False
+    later_fields: ClassVar[tuple[str, ...]] = ()
 
     # Before the run
 
@@ -139,8 +141,11 @@ class Objective:
         return None
 
     def to_dict(self) -> dict[str, Any]:
-        """What metadata and run keys hold."""
-        return {"kind": self.kind, **asdict(self)}
+        """What metadata and run keys hold: later fields only where they differ from their default, so that a run from
+        before them keeps its key."""
+        silent = {field.name for field in fields(self)
+                  if field.name in self.later_fields and getattr(self, field.name) == field.default}
+        return {"kind": self.kind, **{name: value for name, value in asdict(self).items() if name not in silent}}
 
 
 def combine(objectives: Iterable[Objective]) -> tuple[Objective, ...]:

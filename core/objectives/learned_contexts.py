@@ -11,8 +11,7 @@ from ..token_vectors import MOST, TokenVectorsConfig
 from .base import Objective
 
 ContextStart = Literal["words", "random"]
-PREFIX_WORDS = ("a", "photo", "of", "a")
-SUFFIX_WORDS = (".",)
+PREFIX_WORDS, SUFFIX_WORDS = "a photo of a", "."
 LONGEST = 32
 """Vectors before or after the subject; beyond it little is left of the 75 tokens that a prompt has."""
 
@@ -28,21 +27,32 @@ class LearnedContexts(Objective):
         prefix: n, learned vectors before the subject.
         suffix: k, learned vectors behind it.
         identifier_vectors: m, learned vectors of V; 0 leaves V to the identifier's own tokens (or to TokenVectors).
-        start: "words" starts p from 'a photo of a', s from '.' and V from the identifier's tokens; "random" from
-            N(0, std²).
+        start: "words" starts p, s and V from the words below; "random" from N(0, std²).
         std: deviation of a random start.
-        rate_factor: their learning rate, in multiples of the run's.
+        rate_factor: the contexts' learning rate, in multiples of the run's.
+        identifier_rate_factor: V's, likewise; the authors' is 1. None = the contexts' own, as all runs had it before
+            this field.
+        prefix_words: p's, of which the n next to the subject count (repeated where they are fewer). They must be words
+            that the text encoder knows: what it reads as a name takes part of the subject along.
+        suffix_words: s's, likewise from the subject on.
+        identifier_words: V's, one rare word for each vector; empty = the identifier's own tokens.
 
-    Source: Jin et al., ECCV 2024, 3.2; starts without position embeddings are ours.
+    Source: Jin et al., ECCV 2024, 3.2, and the authors' code; starts without position embeddings are ours.
     """
 
     kind: ClassVar[str] = "learned_contexts"
+    later_fields: ClassVar[tuple[str, ...]] = ("identifier_rate_factor", "prefix_words", "suffix_words",
+                                               "identifier_words")
     prefix: int = 2
     suffix: int = 1
     identifier_vectors: int = 2
     start: ContextStart = "words"
     std: float = 0.02
     rate_factor: float = 10.0
+    identifier_rate_factor: float | None = None
+    prefix_words: str = PREFIX_WORDS
+    suffix_words: str = SUFFIX_WORDS
+    identifier_words: str = ""
 
     def __post_init__(self) -> None:
         for name in ("prefix", "suffix"):
@@ -53,14 +63,40 @@ class LearnedContexts(Objective):
         require(self.start in get_args(ContextStart), "start", repr(self.start), "words or random", "Use words.")
         require(self.std > 0, "std", self.std, "a number above 0", "Use 0.02.")
         require(self.rate_factor > 0, "rate_factor", self.rate_factor, "a number above 0", "Use 10.")
+        own = self.identifier_rate_factor
+        require(own is None or own > 0, "identifier_rate_factor", own, "a number above 0", "Use 1.")
+        if own == self.rate_factor:  # what None means: one spelling, one key
+            object.__setattr__(self, "identifier_rate_factor", None)
+        self._check_words()
+
+    def _check_words(self) -> None:
+        for name, count in (("prefix_words", self.prefix), ("suffix_words", self.suffix)):
+            is_read = self.start == "words" and count > 0
+            require(not is_read or bool(getattr(self, name).strip()), name, "an empty text",
+                    "words that the text encoder knows", "Write for example 'a', or choose the random start.")
+        for name in ("prefix_words", "suffix_words", "identifier_words"):
+            require("embedding:" not in getattr(self, name), name, repr(getattr(self, name)), "plain words",
+                    "To go on from an embedding file set identifier_vectors to 0 and connect Token Vectors.")
+
+    @property
+    def start_words(self) -> tuple[str, ...]:
+        """The words that contexts start from, each once."""
+        if self.start != "words":
+            return ()
+        return tuple(dict.fromkeys([*_last(self.prefix_words, self.prefix), *_first(self.suffix_words, self.suffix)]))
 
     def prepare(self, data: TrainingData) -> TrainingData:
         """The data with its captions rewritten; the old ones are what the base network reads.
 
         Raises:
-            InputError: where a photo has a caption of its own, which the contexts would replace.
+            InputError: where a photo has a caption of its own, which the contexts would replace; where several
+                subjects would start from the same identifier words.
         """
         _check_captions(data)
+        names = {name for example in data.examples for name, _ in example.subjects}
+        require(not self.identifier_words.strip() or len(names) == 1, "identifier_words",
+                f"one text for {len(names)} subjects, which would start as one", "one subject",
+                "Leave it empty, and give each subject an identifier of several rare words (Identifier Picker).")
         examples = tuple(replace(example, caption=self.caption(example, _photo(example, number)))
                          for number, example in enumerate(data.examples))
         rewritten = {new.caption: old.caption for new, old in zip(examples, data.examples, strict=True)
@@ -78,12 +114,13 @@ class LearnedContexts(Objective):
         photos = dict.fromkeys(_photo(example, number) for number, example in enumerate(data.examples))
         identifiers = dict.fromkeys(name for example in data.examples for name, _ in example.subjects)
         contexts = [word for photo in photos for word in (
-            (_prefix(photo), self.prefix, _last(PREFIX_WORDS, self.prefix)),
-            (_suffix(photo), self.suffix, SUFFIX_WORDS))]
-        rate = self.rate_factor * learning_rate
-        return (*(self._word(name, count, " ".join(words), rate, is_context=True)
+            (_prefix(photo), self.prefix, _last(self.prefix_words, self.prefix)),
+            (_suffix(photo), self.suffix, _first(self.suffix_words, self.suffix)))]
+        rate, own = self.rate_factor, self.identifier_rate_factor or self.rate_factor
+        return (*(self._word(name, count, " ".join(words), rate * learning_rate, is_context=True)
                   for name, count, words in contexts if count),
-                *(self._word(name, self.identifier_vectors, name, rate, is_context=False)
+                *(self._word(name, self.identifier_vectors, self.identifier_words.strip() or name,
+                             own * learning_rate, is_context=False)
                   for name in identifiers if self.identifier_vectors))
 
     def _word(self, name: str, count: int, words: str, rate: float, *, is_context: bool) -> TokenVectorsConfig:
@@ -112,6 +149,11 @@ def _suffix(photo: int) -> str:
     return f"learnedsuffix{photo}"
 
 
-def _last(words: tuple[str, ...], count: int) -> tuple[str, ...]:
-    """The words that stand next to the subject, as many as there are vectors."""
-    return words[-min(count, len(words)):] if count else words
+def _last(words: str, count: int) -> list[str]:
+    """The words that stand next to a subject behind them, as many as there are vectors."""
+    return words.split()[-count:] if count else []
+
+
+def _first(words: str, count: int) -> list[str]:
+    """The words that stand next to a subject before them, as many as there are vectors."""
+    return words.split()[:count]

@@ -6,6 +6,7 @@ from typing import Any
 
 from ...core.errors import require
 from ...core.objectives import MaskedLoss, ObjectSpecificLoss
+from ...core.objectives.learned_contexts import LearnedContexts
 from ...core.photo_warnings import warnings_about_batch, warnings_about_photos, warnings_about_resolution
 from ...core.runs import check_run_name
 from ...core.subject import warnings_about_data
@@ -15,6 +16,7 @@ from .judging import check_validation
 from .model import check_model, is_quantised
 from .training_request import Request, training_data, used_class_images
 from .training_words import check_words, prepared_data
+from .vocabulary import unknown_words
 from .what_trains import check_what_trains
 
 
@@ -63,7 +65,7 @@ def warnings_about_run(request: Request) -> list[str]:
         warnings.append("the model is stored in fp8, where a merged LoRA is rounded away in part: MODEL has it beside "
                         "the weights, so nodes that merge or save MODEL are refused; load the saved file with Load "
                         "Personalization or a bypass LoRA loader")
-    return warnings + family_warnings(request.model) + warnings_about_masks(request)
+    return warnings + family_warnings(request.model) + warnings_about_masks(request) + warnings_about_contexts(request)
 
 
 def warnings_about_sizes(request: Request) -> list[str]:
@@ -96,6 +98,17 @@ def warnings_about_masks(request: Request) -> list[str]:
         warnings.append(f"the object term is on with a background weight of {plain.background_weight:g}; "
                         "the paper's loss (eq. 4) has 1")
     return warnings
+
+
+def warnings_about_contexts(request: Request) -> list[str]:
+    """Contexts that start from words the text encoder was never taught: they act as names."""
+    words = [word for objective in request.config.objectives if isinstance(objective, LearnedContexts)
+             for word in objective.start_words]
+    unknown = unknown_words(request.clip, words)
+    if not unknown:
+        return []
+    return [f"contexts start from {', '.join(map(repr, unknown))}, which this text encoder was never taught and reads "
+            "as names: they take part of the subject along. Use words of its captions, such as a and on"]
 
 
 def _downscale(vae: Any) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
@@ -42,6 +42,20 @@ def trained_names(clip: Any) -> frozenset[str]:
     from ...pocket.names import load_names
 
     return frozenset(load_names())
+
+
+def unknown_words(clip: Any, words: Iterable[str]) -> tuple[str, ...]:
+    """Those of the words that this CLIP's own table shows to be untrained, where that can be told: the pocket model's.
+
+    Its untrained rows are drawn like the rows of its individuals' names, and act as such.
+    """
+    if type(clip.cond_stage_model).__name__ != "PocketTextEncoder":
+        return ()
+    from ...pocket.text import was_learned
+
+    tokenize = _content_ids(clip.tokenizer.clip_l)
+    table = clip.cond_stage_model.clip_l.transformer.get_input_embeddings().weight
+    return tuple(word for word in words if not all(was_learned(table, [i for i in tokenize(word) if i >= 0])))
 
 
 def text_embedder(clip: Any) -> Callable[[str], Tensor]:

@@ -9,8 +9,10 @@ from tiny_unet import CONTEXT, TinyDenoiser, TinyTextEncoder, photos, same_bits,
 from comfyui_personalize.core.config import TrainingConfig
 from comfyui_personalize.core.data import ObjectWords, View
 from comfyui_personalize.core.errors import InputError
+from comfyui_personalize.core.objectives import objectives_from_dicts
 from comfyui_personalize.core.objectives.learned_contexts import LearnedContexts
 from comfyui_personalize.core.objectives.prior_preservation import PriorPreservation
+from comfyui_personalize.core.runs import run_key
 
 MANUAL = {"caption": "sks dog", "object_caption": "a sks dog"}
 TEMPLATE = {"caption": "a photo of a sks dog", "object_caption": "a sks dog"}
@@ -61,10 +63,59 @@ def test_a_prefix_starts_as_the_words_next_to_the_subject(n, start):
     assert words[1].start_text == "." and words[2].start_text == "sks"
 
 
-def test_all_contexts_learn_at_ten_times_the_runs_rate_and_the_adapter_at_the_runs():
-    with trainer(config(learning_rate=1e-3), data(2)) as run:
-        rates = {group["lr"] for group in run.updates.optimizer.param_groups[1:]}
-        assert run.updates.optimizer.param_groups[0]["lr"] == 1e-3 and rates == {1e-2}
+def rates_of(objective):
+    with trainer(config(objective, learning_rate=1e-3), data(2)) as run:
+        groups = run.updates.optimizer.param_groups
+        words = [word.word for word in run._parts["token_vectors"].configs]
+        return groups[0]["lr"], {word: group["lr"] for word, group in zip(words, groups[1:], strict=True)}
+
+
+def test_contexts_learn_at_ten_times_the_runs_rate_and_the_shared_vectors_and_the_adapter_at_the_runs():
+    adapter, words = rates_of(LearnedContexts(identifier_rate_factor=1.0))
+    assert adapter == words.pop("sks") == 1e-3 and set(words.values()) == {1e-2} and len(words) == 4
+
+
+def test_without_a_factor_of_their_own_the_shared_vectors_learn_as_the_contexts_do():
+    assert set(rates_of(LearnedContexts())[1].values()) == {1e-2}
+
+
+def test_a_config_from_before_the_later_fields_keeps_its_key_and_its_meaning():
+    """Keys as the first version with learned contexts made them."""
+    key = run_key(TrainingConfig(steps=9, objectives=(LearnedContexts(),)).key_fields())
+    assert key == "52ed2ddec201b4b88ca81608a2446aacb054aa07b2e1c2e4f0639b182e86c88c"
+    saved = {"kind": "learned_contexts", "prefix": 2, "suffix": 1, "identifier_vectors": 4, "start": "words",
+             "std": 0.02, "rate_factor": 4.0}
+    restored = objectives_from_dicts([saved])[0]
+    assert restored.to_dict() == saved and rates_of(restored)[1]["sks"] == 4e-3
+    assert run_key(TrainingConfig(steps=9, objectives=(restored,)).key_fields()) == (
+        "b4cb4bf9d54440433f8a93a985733644c9297d24f44a69e3323fd6b5d79ed699")
+
+
+def test_the_contexts_own_factor_and_no_factor_are_one_run_and_another_factor_is_another():
+    assert LearnedContexts(identifier_rate_factor=10.0).to_dict() == LearnedContexts().to_dict()
+    changes = ({"identifier_rate_factor": 1.0}, {"prefix_words": "a"}, {"suffix_words": "on"},
+               {"identifier_words": "ktn pll ucd"})
+    assert all(LearnedContexts(**change).to_dict() != LearnedContexts().to_dict() for change in changes)
+
+
+def test_the_shared_vectors_start_from_one_rare_word_each():
+    with trainer(config(LearnedContexts(identifier_vectors=3, identifier_words="ktn pll ucd")), data(2)) as run:
+        start = run.export().token_vectors["sks"]["l"]
+    assert torch.equal(start, TinyTextEncoder().token_rows("ktn pll ucd")["l"])
+
+
+def test_one_text_for_two_subjects_is_refused_because_they_would_start_as_one():
+    two = training_data(tuple(replace(example, identifier=name) for name in ("sks", "ohwx")
+                              for example in photos(1, **MANUAL)))
+    with pytest.raises(InputError, match="identifier_words: got one text for 2 subjects"):
+        LearnedContexts(identifier_words="ktn pll").prepare(two)
+
+
+def test_contexts_start_from_the_words_that_are_given():
+    words = LearnedContexts(prefix=2, suffix=2, prefix_words="the a", suffix_words="on a night")
+    prefix, suffix, _ = words.token_vectors(data(1), 1e-3)
+    assert (prefix.start_text, suffix.start_text) == ("the a", "on a") and words.start_words == ("the", "a", "on")
+    assert LearnedContexts(start="random").start_words == LearnedContexts(prefix=0, suffix=0).start_words == ()
 
 
 def test_without_vectors_it_is_the_manual_prompt():
@@ -159,7 +210,8 @@ def test_equal_settings_give_equal_bits_and_a_resumed_run_too():
 
 
 def test_a_config_comes_back_from_its_metadata():
-    original = config(LearnedContexts(prefix=3, suffix=0, identifier_vectors=1, start="random", rate_factor=2.0))
+    original = config(LearnedContexts(prefix=3, suffix=0, identifier_vectors=1, start="random", rate_factor=2.0,
+                                      identifier_rate_factor=1.0, prefix_words="a", identifier_words="ktn"))
     assert TrainingConfig.from_dict(original.to_dict()) == original
 
 
@@ -176,7 +228,11 @@ def test_photos_without_an_identifier_are_refused():
 @pytest.mark.parametrize(("changes", "message"), [
     ({"prefix": 33}, "prefix: got 33, expected 0 to 32 vectors"), ({"suffix": -1}, "suffix: got -1"),
     ({"identifier_vectors": 9}, "identifier_vectors: got 9, expected 0 to 8"),
-    ({"start": "zero"}, "start: got 'zero'"), ({"rate_factor": 0}, "rate_factor: got 0"), ({"std": 0}, "std: got 0")])
+    ({"start": "zero"}, "start: got 'zero'"), ({"rate_factor": 0}, "rate_factor: got 0"), ({"std": 0}, "std: got 0"),
+    ({"identifier_rate_factor": 0}, "identifier_rate_factor: got 0"),
+    ({"prefix_words": " "}, "prefix_words: got an empty text"),
+    ({"suffix_words": ""}, "suffix_words: got an empty text"),
+    ({"identifier_words": "embedding:cat"}, "identifier_words: got 'embedding:cat', expected plain words")])
 def test_bad_settings_are_refused(changes, message):
     with pytest.raises(InputError, match=message):
         LearnedContexts(**changes)

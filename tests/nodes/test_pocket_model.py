@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from types import SimpleNamespace
 
 import comfy.sd
 import comfy.utils
@@ -14,10 +15,14 @@ import torch
 from comfy import supported_models
 from comfy_extras.nodes_model_merging import CheckpointSave
 from run_node import run_node
+from tiny_model import tiny_models
 
+from comfyui_personalize.core.config import TrainingConfig
+from comfyui_personalize.core.objectives.learned_contexts import LearnedContexts
 from comfyui_personalize.nodes import PersonalizeExtension, pocket_model
 from comfyui_personalize.nodes.bridge.families import trained_at
-from comfyui_personalize.nodes.bridge.vocabulary import trained_names
+from comfyui_personalize.nodes.bridge.training_checks import warnings_about_contexts
+from comfyui_personalize.nodes.bridge.vocabulary import trained_names, unknown_words
 from comfyui_personalize.nodes.identifier_picker import IdentifierPicker
 from comfyui_personalize.pocket import config, published
 
@@ -142,3 +147,20 @@ def test_the_last_block_has_weights_of_a_size_that_training_can_change():
     weights = [network.get_submodule(name.rstrip(".")).weight for name in pocket_model.LAST_LAYERS]
     assert all(float(weight.float().std()) > 0.01 for weight in weights)
     assert network.out[0].eps == pytest.approx(config.TRAINED_EPSILON, rel=0.5)
+
+
+def test_the_pockets_table_shows_which_words_its_captions_never_had(loaded):
+    assert unknown_words(loaded[1], ("a", "of", "on", "photo", ".", "dog", "sks")) == ("of", "photo", ".", "sks")
+
+
+def test_nothing_is_said_of_words_where_a_table_shows_nothing():
+    assert unknown_words(tiny_models()[1], ("a", "of")) == ()
+
+
+@pytest.mark.parametrize(("objective", "said"), [
+    (LearnedContexts(), "contexts start from 'of', '.', which this text encoder was never taught"),
+    (LearnedContexts(prefix_words="a", suffix_words="on"), ""), (LearnedContexts(start="random"), "")])
+def test_contexts_that_start_from_words_the_pocket_does_not_know_are_warned_about(loaded, objective, said):
+    request = SimpleNamespace(clip=loaded[1], config=TrainingConfig(steps=1, objectives=(objective,)))
+    warnings = warnings_about_contexts(request)
+    assert len(warnings) == bool(said) and all(said in warning for warning in warnings)

@@ -19,6 +19,7 @@ from comfyui_personalize.core.adapter import AdapterConfig
 from comfyui_personalize.core.config import TrainingConfig, TrainingOptions
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.objectives import MaskedLoss, PriorPreservation
+from comfyui_personalize.core.objectives.learned_contexts import LearnedContexts
 from comfyui_personalize.core.prior_cache import ClassImages
 from comfyui_personalize.nodes.bridge.dual_prompt import CONDITIONING_KEY
 from comfyui_personalize.nodes.bridge.sockets import ObjectiveChain, PreviewSettings
@@ -82,6 +83,23 @@ def request_of(models, token_vectors=(), objective=None, **changes) -> Request:
 
 def embedding(outputs) -> torch.Tensor:
     return outputs[5].token_vectors["sks"]["l"]
+
+
+# Learned contexts
+
+
+def test_a_prompt_without_the_later_widgets_means_what_it_meant_before():
+    """V at the contexts' rate, contexts from 'a photo of a' and '.': the key of such a run stays as it was."""
+    assert contexts().objectives == (LearnedContexts(),)
+    assert contexts(identifier_rate_factor=1.0).objectives != contexts().objectives
+
+
+def test_a_new_node_has_the_authors_rates():
+    widgets = {widget.id: widget for widget in LearnedContextsNode.define_schema().inputs}
+    assert (widgets["rate_factor"].default, widgets["identifier_rate_factor"].default) == (10.0, 1.0)
+    later = ("identifier_rate_factor", "prefix_words", "suffix_words", "identifier_words")
+    assert all(widgets[name].optional for name in later)
+    assert tuple(widgets)[-5:-1] == later  # behind the older ones: saved widgets are read by their place
 
 
 # Training
