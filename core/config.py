@@ -18,6 +18,8 @@ LRSchedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "co
 Precision = Literal["auto", "fp32", "bf16"]
 Switch = Literal["auto", "on", "off"]
 MAX_RESOLUTION = 2048
+LATER_OPTIONS = {"detach_begin_token": False}
+"""Options that came after runs were kept, with what those runs did: in a key only where a run differs."""
 SCHEDULES_WITHOUT_END = ("constant", "constant_with_warmup")
 
 
@@ -38,6 +40,7 @@ class TrainingOptions:
         max_grad_norm: gradients are clipped to this norm; 0 = no clipping.
         ema_decay: the result is the exponential moving average of the weights with this decay; 0 = the last weights.
         save_every: the whole state is written every so many steps; 0 = only at the end.
+        detach_begin_token: whether keys and values of the begin token learn nothing (Custom Diffusion, ICO).
     """
 
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
@@ -56,6 +59,7 @@ class TrainingOptions:
     precision: Precision = "auto"
     gradient_checkpointing: Switch = "auto"
     save_every: int = 50
+    detach_begin_token: bool = False
 
     def __post_init__(self) -> None:
         _one_of("optimizer", self.optimizer, Optimizer)
@@ -129,12 +133,15 @@ class TrainingConfig:
 
     def key_fields(self) -> dict[str, Any]:
         """What changes the weights of step n: all but the number of steps (unless a learning rate looks at
-        the end), how often is saved, and where memory is traded for time."""
+        the end), how often is saved, where memory is traded for time, and later options that are off."""
         fields = self.to_dict()
         if self.options.lr_schedule in SCHEDULES_WITHOUT_END and all(word.stop_at == 1 for word in self.token_vectors):
             del fields["steps"]
         for name in ("save_every", "gradient_checkpointing"):
             del fields["options"][name]
+        for name, before in LATER_OPTIONS.items():
+            if fields["options"][name] == before:
+                del fields["options"][name]
         return fields
 
 

@@ -55,7 +55,8 @@ MEASURED: dict[str, MeasuredPreset] = {
         title="LoRA", evidence="LoRA", options=_LORA, learning_rate=1e-3, steps=160, parts="nothing more"),
     "ed_lora": MeasuredPreset(
         title="ED-LoRA (ordinary tokens)", evidence="ED-LoRA (ordinary tokens)", options=_LORA, learning_rate=1e-3,
-        steps=160, parts="Token Vectors (2 vectors, started from the class noun, rate 1e-2) to token_vectors"),
+        steps=160, parts="Token Vectors (2 vectors, started from the class noun, rate 1e-2) to token_vectors. Missing: "
+                         "the paper's layer-wise vectors"),
     "ico": MeasuredPreset(
         title="ICO", evidence="ICO (n 2, m 2, k 1)", options=_KEYS_AND_VALUES, learning_rate=1e-3, steps=240,
         parts="Learned Contexts (prefix 2, suffix 1, identifier_vectors 2) and Prior Preservation (24 class images)"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .adapter import Adapter, AdapterConfig, Frozen, make_adapters
+from .adapter import Adapter, AdapterConfig, BeginTokenDetached, Frozen, make_adapters
 from .conditioning import Denoiser, TextEncoder
 from .config import TrainingConfig, TrainingOptions
 from .data import TrainingData
@@ -15,7 +15,7 @@ from .trainable import Trainable, WordVectors
 
 DENOISER, TEXT_ENCODER, TOKEN_VECTORS = "denoiser", "text_encoder", "token_vectors"
 
-FROZEN = "frozen"
+FROZEN, BEGIN_TOKEN = "frozen", "begin token"
 
 Parts = dict[str, Trainable]
 
@@ -33,11 +33,12 @@ def make_parts(owners: Mapping[str, Denoiser | TextEncoder], config: TrainingCon
     trained = _with_a_rate(owners, config)
     require(bool(trained or words), "training", "nothing that trains", "a network or token vectors",
             "Turn on training of the diffusion model, or connect token vectors.")
+    detached = BeginTokenDetached(owners[DENOISER].module) if config.options.detach_begin_token else None
     parts: Parts = dict(make_adapters(trained, adapter_configs(config.options), config.seed))
     parts |= {f"{FROZEN} {name}": Frozen(owner.module) for name, owner in owners.items() if name not in trained}
     if words:
         parts[TOKEN_VECTORS] = TokenVectors(words, vectors)
-    return parts
+    return parts if detached is None else {**parts, BEGIN_TOKEN: detached}  # last: its hooks go around adapters
 
 
 def adapter_configs(options: TrainingOptions) -> dict[str, AdapterConfig]:
@@ -69,7 +70,7 @@ def parameter_groups(parts: Parts, config: TrainingConfig) -> list[dict[str, Any
         if isinstance(part, TokenVectors):
             groups += [{"params": part.of(word), "lr": word.learning_rate, "stop_at": word.stop_at, "weight_decay": 0.0}
                        for word in part.configs]
-        elif not isinstance(part, Frozen):
+        elif name in rates:
             groups.append({"params": part.parameters(), "lr": rates[name], "stop_at": 1.0})
     return groups
 

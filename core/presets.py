@@ -56,7 +56,7 @@ PRESETS = {
                "diffusers' example has them"),
     "custom_diffusion": MethodPreset(
         title="Custom Diffusion",
-        options=TrainingOptions(adapter=_KEYS_AND_VALUES),
+        options=TrainingOptions(adapter=_KEYS_AND_VALUES, detach_begin_token=True),
         learning_rate=1e-5, steps=500,
         parts="Token Vectors (1 vector, started from a rare word, rate 1e-5) to token_vectors; Prior Preservation "
               "(200 class images) to objective; Data Options with horizontal flips for subjects without a side.",
@@ -69,18 +69,20 @@ PRESETS = {
         parts="nothing more; Prior Preservation keeps the class.",
         source="Hu et al. 2021 (arXiv:2106.09685); rate and steps as diffusers' examples have them"),
     "ed_lora": MethodPreset(
-        title="ED-LoRA",
+        title="ED-LoRA without its layer-wise vectors",
         options=TrainingOptions(adapter=AdapterConfig(rank=4, alpha=4.0, targets="attention"), text_encoder_rate=1e-5),
         learning_rate=1e-4, steps=1000,
-        parts="Token Vectors (2 vectors, started from the class noun, rate 1e-3) to token_vectors. Deviation: the "
-              "paper's vectors differ by layer group, which no stock node can load; these are ordinary ones.",
-        source="Gu et al. 2023, Mix-of-Show (arXiv:2305.18292)"),
+        parts="Token Vectors (2 vectors, started from the class noun, rate 1e-3) to token_vectors. Missing: the "
+              "paper's layer-wise embedding, a set of vectors of its own for each cross-attention layer. It is half of "
+              "the method; here all layers read the same vectors, as stock nodes can load them.",
+        source="Gu et al. 2023, Mix-of-Show (arXiv:2305.18292), 3.2: the LoRA and the multi-token word alone"),
     "ico": MethodPreset(
         title="ICO",
-        options=TrainingOptions(adapter=_KEYS_AND_VALUES),
+        options=TrainingOptions(adapter=_KEYS_AND_VALUES, detach_begin_token=True),
         learning_rate=6e-5, steps=900,
-        parts="Learned Contexts (prefix 4, suffix 2, identifier_vectors 3, rate_factor 10) and Prior Preservation "
-              "(class images one to one) to objective; batch 6, Data Options with flips.",
+        parts="Learned Contexts (prefix 4, suffix 2, identifier_vectors 3, rate_factor 10, identifier_rate_factor 1, "
+              "identifier_words from Identifier Picker with tokens 3) and Prior Preservation (class images one to one) "
+              "to objective; batch 6, Data Options with flips.",
         source="Jin et al., ECCV 2024: published code, at most 900 steps at 1e-5 times a batch of 6"),
     "one_shot": MethodPreset(
         title="One photo, prototypical embedding",
@@ -96,7 +98,8 @@ def _what(options: TrainingOptions) -> str:
     text = options.text_adapter or options.adapter
     denoiser = _how(options.adapter) if options.trains_denoiser else "frozen"
     encoder = f"{_how(text)} at {options.text_encoder_rate:g}" if options.text_encoder_rate else "frozen"
-    return f"diffusion model: {denoiser}, text encoder: {encoder}"
+    begin = ", begin token detached" if options.detach_begin_token else ""
+    return f"diffusion model: {denoiser}{begin}, text encoder: {encoder}"
 
 
 def _how(adapter: AdapterConfig) -> str:

@@ -4,6 +4,7 @@ ICO, one photo. What else a method needs is said, and connected by hand."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from comfy_api.latest import io, ui
 
@@ -39,6 +40,10 @@ class MethodPreset(io.ComfyNode):
                                tooltip="published: (default) rates and steps for Stable Diffusion, as the papers or "
                                        "their code have them; measured: those that the evidence bench found best for "
                                        "the pocket model on subjects kept for choosing."),
+                io.Boolean.Input("detach_begin_token", default=True, optional=True,
+                                 tooltip="Of custom_diffusion and ico: keys and values of the prompt's begin token "
+                                         "learn nothing, as in the authors' code (default). Off: they learn, as in "
+                                         "prompts without this input. Other methods have no such thing."),
             ],
             outputs=[
                 OPTIONS.Output("OPTIONS", tooltip="For Personalize Trainer, instead of Training Options."),
@@ -51,7 +56,9 @@ class MethodPreset(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, method, settings="published") -> io.NodeOutput:
+    def execute(cls, method, settings="published", detach_begin_token=False) -> io.NodeOutput:
         preset = SETTINGS[settings][method]
+        if not detach_begin_token:  # a prompt from before this input
+            preset = replace(preset, options=replace(preset.options, detach_begin_token=False))
         notes = preset.describe()
         return io.NodeOutput(preset.options, preset.learning_rate, preset.steps, notes, ui=ui.PreviewText(notes))

@@ -124,4 +124,7 @@ def _advanced() -> list[io.Input]:
         io.Float.Input("ema_decay", default=0.0, min=0.0, max=0.9999, step=0.001, round=False, advanced=True,
                        tooltip="Hand on a moving average of the weights with this decay, 0 to 0.9999, in place "
                                "of the last ones: steadier results. 0 (default) = none; 0.99 is usual."),
+        io.Boolean.Input("detach_begin_token", default=False, optional=True, advanced=True,
+                         tooltip="Whether keys and values of the prompt's begin token learn nothing, as in the code of "
+                                 "Custom Diffusion and ICO. Needs cross-attention (SD 1.x, 2.x, XL). Default off."),
     ]

@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from ..conditioning import Denoiser, TextEncoder
 from ..errors import require
 from .adapter import Adapter
+from .begin_token import BeginTokenDetached, begin_token_paths
 from .config import FULL, KINDS, TARGETS, AdapterConfig, Kind
 from .export import readers, readers_of_layers
 from .frozen import Frozen
 from .full_weights import FullWeights, trained_bytes
 from .targets import find_all_targets, find_targets, is_eight_bit
 
-__all__ = ["FULL", "KINDS", "TARGETS", "Adapter", "AdapterConfig", "Frozen", "FullWeights", "Kind", "find_all_targets",
-           "find_targets", "is_eight_bit", "make_adapters", "readers", "readers_of_layers", "trained_bytes"]
+__all__ = ["FULL", "KINDS", "TARGETS", "Adapter", "AdapterConfig", "BeginTokenDetached", "Frozen", "FullWeights",
+           "Kind", "begin_token_paths", "find_all_targets", "find_targets", "is_eight_bit", "make_adapters", "readers",
+           "readers_of_layers", "trained_bytes"]
 
 
 def make_adapters(owners: Mapping[str, Denoiser | TextEncoder], configs: Mapping[str, AdapterConfig],

@@ -6,7 +6,15 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from ...core.adapter import FULL, AdapterConfig, find_all_targets, readers, readers_of_layers, trained_bytes
+from ...core.adapter import (
+    FULL,
+    AdapterConfig,
+    begin_token_paths,
+    find_all_targets,
+    readers,
+    readers_of_layers,
+    trained_bytes,
+)
 from ...core.errors import require
 from ...core.objectives.base import Objective
 from ...core.optimizer import STATE_BYTES, check_optimizer, choose_optimizer
@@ -35,6 +43,8 @@ def check_what_trains(request: Request) -> None:
         check_targets(request.model, configs[DENOISER].targets)
     if TEXT_ENCODER in modules:
         check_trainable(request.clip)
+    if request.config.options.detach_begin_token:
+        begin_token_paths(request.model.model.diffusion_model)
     find_all_targets(modules, configs)
     check_optimizer(request.config, request.model.load_device.type)
 

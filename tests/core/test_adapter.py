@@ -1,6 +1,9 @@
 """LoRA goes in and out of a network without a trace."""
 
+import math
 import re
+from dataclasses import replace
+from itertools import combinations
 
 import pytest
 import torch
@@ -8,6 +11,7 @@ from diffusers.loaders import StableDiffusionLoraLoaderMixin
 from tiny_unet import CONTEXT, TinyDenoiser, TinyTextEncoder, same_bits, tiny_unet
 
 from comfyui_personalize.core.adapter import TARGETS, Adapter, AdapterConfig, make_adapters
+from comfyui_personalize.core.data import generator_for
 from comfyui_personalize.core.errors import InputError
 
 CONFIG = AdapterConfig(rank=4, alpha=8)
@@ -118,20 +122,39 @@ def test_the_seed_decides_the_start_and_the_global_generator_is_left_alone():
     assert all(not value.any() for key, value in first.items() if "lora_B" in key)
 
 
+def test_every_layer_starts_from_a_stream_of_the_seed_and_its_own_path():
+    """A layer's start is the same whichever other layers learn, and no two layers of one shape start alike."""
+    adapter = Adapter(tiny_unet(), CONFIG, seed=3)
+    starts = {path: adapter.state_dict()[f"{path}.lora_A.weight"] for path in adapter.paths}
+    for path, start in starts.items():
+        drawn = torch.empty(start.shape)
+        torch.nn.init.kaiming_uniform_(drawn, a=math.sqrt(5), generator=generator_for(3, f"adapter/{path}", 0))
+        assert torch.equal(start, drawn)
+    twins = [(first, second) for first, second in combinations(starts, 2)
+             if starts[first].shape == starts[second].shape]
+    assert twins and not any(torch.equal(starts[first], starts[second]) for first, second in twins)
+    alone = Adapter(tiny_unet(), replace(CONFIG, targets=re.escape(next(reversed(starts)))), seed=3).state_dict()
+    assert torch.equal(next(iter(alone.values())), next(reversed(starts.values())))
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_adapters_of_a_half_precision_network_are_float32(dtype):
     adapter = Adapter(tiny_unet().to(dtype), CONFIG, seed=0)
     assert {parameter.dtype for parameter in adapter.parameters()} == {torch.float32}
 
 
-def test_export_is_the_update_alpha_over_rank_times_up_down():
+@pytest.mark.parametrize("kind", ["lora", "rslora"])
+def test_export_is_the_update_alpha_over_rank_times_up_down(kind):
+    """Readers divide alpha by the rank, also where the update is alpha / sqrt(rank): its alpha is that much larger."""
     unet = tiny_unet()
-    adapter = Adapter(unet, CONFIG, seed=0)
+    adapter = Adapter(unet, replace(CONFIG, kind=kind), seed=0)
     randomise(adapter)
     adapted = predict(unet)
     adapter.eject()
     tensors = adapter.export({path: path for path in adapter.paths})
+    scale = CONFIG.alpha / (CONFIG.rank if kind == "lora" else math.sqrt(CONFIG.rank))
     for path in adapter.paths:
+        assert float(tensors[f"{path}.alpha"]) / CONFIG.rank == pytest.approx(scale)
         update = tensors[f"{path}.lora_up.weight"] @ tensors[f"{path}.lora_down.weight"]
         unet.get_submodule(path).weight.data += tensors[f"{path}.alpha"] / CONFIG.rank * update
     torch.testing.assert_close(predict(unet), adapted, atol=1e-5, rtol=1e-5)

@@ -43,7 +43,7 @@ OPTIONS = TrainingOptions(
     ema_decay=0.9,
     precision="bf16",
     gradient_checkpointing="on",
-    save_every=11,
+    save_every=11, detach_begin_token=True,
 )
 WORD = TokenVectorsConfig(word="sks", count=3, start="random", start_text="dog", std=0.1, learning_rate=1e-3,
                           stop_at=0.5, norm="fixed", is_context=True, digest="abc")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import comfy.model_management
 import pytest
+from families import family_models
 from tiny_model import tiny_models
 from trainer_rig import train, use_store
 
@@ -56,18 +58,25 @@ def test_an_unreadable_block_rank_is_refused_by_the_node():
 
 @pytest.mark.parametrize("method", PRESETS)
 def test_a_preset_is_what_the_options_node_gives(method):
-    made, rate, steps, notes = MethodPreset.execute(method).result
+    made, rate, steps, notes = MethodPreset.execute(method, detach_begin_token=True).result
     preset = PRESETS[method]
     text = preset.options.adapter
     assert made == preset.options == options(
-        kind=text.kind, rank=text.rank, alpha=text.alpha, targets=text.targets,
+        detach_begin_token=method in ("custom_diffusion", "ico"), kind=text.kind, rank=text.rank,
+        alpha=text.alpha, targets=text.targets,
         train_unet=preset.options.trains_denoiser, text_encoder_rate=preset.options.text_encoder_rate)
     assert (rate, steps) == (preset.learning_rate, preset.steps) and preset.title in notes
 
 
 @pytest.mark.parametrize("method", PRESETS)
+def test_a_preset_in_a_prompt_from_before_the_begin_tokens_input_means_what_it_meant(method):
+    made, *_ = MethodPreset.execute(method).result
+    assert not made.detach_begin_token and replace(PRESETS[method].options, detach_begin_token=False) == made
+
+
+@pytest.mark.parametrize("method", PRESETS)
 def test_a_measured_preset_names_a_row_of_the_evidence(method):
-    made, rate, steps, notes = MethodPreset.execute(method, "measured").result
+    made, rate, steps, notes = MethodPreset.execute(method, "measured", detach_begin_token=True).result
     preset = MEASURED[method]
     assert (made, rate, steps) == (preset.options, preset.learning_rate, preset.steps)
     evidence = (Path(__file__).parents[2] / "docs" / "evidence.md").read_text(encoding="utf-8")
@@ -75,7 +84,8 @@ def test_a_measured_preset_names_a_row_of_the_evidence(method):
 
 
 def test_the_preset_node_says_what_its_values_are():
-    method, settings = MethodPreset.define_schema().inputs
+    method, settings, begin = MethodPreset.define_schema().inputs
+    assert begin.default is True and begin.optional
     assert settings.options == ["published", "measured"] and all(word in settings.tooltip for word in settings.options)
     assert all(name in method.tooltip for name in PRESETS) and "(default)" in method.tooltip
 
@@ -85,6 +95,13 @@ def test_a_kind_trains_by_the_node_and_says_who_reads_it(kind):
     outputs = train(tiny_models(), options=options(kind=kind, rank=4))
     readers = outputs[5].metadata["readers"]
     assert "LoraLoader" in readers and "diffusers" not in readers
+
+
+def test_a_begin_token_is_not_detached_where_image_and_text_attend_jointly(monkeypatch):
+    models = family_models("sd3")
+    monkeypatch.setattr(comfy.model_management, "load_models_gpu", lambda *_, **__: pytest.fail("loaded"))
+    with pytest.raises(InputError, match="detach_begin_token: got .*, which has no cross-attention"):
+        train(models, options=options(detach_begin_token=True))
 
 
 def test_nothing_that_trains_is_refused_before_a_model_is_loaded(monkeypatch):
