@@ -108,6 +108,7 @@ class TrainingData:
     """All examples, and one pool of class images (n, C, h, w) with its prompt per class noun.
 
     Attributes:
+        class_captions: the captions of a pool's images, one for each, where they have their own.
         base_prompts: what the network without anything learned reads in place of a caption whose words only this run
             knows.
     """
@@ -115,6 +116,7 @@ class TrainingData:
     examples: tuple[Example, ...]
     class_latents: Mapping[str, Tensor] = field(default_factory=dict)
     class_prompts: Mapping[str, str] = field(default_factory=dict)
+    class_captions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     base_prompts: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -133,16 +135,25 @@ class TrainingData:
                 "class images of the training resolution", "Generate them at the trainer's resolution.")
         require(noun in self.class_prompts, "class images", f"no prompt for {noun!r}",
                 "the prompt of each pool", "Generate the class images again.")
+        captions = self.class_captions.get(noun, ())
+        require(len(captions) in (0, len(latents)), "class images",
+                f"{len(captions)} captions for {len(latents)} images of {noun!r}", "one for each image, or none",
+                "Give each image a caption, or none at all.")
 
     @property
     def nouns(self) -> tuple[str, ...]:
         """Every class noun once, in order of the alphabet."""
         return tuple(sorted({noun for example in self.examples for noun in example.nouns}))
 
+    def class_caption(self, noun: str, image: int) -> str:
+        """The prompt of one image of a noun's pool."""
+        return self.class_captions[noun][image] if self.class_captions.get(noun) else self.class_prompts[noun]
+
     def prompts(self) -> tuple[str, ...]:
         """Every text the run can encode, each once, always in the same order."""
         subject = (text for example in self.examples for text in example.prompts())
-        return tuple(dict.fromkeys([*subject, *self.class_prompts.values()]))
+        captions = (text for found in self.class_captions.values() for text in found)
+        return tuple(dict.fromkeys([*subject, *self.class_prompts.values(), *captions]))
 
 
 def generator_for(seed: int, stream: str, counter: int) -> Generator:

@@ -59,9 +59,10 @@ PRESETS = {
         options=TrainingOptions(adapter=_KEYS_AND_VALUES, detach_begin_token=True),
         learning_rate=1e-5, steps=500,
         parts="Token Vectors (1 vector, started from a rare word, rate 1e-5) to token_vectors; Prior Preservation "
-              "(200 class images) to objective; Data Options with horizontal flips for subjects without a side.",
+              "(200 real photos of the class: Regularization Images) to objective; Data Options with horizontal flips "
+              "for subjects without a side.",
         source="Kumari et al. 2023 (arXiv:2212.04488): cross-attention keys and values; 250 steps at batch 2 on two "
-               "GPUs. Its real class images are the model's own here"),
+               "GPUs"),
     "lora": MethodPreset(
         title="LoRA",
         options=TrainingOptions(),

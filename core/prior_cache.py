@@ -34,6 +34,7 @@ class ClassImages:
         latents: (n, C, h, w) float32, as a LATENT holds them (before the model's process_latent_in).
         key: digest of everything that the latents depend on, their number included.
         size: width and height in pixels.
+        captions: one for each image, where they have their own; empty = `prompt` for all.
     """
 
     class_noun: str
@@ -41,6 +42,7 @@ class ClassImages:
     latents: Tensor
     key: str
     size: int
+    captions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,5 +183,5 @@ def check_noun_is_new(upstream: Sequence[ClassImages], class_noun: str) -> None:
         "class_noun",
         f"'{class_noun}' twice in one chain",
         "another noun in each pool",
-        "Remove one of the two nodes; raise its count for more images of one noun.",
+        "Remove one of the two nodes: one has all images of a noun, and own and generated ones are not mixed.",
     )

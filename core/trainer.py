@@ -81,7 +81,7 @@ class Trainer:
                  config: TrainingConfig, held_out: TrainingData | None = None, free_bytes: int | None = None,
                  starts: WordVectors | None = None, image_text: ImageTextEncoder | None = None):
         if not any(isinstance(objective, PriorPreservation) for objective in config.objectives):
-            data = replace(data, class_latents={}, class_prompts={})
+            data = replace(data, class_latents={}, class_prompts={}, class_captions={})
         for objective in config.objectives:
             data = objective.prepare(data)
         for objective in config.objectives:

@@ -27,8 +27,8 @@ class PriorPreservationNode(io.ComfyNode):
             search_aliases=["class images", "regularization images", "dreambooth prior"],
             inputs=[
                 PRIOR.Input("prior", optional=True,
-                            tooltip="Class images from Prior Sample Gen, one pool for each class noun. Not needed when "
-                                    "source is base model."),
+                            tooltip="Class images from Prior Sample Gen, or your own from Regularization Images, one "
+                                    "pool for each class noun. Not needed when source is base model."),
                 io.Combo.Input("source", options=[IMAGES, BASE, BOTH], default=IMAGES,
                                tooltip="What keeps the class. class images (default): DreamBooth's, one image beside "
                                        "each photo. base model: what the untrained model predicts for the photo under "
@@ -44,9 +44,9 @@ class PriorPreservationNode(io.ComfyNode):
     @classmethod
     def execute(cls, source, weight, prior=None, objective=None) -> io.NodeOutput:
         require(source == BASE or bool(prior), "prior", f"no class images for the source {source!r}",
-                "class images from Prior Sample Gen", "Connect it, or choose base model.")
+                "class images from Prior Sample Gen or Regularization Images", "Connect it, or choose base model.")
         require(source != BASE or not prior, "prior", "class images that the source base model does not use",
-                "no class images", "Choose both, or disconnect Prior Sample Gen.")
+                "no class images", "Choose both, or disconnect them.")
         chosen: list[Objective] = []
         if source != BASE:
             chosen.append(PriorPreservation(weight=weight))

@@ -37,7 +37,7 @@ class PriorPreservation(Objective):
         for noun in data.nouns:
             require(len(data.class_latents.get(noun, ())) > 0, "prior", f"no class images of {noun!r}",
                     "class images of every subject's class noun",
-                    f"Add a PriorSampleGen for {noun!r}, or let the base model itself be the prior.")
+                    f"Add a PriorSampleGen for {noun!r}, or own images of it, or let the base model be the prior.")
 
     def extra_rows(self, subject_rows: Rows, data: TrainingData, source: NoiseSource,
                    generator: Generator) -> Rows:
@@ -48,7 +48,7 @@ class PriorPreservation(Objective):
             latents=latents,
             noise=source.noise(latents.shape, generator),
             index=source.levels(len(nouns), generator),
-            prompts=tuple(data.class_prompts[noun] for noun in nouns),
+            prompts=tuple(data.class_caption(noun, image) for noun, image in zip(nouns, images, strict=True)),
         )
 
     def term(self, outcome: Outcome) -> Tensor:

@@ -115,9 +115,17 @@ def encode_photos(vae: Any, subjects: Sequence[Subject], size: int, root: Path, 
     Raises:
         InputError: when the VAE gives NaN.
     """
-    encoder = _Encoder(vae, root, vae_hash)
-    return torch.stack([encoder(photo, photo_crops(photo, size, DataOptions())[0])
-                        for subject in subjects for photo in subject.photos])
+    photos = (photo for subject in subjects for photo in subject.photos)
+    return torch.stack([encode_photo(vae, photo, size, root, vae_hash) for photo in photos])
+
+
+def encode_photo(vae: Any, photo: Photo, size: int, root: Path, vae_hash: str) -> Tensor:
+    """Raw VAE latents (C, h, w) of a photo's centred square, cached as `encode_views` does.
+
+    Raises:
+        InputError: when the VAE gives NaN.
+    """
+    return _Encoder(vae, root, vae_hash)(photo, photo_crops(photo, size, DataOptions())[0])
 
 
 class _Encoder:

@@ -71,6 +71,26 @@ def read_subjects(folder: Path, identifier: str, class_noun: str, caption_templa
     return tuple(subjects), warnings
 
 
+def class_photos(folder: Path) -> tuple[int, Iterator[Photo]]:
+    """How many photos of one class a folder has, and the photos, each read when it is asked for.
+
+    Raises:
+        InputError: for a folder of several subjects, and for a file that cannot be used; it is named.
+    """
+    found = _found_in(folder)
+    require(len(found) == 1, "folder", f"{len(found)} subfolders with pictures", "the pictures of one class",
+            "Choose one of the subfolders, and use a node for each class.")
+
+    def read() -> Iterator[Photo]:
+        for files in found[0].photos:
+            picture = read_picture(files.picture)
+            with _naming(files.picture.name):
+                (photo,) = photos_from_images([picture.pixels])
+            yield replace(photo, caption=_caption(files))
+
+    return len(found[0].photos), read()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Words:
     """What a subject has beside its photos."""
@@ -129,10 +149,14 @@ def _photo(files: PhotoFiles, words: Words) -> tuple[Photo, str]:
     mask = picture.cut_out if files.mask is None else fit_mask(read_mask(files.mask), height, width)
     with _naming((files.mask or files.picture).name):
         (photo,) = photos_from_images([picture.pixels], [] if mask is None else [mask])
-    photo = replace(photo, caption=read_caption(files.caption) or None if files.caption else None)
+    photo = replace(photo, caption=_caption(files))
     with _naming((files.caption or files.picture).name):
         words.subject([photo])
     return photo, picture.note
+
+
+def _caption(files: PhotoFiles) -> str | None:
+    return read_caption(files.caption) or None if files.caption else None
 
 
 @contextmanager

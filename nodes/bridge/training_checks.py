@@ -10,6 +10,7 @@ from ...core.objectives.learned_contexts import LearnedContexts
 from ...core.photo_warnings import warnings_about_batch, warnings_about_photos, warnings_about_resolution
 from ...core.runs import check_run_name
 from ...core.subject import warnings_about_data
+from ...core.wording import has_word
 from .families import family_of, family_warnings, trained_at
 from .images import blank_latents
 from .judging import check_validation
@@ -47,7 +48,11 @@ def check_class_images(request: Request) -> None:
     size = request.config.resolution
     for pool in used_class_images(request):
         require(pool.size == size, "class images", f"{pool.size} pixels for {pool.class_noun!r}", f"{size} pixels, the "
-                "trainer's resolution", "Set Prior Sample Gen's size to it.")
+                "trainer's resolution", "Set the size to it in the node that the class images come from.")
+        for identifier in (identifier for subject in request.subjects for identifier, _ in subject.words):
+            named = [caption for caption in pool.captions if has_word(caption, identifier)]
+            require(not named, "class images", f"the caption {named[0]!r}" if named else "", "captions without the "
+                    f"identifier {identifier!r}, which means the subject alone", "Take it out of that caption.")
 
 
 def warnings_about_run(request: Request) -> list[str]:

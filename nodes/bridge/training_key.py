@@ -33,7 +33,8 @@ def key_of(request: Request) -> str:
         "object_patches": object_patch_hash(request.model),
         "text_encoder": {"hash": model_hash(request.clip.patcher), "layer": request.clip.layer_idx,
                          "tokenizer": sorted(request.clip.tokenizer_options.items()),
-                         "embeddings": embedding_digests(request.clip, request.subjects)},
+                         "embeddings": embedding_digests(request.clip, request.subjects)
+                         + class_embedding_digests(request)},
         "words": words_key(request),
         "vae": vae_hash(request.vae),
         "compute": {"device": request.model.load_device.type, "dtype": str(request.model.model.get_dtype_inference()),
@@ -73,6 +74,12 @@ def embedding_digests(clip: Any, subjects: Sequence[Subject]) -> list[str]:
                 (*map(subject.caption_of, subject.photos), subject.object_caption,
                  *(words.caption for words in subject.objects)))
     return [embedded_digest(clip, caption) for caption in captions if not is_cachable(caption)]
+
+
+def class_embedding_digests(request: Request) -> list[str]:
+    """The same of the captions that class images of one's own may have."""
+    captions = (caption for pool in used_class_images(request) for caption in pool.captions)
+    return [embedded_digest(request.clip, caption) for caption in captions if not is_cachable(caption)]
 
 
 def schedule_digest(model: Any) -> str:

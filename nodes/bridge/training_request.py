@@ -62,4 +62,5 @@ def training_data(request: Request, latents: PhotoLatents) -> TrainingData:
         pools = {pool.class_noun: request.model.model.process_latent_in(pool.latents.clone())
                  for pool in used_class_images(request)}
     prompts = {pool.class_noun: pool.prompt for pool in used_class_images(request)}
-    return TrainingData(examples=examples, class_latents=pools, class_prompts=prompts)
+    captions = {pool.class_noun: pool.captions for pool in used_class_images(request) if pool.captions}
+    return TrainingData(examples=examples, class_latents=pools, class_prompts=prompts, class_captions=captions)

@@ -71,6 +71,7 @@ ELSEWHERE = {
     "PersonalizeSuperResolution": "test_super_resolution.py",
     "PhotosFromFolder": "test_photos_from_folder.py",  # its combo lists folders
     "PriorSampleGen": "test_prior_sample_gen.py",
+    "RegularizationImages": "test_regularization_images.py",
     "SubjectPrompts": "test_subject_prompts.py", "Validation": "test_validation.py",
     "LoadPersonalization": "test_personalization_files.py",  # its combo lists files
 }
