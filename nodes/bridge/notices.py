@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Sequence
 
+from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
 EVENT = "personalize.warning"
@@ -38,3 +39,9 @@ def as_markup(text: str) -> str:
     Markdown in Nodes 2.0. As it stands, `<cat-toy>` would vanish there, and a stranger's address become a link."""
     characters = _MARKUP.sub(lambda found: f"&#{ord(found[0])};", text)
     return _SPACES.sub(lambda found: "&#160;" * len(found[0]), characters).replace("\n", "  \n")
+
+
+def warn_running_node(warning: str) -> None:
+    """Warn at once in the name of the node that runs, which may still run for hours."""
+    context, server = get_executing_context(), getattr(PromptServer, "instance", None)
+    warn(context.node_id if context is not None else None, warning, getattr(server, "client_id", None))

@@ -11,30 +11,49 @@ import comfy.model_management
 from torch import Tensor
 
 from ...core.errors import TrainingDiverged
-from ...core.runs import Run
+from ...core.files import StorageError
+from ...core.runs import Run, reopened
+from ...core.trainable import Artifacts
 from ...core.trainer import Trainer, TrainingStep
 from ...core.validation import History
 from .judging import picture_figures, wants_pictures
+from .notices import warn_running_node
 from .progress import Progress, draw_losses
 from .sampling import patched, sample_preview
 from .sockets import PreviewSettings
 from .training_key import metadata_of
 from .training_request import Request
-from .training_words import preview_of, save_words, with_words
+from .training_words import preview_of, save_words, with_words, words_metadata
 
 UNTIL_CANCELLED = (TrainingDiverged, comfy.model_management.InterruptProcessingException)
 """Ends of a run that are no defect: what keeping it has to say then counts more."""
+STATE_FAILED = ("the training state could not be saved ({} in {}): training goes on, but after a stop it starts again "
+                "from the last state that was; free some space, and the next save tries again")
+RESULT_FAILED = ("the result could not be saved ({} in {}): MODEL, CLIP and PERSONALIZATION have it until ComfyUI "
+                 "ends; free some space and keep it with Save Personalization, or queue the same graph again")
 CHART_EVERY = 10
 """Steps between two charts of the loss while it trains, where no picture is shown."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Result:
+    """What a run has learned at a step, and what its adapter file says about it."""
+
+    step: int
+    learned: Artifacts
+    metadata: dict[str, Any]
+
+
 @dataclass
 class Keeper:
-    """Writes a run's state and results.
+    """Writes a run's state and results. A disk that takes neither ends no run: what failed is told at once and in the
+    report, and the next save tries again.
 
     Attributes:
         history: the judgements so far; None where nothing is judged.
         newest: step of the newest state on disk; an older one never replaces it.
+        failures: what the disk would not take, as texts for the user: "state" and "result".
+        best: the best result so far, where the disk would not take it.
     """
 
     request: Request
@@ -42,31 +61,87 @@ class Keeper:
     trainer: Trainer
     history: History | None
     newest: int
+    failures: dict[str, str] = field(default_factory=dict)
+    best: Result | None = None
+    _stopgap: int | None = None
+
+    def result(self) -> Result:
+        """What was learned up to the current step."""
+        learned, step = self.trainer.export(), self.trainer.step
+        metadata = metadata_of(self.request, step, str(self.trainer.exposure()), learned.adapter)
+        return Result(step=step, learned=learned, metadata=metadata | words_metadata(learned))
+
+    def keep_result(self) -> Result:
+        """Adapter file and then the state of the current step, as far as the disk takes them; the file's content."""
+        result = self.result()
+        if self.save(result) is None:
+            self._remove(self._stopgap)
+        self._try("state", STATE_FAILED, self._save_state)
+        return result
+
+    def keep_what_was_learned(self) -> None:
+        """State and adapter file of a run that ends early, where weights and step count agree.
+
+        Raises:
+            StorageError: the adapter could not be written.
+        """
+        if not self.trainer.step or self.trainer.is_updating:
+            return
+        failure = self.save(self.result())
+        self._try("state", STATE_FAILED, self._save_state)
+        if failure is not None:
+            raise failure
 
     def keep_state(self) -> None:
+        """The state; where the disk does not take it, what was learned so far as an adapter file, in place of the last
+        one that was written for this reason."""
+        if self._try("state", STATE_FAILED, self._save_state) is not None:
+            result, earlier = self.result(), self._stopgap
+            is_new = not self.run.adapter_path(result.step).exists()
+            if self.save(result) is None and is_new:
+                self._stopgap = result.step
+                self._remove(earlier)
+
+    def keep_best(self) -> None:
+        """The adapter file of the best step so far; in memory where the disk does not take it."""
+        result = self.result()
+        self.best = None if self.save(result) is None else result
+
+    def save(self, result: Result) -> StorageError | None:
+        """Write a result's files; what kept them from being written."""
+        def write() -> None:
+            save_words(self.run, result.step, result.learned)
+            self.run.save_adapter(result.step, result.learned.adapter, result.metadata)
+
+        return self._try("result", RESULT_FAILED, write)
+
+    def _save_state(self) -> None:
         if self.trainer.step > self.newest:
             tensors, values = self.trainer.state()
             figures = self.history.figures if self.history else []
             self.run.save_state(self.trainer.step, tensors, {**values, "figures": figures})
             self.newest = self.trainer.step
+            self._remove(self._stopgap)
+            self._stopgap = None
 
-    def keep_what_was_learned(self) -> None:
-        """State and adapter file of a run that ends early, where weights and step count agree."""
-        if self.trainer.step and not self.trainer.is_updating:
-            self.keep_result()
+    def _try(self, what: str, told: str, write: Callable[[], None]) -> StorageError | None:
+        """Write in the run's folder, which is made again where it has vanished; a failure is told once."""
+        try:
+            self.run = reopened(self.run)
+            write()
+        except StorageError as reason:
+            logging.warning("Step %d: %s", self.trainer.step, reason)
+            if what not in self.failures:
+                warn_running_node(told.format(reason.reason.strerror or reason.reason, reason.path.parent))
+            self.failures[what] = told.format(reason.reason.strerror or reason.reason, reason.path.parent)
+            return reason
+        self.failures.pop(what, None)
+        return None
 
-    def keep_result(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """State and adapter file of the current step; returns the file's content."""
-        self.keep_state()
-        return self.keep_adapter()
-
-    def keep_adapter(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The adapter file of the current step; returns its content."""
-        learned, step = self.trainer.export(), self.trainer.step
-        metadata = metadata_of(self.request, step, str(self.trainer.exposure()), learned.adapter)
-        metadata |= save_words(self.run, step, learned)
-        self.run.save_adapter(step, learned.adapter, metadata)
-        return learned.adapter, metadata
+    def _remove(self, step: int | None) -> None:
+        """Remove a stopgap, unless it is a result that was asked for meanwhile."""
+        if step is not None and step != self.trainer.step:
+            self.run.remove_result(step)
 
 
 @dataclass
@@ -129,7 +204,7 @@ class Loop:
             figures |= picture_figures(self.request, self._pictures(self.request.preview, config.pictures))
         history.add(step, figures)
         if history.best_step(step) == step:
-            self.keeper.keep_adapter()
+            self.keeper.keep_best()
 
     def _is_over(self, step: int) -> bool:
         history = self.keeper.history

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import folder_paths
 import torch
 from torch import Tensor
 
 from ...core.data import TrainingData
-from ...core.runs import Run, SavedState, open_run
-from ...core.trainable import Artifacts
+from ...core.errors import InputError
+from ...core.metadata import NewerVersion
+from ...core.runs import Run, SavedState, only_here, open_run
 from ...core.trainer import Trainer
 from ...core.validation import History
 from .hashes import model_hash, vae_hash
@@ -33,7 +35,7 @@ from .sockets import Personalization
 from .text import ComfyTextEncoder, out_of_place_layers
 from .training_checks import check
 from .training_key import key_of
-from .training_loop import Keeper, Loop
+from .training_loop import Keeper, Loop, Result
 from .training_request import Request, training_data
 from .training_words import image_text_in, load_words, prepared_words, preview_of, with_words
 from .what_trains import full_weights_memory
@@ -68,25 +70,56 @@ def personalize(request: Request) -> tuple[Personalization, Tensor]:
 
 
 def train_or_load(request: AnyRequest, prepare: Preparation[AnyRequest], pictures: list[Tensor]) -> Personalization:
-    """The run's result: loaded, or trained by what `prepare` gives; `pictures` takes the previews on the way."""
-    run = open_run(runs_root(), request.run_name, key_of(request))
-    return _load(request, run) or _train(request, run, prepare, pictures)
+    """The run's result: loaded, or trained by what `prepare` gives; `pictures` takes the previews on the way.
+
+    Raises:
+        InputError: another process trains this run, or its state is damaged and steps beyond its results are asked.
+    """
+    root, key = runs_root(), key_of(request)
+    with only_here(root, request.run_name, key):
+        run = open_run(root, request.run_name, key)
+        saved, damage = _saved_state(run)
+        return _load(request, run, saved, damage) or _train(request, run, saved, damage, prepare, pictures)
 
 
-def _load(request: Request, run: Run) -> Personalization | None:
+def _saved_state(run: Run) -> tuple[SavedState | None, InputError | None]:
+    """The run's state, or what is wrong with it."""
+    try:
+        return run.load_state(), None
+    except NewerVersion:
+        raise
+    except InputError as damage:
+        return None, damage
+
+
+def _load(request: Request, run: Run, saved: SavedState | None, damage: InputError | None) -> Personalization | None:
     """The result at exactly the asked step (or at the best one before it), where an earlier run kept it."""
-    saved = run.load_state()
-    if saved is None:
-        return None
-    history = _history(request, saved)
-    end = history.end(request.config.steps) if history else request.config.steps
+    history, steps = _history(request, saved), request.config.steps
+    end = history.end(steps) if history else steps
     best = history.best_step(end) if history else None
-    found = run.load_adapter(best or end)
-    if found is None or saved.step < end or load_words(run, found[1]) is None:
+    result = _kept_result(run, best or end)
+    if result is None:
         return None
-    lora, metadata = found
+    done = saved.step if saved else 0
+    losses = saved.metadata["losses"][:end] if saved else []
     what = f"loaded {end} steps, nothing to train" + _said_of(history, best, end)
-    return _result(run, lora, metadata, saved.metadata["losses"][:end], what, history)
+    if done >= end:
+        return _result(run, result, losses, what, history)
+    is_ahead = damage is not None or end - done > request.config.options.save_every
+    if history is not None or not is_ahead:
+        return None  # a stop between two files of one save; or the best step is not known
+    reason = str(damage) if damage else "the training state could not be saved with it"
+    warning = f"losses are known for {done} of {end} steps, and more steps start again from there: {reason}"
+    return _result(run, result, losses, what, history, [warning])
+
+
+def _kept_result(run: Run, step: int) -> Result | None:
+    """The result of a step, where the run store has it whole."""
+    found = run.load_adapter(step)
+    words = None if found is None else load_words(run, found[1])
+    if found is None or words is None:
+        return None
+    return Result(step=step, learned=replace(words, adapter=found[0]), metadata=found[1])
 
 
 def _history(request: Request, saved: SavedState | None) -> History | None:
@@ -104,35 +137,53 @@ def _said_of(history: History | None, best: int | None, end: int) -> str:
     return f"; the best of {len(history.figures)} checkpoints is step {best} of {end} ({name} {figure:.4g})"
 
 
-def _result(run: Run, lora: dict[str, Tensor], metadata: dict[str, Any], losses: list[float], what: str,
-            history: History | None) -> Personalization:
-    path = run.adapter_path(metadata["steps"])
-    report = "\n".join([f"run {run.name}: {what}", f"seen: {metadata['exposure']}", f"adapter file: {path}"])
-    words = load_words(run, metadata) or Artifacts()
-    return Personalization(lora=lora, metadata=metadata, file=path, losses=losses, report=report,
-                           token_vectors=words.token_vectors, contexts=words.contexts,
+def _result(run: Run, result: Result, losses: list[float], what: str, history: History | None,
+            warnings: Iterable[str] = ()) -> Personalization:
+    path = run.adapter_path(result.step)
+    report = "\n".join([f"run {run.name}: {what}", f"seen: {result.metadata['exposure']}", f"adapter file: {path}",
+                        *(f"Warning: {warning}" for warning in warnings)])
+    learned = result.learned
+    return Personalization(lora=learned.adapter, metadata=result.metadata, file=path, losses=losses, report=report,
+                           token_vectors=learned.token_vectors, contexts=learned.contexts,
                            validation=history.losses() if history else {})
 
 
-def _train(request: AnyRequest, run: Run, prepare_models: Preparation[AnyRequest],
-           pictures: list[Tensor]) -> Personalization:
+def _train(request: AnyRequest, run: Run, saved: SavedState | None, damage: InputError | None,
+           prepare_models: Preparation[AnyRequest], pictures: list[Tensor]) -> Personalization:
     """Train from the newest usable state to the asked step."""
-    saved = run.load_state()
+    if damage is not None and run.results():
+        raise InputError(damage.name, damage.got, f"{damage.expected}, or one of its results: "
+                         f"steps {', '.join(map(str, run.results()))}", damage.fix) from damage
     usable = saved if saved is not None and saved.step <= request.config.steps else None
     first = usable.step if usable else 0
     progress, history = Progress(request.config.steps), _history(request, usable)
     with progress.heartbeat(), prepare_models(request) as (trainer, prepare):
         if usable is not None:
-            trainer.load_state(usable.tensors, usable.metadata)
+            _restore(trainer, run, usable)
         keeper = Keeper(request, run, trainer, history, newest=saved.step if saved else 0)
         Loop(request, trainer, keeper, progress, prepare, pictures).run()
-        lora, metadata = keeper.keep_result()
+        result = keeper.keep_result()
         losses, last = list(trainer.losses), trainer.step
     best = history.best_step(last) if history else None
     if best is not None and best != last:
-        lora, metadata = run.load_adapter(best) or (lora, metadata)
+        result = keeper.best or _kept_result(keeper.run, best) or result
     what = f"trained {last - first} steps" + (f", resumed from step {first}" if first else "")
-    return _result(run, lora, metadata, losses, what + _said_of(history, best, last), history)
+    return _result(keeper.run, result, losses, what + _said_of(history, best, last), history, keeper.failures.values())
+
+
+def _restore(trainer: Trainer, run: Run, saved: SavedState) -> None:
+    """Go on from a state.
+
+    Raises:
+        InputError: the state does not fit the run; names the file.
+    """
+    try:
+        trainer.load_state(saved.tensors, saved.metadata)
+    except torch.OutOfMemoryError:
+        raise
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError) as reason:
+        raise InputError("file", f"{run.state_path}: a damaged state ({reason})", f"the state of the run {run.name}",
+                         f"Remove that file to train this run again from the start: {run.state_path}") from reason
 
 
 def held_out_data(request: Request) -> TrainingData | None:

@@ -139,16 +139,23 @@ def image_text_digest(encoder: Any) -> list[str]:
     return [weights, tensor_digest(encoder.text_projection).hex()]
 
 
-def save_words(run: Run, step: int, learned: Artifacts) -> dict[str, Any]:
-    """Keep the vectors of a step in the run store; returns what the adapter file's metadata says of them."""
+def words_metadata(learned: Artifacts) -> dict[str, Any]:
+    """What an adapter file's metadata says of its words."""
     groups = {"token_vectors": learned.token_vectors, "contexts": learned.contexts}
-    if not any(groups.values()):
-        return {}
+    return {WORDS: {group: sorted(words) for group, words in groups.items()}} if any(groups.values()) else {}
+
+
+def save_words(run: Run, step: int, learned: Artifacts) -> None:
+    """Keep the vectors of a step in the run store, where there are any.
+
+    Raises:
+        StorageError: for a full disk.
+    """
+    groups = {"token_vectors": learned.token_vectors, "contexts": learned.contexts}
     tensors = {f"{group}/{word}/{kind}": vectors for group, words in groups.items()
                for word, found in words.items() for kind, vectors in found.items()}
-    said = {WORDS: {group: sorted(words) for group, words in groups.items()}}
-    run.save_words(step, tensors, said)
-    return said
+    if tensors:
+        run.save_words(step, tensors, words_metadata(learned))
 
 
 def load_words(run: Run, metadata: Mapping[str, Any]) -> Artifacts | None:
@@ -162,7 +169,12 @@ def load_words(run: Run, metadata: Mapping[str, Any]) -> Artifacts | None:
     for name, vectors in found[0].items():
         group, _, rest = name.partition("/")
         word, _, kind = rest.rpartition("/")
+        if group not in groups or kind not in CLIP_ENCODERS or vectors.ndim != 2:
+            return None
         groups[group].setdefault(word, {})[kind] = vectors
+    said = {group: sorted(words) for group, words in groups.items()}
+    if said != {"token_vectors": [], "contexts": [], **metadata[WORDS]}:
+        return None
     return Artifacts(token_vectors=groups["token_vectors"], contexts=groups["contexts"])
 
 
