@@ -18,7 +18,7 @@ endif
 # The checkout is the package comfyui_personalize, through a link that setup makes.
 RUN = HOME="$(HERE)/.comfyui/home" PYTHONPATH="$(HERE)/.comfyui/package" $(PY)
 
-.PHONY: help setup demo test test-full lint pocket bench evidence evidence-dci workflows gallery clean
+.PHONY: help setup demo test test-full lint pocket bench evidence evidence-dci torture workflows gallery clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
@@ -53,6 +53,9 @@ evidence-dci: setup  ## the same for DCI: the sweep behind its defaults, then he
 	$(RUN) -m comfyui_personalize.benchmarks.evidence.dci --sweep
 	$(RUN) -m comfyui_personalize.benchmarks.evidence.dci --held-out
 
+torture: setup  ## kills, full disks, flipped bits, 10,000 wrong prompts; resumable, an hour; TORTURE=--quick in minutes
+	@$(RUN) -m comfyui_personalize.tools.torture $(TORTURE)
+
 workflows: setup  ## write workflows/*.json again from tools/workflow_graphs
 	$(RUN) -m comfyui_personalize.tools.write_workflows
 
@@ -61,4 +64,4 @@ gallery: setup  ## the same, and run them for their thumbnails and the example p
 	$(RUN) -m comfyui_personalize.tools.write_workflows --run
 
 clean:  ## remove everything that setup, demo and tests made
-	rm -rf .venv .comfyui .demo .evidence .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .comfyui .demo .evidence .torture .mypy_cache .ruff_cache .pytest_cache
