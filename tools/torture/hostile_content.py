@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
@@ -109,7 +110,7 @@ def changed_contents(good: bytes, keys: Callable[[Any], bytes] | None = None) ->
 def tensor_changes() -> Iterator[tuple[str, Callable[[torch.Tensor], torch.Tensor]]]:
     """Other dtypes, values and shapes."""
     for dtype in (torch.int64, torch.bool, torch.float64, torch.float16, torch.bfloat16, torch.float8_e4m3fn):
-        yield f"tensors of {dtype}", lambda value, dtype=dtype: value.to(dtype)
+        yield f"tensors of {dtype}", functools.partial(torch.Tensor.to, dtype=dtype)
     yield "NaN", lambda value: torch.full_like(value.float(), float("nan"))
     yield "infinity", lambda value: torch.full_like(value.float(), float("inf"))
     yield "1e30", lambda value: torch.full_like(value.float(), 1e30)

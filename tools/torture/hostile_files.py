@@ -22,7 +22,8 @@ STEPS = 2
 
 def trials(size: str) -> list[str]:
     """A slice of the contents in one place each."""
-    return [f"{place} {number}" for number in WANTED[size] for place in PLACES]
+    places = PLACES[:3] if size == "small" else PLACES
+    return [f"{place} {number}" for number in WANTED[size] for place in places]
 
 
 @contextlib.contextmanager

@@ -104,8 +104,8 @@ def _watch_opening(is_inside: Callable[[Any], bool], moment: Moment, room: Calla
         moment(f"after opening {_short(path)}")
         return handle
 
-    builtins.open = opened  # type: ignore[assignment]
-    io.open = opened  # type: ignore[assignment]
+    builtins.open = opened
+    io.open = opened
     os.open = opened_low
 
 

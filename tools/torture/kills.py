@@ -15,6 +15,7 @@ from .rig import JOB_NAMES, empty, forked, start_comfyui, use_store
 
 TITLE = "Kills"
 CLAIM = "A run that is killed at any moment goes on to the same bits; nothing that was saved is lost."
+SMALL = ("lora", "textual inversion")
 RUNS = {"full": 18, "quick": 2, "small": 1}
 """Runs of each kind."""
 KILLS = 5
@@ -23,7 +24,7 @@ KILLS = 5
 
 def trials(size: str) -> list[str]:
     """A run each."""
-    return [f"{name} {number}" for number in range(RUNS[size]) for name in JOB_NAMES]
+    return [f"{name} {number}" for number in range(RUNS[size]) for name in (SMALL if size == "small" else JOB_NAMES)]
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from ..comfyui_server import Client
 from ..install_comfyui import ROOT, comfyui_directory
 from .mutations import Mutator
 from .record import Result
-from .rig import OUR_ERRORS
+from .rig import OUR_ERRORS, is_our_file
 from .servers import EXPANDED, Graph, WatchedServer, is_raw_and_ours, tree, with_inputs, workflow
 
 TITLE = "Mutated prompts"
@@ -73,9 +73,9 @@ def start(server: WatchedServer) -> None:
     """Start it, and bound its memory."""
     server.start()
     with contextlib.suppress(ImportError, AttributeError, OSError):
-        import psutil
+        import resource
 
-        psutil.Process(server.pid).rlimit(psutil.RLIMIT_AS, (MEMORY, MEMORY))
+        resource.prlimit(server.pid, resource.RLIMIT_AS, (MEMORY, MEMORY))
 
 
 def make_mutator(server: WatchedServer) -> Mutator:
@@ -103,6 +103,7 @@ class Batch:
     def run(self, numbers: range) -> Result:
         """Queue, wait, judge."""
         waiting: dict[str, str] = {}
+        logged = len(self.server.log_text())
         for number in numbers:
             graph, said = self.mutator.prompt(number)
             self.result.attempts += 1
@@ -115,6 +116,7 @@ class Batch:
             self._wait()
             for prompt_id, said in waiting.items():
                 self._judge(prompt_id, said)
+            self._look_into_log(self.server.log_text()[logged:])
             self.client.post("/history", {"clear": True})
             if not self.server.is_alive:
                 raise ConnectionError("the process is gone")
@@ -150,6 +152,18 @@ class Batch:
         self.result.counts["raw exceptions of ours"] += 1
         self.result.lost.append(f"{said}: raw {details.get('exception_type')}: "
                                 f"{str(details.get('exception_message'))[:200]} {''.join(where)}")
+
+    def _look_into_log(self, text: str) -> None:
+        """Tracebacks that the server wrote down and no answer told: of a handler, or of a fingerprint."""
+        for block in text.split("Traceback (most recent call last):")[1:]:
+            lines = block.split("\n")
+            frames = [line for line in lines if line.startswith('  File "')]
+            ends = [line for line in lines[1:] if line and not line.startswith(" ")][:1]
+            kind, _, message = ends[0].partition(": ") if ends else ("", "", "")
+            if frames and is_our_file(frames[-1]) and kind.rpartition(".")[2] not in OUR_ERRORS:
+                if not any(message.strip() in sentence for sentence in self.result.lost):
+                    self._raw("in the server's log", {"exception_type": kind, "exception_message": message,
+                                                      "traceback": [f"{frames[-1]}\n"]})
 
     def _wait(self) -> None:
         """Until the queue is empty; what runs too long is interrupted."""

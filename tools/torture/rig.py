@@ -156,7 +156,8 @@ def _be_child(work: Callable[[], Any], log: Path, writing: int) -> None:
 
 def _read(handle: int, seconds: float) -> tuple[bytes, bool]:
     """What comes out of a pipe until it is closed, and whether that was in time."""
-    end, parts = time.monotonic() + seconds, []
+    end = time.monotonic() + seconds
+    parts: list[bytes] = []
     while (left := end - time.monotonic()) > 0:
         if select.select([handle], [], [], left)[0]:
             part = os.read(handle, 65536)

@@ -34,7 +34,8 @@ def ready(work: Path) -> Iterator[Callable[[str], Result]]:
         import psutil
 
         jobs = int(identity.split()[0])
-        with WatchedServer(work / "base") as server:
+        server = WatchedServer(work / "base")
+        with server:
             process, sizes, start = psutil.Process(server.pid), [], time.monotonic()
             for number in range(jobs):
                 server.client.run(job(number), timeout=300)

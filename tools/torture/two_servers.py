@@ -16,8 +16,8 @@ CLAIM = ("Two processes on one output folder take nothing from each other: each 
          "them says in words that the other is at work.")
 RUNS = {"full": 40, "quick": 4, "small": 1}
 WAYS = ("the same run", "two runs of one name", "one opens while the other writes")
-OPENINGS = 60
-"""Times that the second process opens the run, with the sweeping that goes with it, while the first writes."""
+MEETING = 2.0
+"""Seconds for which one process saves the run's state and another opens the run, which sweeps its folder."""
 
 
 def trials(size: str) -> list[str]:
@@ -42,7 +42,7 @@ def ready(work: Path) -> Iterator[Callable[[str], Result]]:
         return jobs.train(models, 4, learning_rate=rate, options=jobs.options())[6]
 
     @functools.cache
-    def wanted(rate: float) -> object:
+    def wanted(rate: float) -> list[str]:
         store = empty(work / f"alone {rate}")
         outcome = forked(functools.partial(alone, store, rate), work / "log.txt")
         if outcome.value is None:
@@ -73,7 +73,8 @@ def ready(work: Path) -> Iterator[Callable[[str], Result]]:
     def meet(store: Path, way: str, result: Result) -> list[float]:
         """Let them meet; the learning rates of the runs that must be there afterwards."""
         rates = [1e-3, 1e-3] if way == "the same run" else [1e-3, 2e-3]
-        together(*(functools.partial(alone, store, rate) for rate in rates), result)  # type: ignore[arg-type]
+        first, second = (functools.partial(alone, store, rate) for rate in rates)
+        together(first, second, result)
         return rates
 
     def sweeping(store: Path, result: Result) -> None:
@@ -84,14 +85,14 @@ def ready(work: Path) -> Iterator[Callable[[str], Result]]:
         def write() -> bool:
             import torch
 
-            end, number = time.monotonic() + 2.0, 0
+            end, number = time.monotonic() + MEETING, 0
             while time.monotonic() < end:
                 number += 1
                 Run(run.folder, run.key).save_state(number, {"a": torch.rand(200_000)}, {})
             return True
 
         def opening() -> bool:
-            end = time.monotonic() + 2.0
+            end = time.monotonic() + MEETING
             while time.monotonic() < end:
                 open_run(root, "shared", "key")
             return True
@@ -112,7 +113,7 @@ def ready(work: Path) -> Iterator[Callable[[str], Result]]:
             result.lost += [outcome.said()] if outcome.raised else []
         found = _adapters(store)
         result.lost += [f"the run at rate {rate} is not as it is alone" for rate in set(rates)
-                        if not set(wanted(rate)) <= set(found)]  # type: ignore[call-overload]
+                        if not set(wanted(rate)) <= set(found)]
         return result
 
     def _adapters(store: Path) -> list[str]:
