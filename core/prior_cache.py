@@ -1,7 +1,10 @@
 """Class images for prior preservation: samples of the frozen model for 'a {noun}', kept on disk one by one.
 
 Image i depends on the recipe and i alone, so that a stopped generation goes on where it was, and asking for
-more keeps what is there. Source: DreamBooth (arXiv:2208.12242), 3.3.
+more keeps what is there. To the last bit it depends on the size of its batch, too, which is part of the recipe: whole
+batches are sampled, also where one was stopped between two saves, and at the end.
+
+Source: DreamBooth (arXiv:2208.12242), 3.3.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +56,8 @@ class PriorRecipe:
         model: digest of the MODEL: weights and what other nodes patched.
         text_encoder: digest of the CLIP.
         size: width and height in pixels.
+        batch: images that are sampled at once; None where each is the same in any batch, and in pools of versions that
+            did not keep it.
     """
 
     model: str
@@ -64,8 +69,11 @@ class PriorRecipe:
     steps: int
     cfg: float
     seed: int
+    batch: int | None = None
 
     def __post_init__(self) -> None:
+        require(self.batch is None or self.batch >= 1, "batch", self.batch, "1 or more images at a time",
+                "Use for example 4.")
         require(self.steps >= 1, "steps", self.steps, "1 or more sampling steps", "Use for example 20.")
         require(
             self.size >= 64 and self.size % 8 == 0,
@@ -77,7 +85,7 @@ class PriorRecipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as the cache's recipe file holds them."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "batch" or value is not None}
 
     @property
     def key(self) -> str:
@@ -98,6 +106,10 @@ class PriorCache:
     def has(self, recipe: PriorRecipe, index: int) -> bool:
         """Whether there is a file of image `index`."""
         return self._path(recipe, index).exists()
+
+    def knows(self, recipe: PriorRecipe) -> bool:
+        """Whether images of the recipe were kept."""
+        return (self.root / recipe.key / RECIPE).exists()
 
     def load(self, recipe: PriorRecipe, index: int) -> Tensor | None:
         """(C, h, w) of image `index`, or None where it is missing or its file is broken."""
@@ -126,30 +138,43 @@ class PriorCache:
         return self.root / recipe.key / f"{index:05d}.safetensors"
 
 
+def kept_recipe(cache: PriorCache, recipe: PriorRecipe) -> PriorRecipe:
+    """The recipe itself, or the same without a batch where a version that did not keep it has made images: runs that
+    learned from them are found again."""
+    old = replace(recipe, batch=None)
+    return old if cache.knows(old) else recipe
+
+
+def count_to_sample(cache: PriorCache, recipe: PriorRecipe, count: int) -> int:
+    """How many images `class_images` will sample for images 0 .. count - 1, unless a file is broken."""
+    kept = kept_recipe(cache, recipe)
+    missing = [index for index in range(count) if not cache.has(kept, index)]
+    return sum(map(len, _whole_batches(missing, recipe.batch or 1)))
+
+
 def class_images(
     cache: PriorCache,
     recipe: PriorRecipe,
     *,
     class_noun: str,
     count: int,
-    batch: int,
     sample: Callable[[Sequence[int]], Tensor],
 ) -> ClassImages:
-    """Images 0 .. count - 1 of a recipe, from the cache or, `batch` at a time, from `sample`.
+    """Images 0 .. count - 1 of a recipe, from the cache or, a whole batch at a time, from `sample`.
 
-    Whatever ends `sample` early (also a cancel), the finished batches are kept.
+    Whatever ends `sample` or a save early (also a cancel), what was saved is kept, and the rest is the same to the bit.
 
     Args:
-        sample: indices -> (len(indices), C, h, w); not called when nothing is missing.
+        sample: indices -> (len(indices), C, h, w), the last batch going beyond `count`; not called when nothing is
+            missing.
     """
     require(
         1 <= count <= PER_FOLDER, "count", count, f"1 to {PER_FOLDER} class images", "Use for example 200."
     )
-    require(batch >= 1, "batch", batch, "1 or more images at a time", "Use for example 4.")
-    found = {index: cache.load(recipe, index) for index in range(count)}
+    kept = kept_recipe(cache, recipe)
+    found = {index: cache.load(kept, index) for index in range(count)}
     missing = [index for index, latents in found.items() if latents is None]
-    for first in range(0, len(missing), batch):
-        indices = missing[first : first + batch]
+    for indices in _whole_batches(missing, recipe.batch or 1):
         for index, latents in zip(indices, sample(indices), strict=True):
             require(
                 bool(latents.isfinite().all()),
@@ -158,16 +183,24 @@ def class_images(
                 "finite latents",
                 "Lower cfg, or start ComfyUI with --force-fp32.",
             )
-            cache.save(recipe, index, latents)
-            found[index] = latents.detach().cpu().float()
+            if index in missing or not cache.has(kept, index):
+                cache.save(kept, index, latents)
+            if index in missing:
+                found[index] = latents.detach().cpu().float()
     rows = [latents for _, latents in sorted(found.items()) if latents is not None]
     return ClassImages(
         class_noun=class_noun,
         prompt=recipe.prompt,
         latents=torch.stack(rows).clone(),
-        key=f"{recipe.key}-{count}",
+        key=f"{kept.key}-{count}",
         size=recipe.size,
     )
+
+
+def _whole_batches(missing: Sequence[int], batch: int) -> list[list[int]]:
+    """The batches that hold missing images; batch k holds images k B .. (k + 1) B - 1."""
+    numbers = dict.fromkeys(index // batch for index in missing)
+    return [list(range(number * batch, (number + 1) * batch)) for number in numbers]
 
 
 def check_noun_is_new(upstream: Sequence[ClassImages], class_noun: str) -> None:

@@ -80,7 +80,8 @@ def _settings() -> list[io.Input]:
         io.Int.Input("seed", default=0, min=0, max=LARGEST_SEED, control_after_generate=False,
                      tooltip="Image i depends on this seed and i alone, 0 to 2^64 - 1."),
         io.Int.Input("batch", default=4, min=1, max=64, advanced=True,
-                     tooltip="Images sampled at a time, 1 to 64: speed and memory, not the picture."),
+                     tooltip="Images sampled at a time, 1 to 64: speed and memory. Another batch is another pool, "
+                             "whose pictures differ by rounding."),
         io.Int.Input("shown", default=16, min=1, max=10000, advanced=True,
                      tooltip="How many are decoded for the IMAGE output, 1 to 10000."),
     ]

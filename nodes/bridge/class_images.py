@@ -1,4 +1,4 @@
-"""Class images by ComfyUI's own samplers; each has its own noise, so the batch size does not matter."""
+"""Class images by ComfyUI's own samplers; each has its own noise, so the batch size matters to the last bits alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch
 from torch import Generator, Tensor
 
 from ...core.data import generator_for
-from ...core.prior_cache import ClassImages, PriorCache, PriorRecipe, class_images
+from ...core.prior_cache import ClassImages, PriorCache, PriorRecipe, class_images, count_to_sample
 from .hashes import model_hash
 from .option_hash import option_hash
 from .progress import Progress
@@ -48,10 +48,9 @@ def make_class_images(
 ) -> tuple[ClassImages, int]:
     """The pool, from disk where it is there, in tensors that autograd may use; and how many were sampled."""
     cache = PriorCache(Path(folder_paths.get_output_directory()) / FOLDER)
-    missing = sum(not cache.has(recipe, index) for index in range(count))
-    sampler = ClassImageSampler(model, clip, recipe, missing)
-    batch = 1 if samples_alone(recipe.sampler) else batch
-    pool = class_images(cache, recipe, class_noun=class_noun, count=count, batch=batch, sample=sampler)
+    recipe = replace(recipe, batch=None if samples_alone(recipe.sampler) else min(batch, count))
+    sampler = ClassImageSampler(model, clip, recipe, count_to_sample(cache, recipe, count))
+    pool = class_images(cache, recipe, class_noun=class_noun, count=count, sample=sampler)
     with torch.inference_mode(False):
         return replace(pool, latents=pool.latents.clone()), sampler.done
 

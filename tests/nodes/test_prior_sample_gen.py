@@ -14,6 +14,7 @@ from run_node import run_node
 from tiny_model import tiny_models
 
 from comfyui_personalize.core.errors import InputError
+from comfyui_personalize.core.prior_cache import PriorCache
 from comfyui_personalize.nodes.bridge import class_images
 from comfyui_personalize.nodes.prior_sample_gen import PriorSampleGen
 
@@ -70,13 +71,13 @@ def test_only_the_shown_images_are_decoded(models):
 def test_the_second_run_samples_nothing_and_gives_the_same_bits(models, sampled):
     (first,), _ = generate(models)
     (again,), _ = generate(tiny_models())
-    assert sampled == [[0, 1], [2]] and torch.equal(first.latents, again.latents) and first.key == again.key
+    assert sampled == [[0, 1], [2, 3]] and torch.equal(first.latents, again.latents) and first.key == again.key
 
 
 def test_a_larger_count_samples_only_what_is_missing(models, sampled):
     (three,), _ = generate(models)
     (five,), _ = generate(models, count=5)
-    assert sampled == [[0, 1], [2], [3, 4]]
+    assert sampled == [[0, 1], [2, 3], [4, 5]]
     assert torch.equal(five.latents[:3], three.latents) and five.key != three.key
 
 
@@ -111,7 +112,7 @@ def test_a_cancelled_generation_continues_where_it_stopped(models, output, sampl
     original = class_images.Progress.show
 
     def cancel(self, step, picture=None):
-        if step == 9:  # the first step of the third batch
+        if step == 10:  # the first step of the third batch
             comfy.model_management.interrupt_current_processing()
         original(self, step, picture)
 
@@ -130,7 +131,33 @@ def test_a_cancelled_generation_continues_where_it_stopped(models, output, sampl
 def test_a_broken_file_is_made_again(models, output, sampled):
     whole = generate(models)[0][0].latents
     next(output.rglob("00001.safetensors")).write_bytes(b"half a fi")
-    assert torch.allclose(generate(models)[0][0].latents, whole, atol=2e-3, rtol=1e-3) and sampled[-1] == [1]
+    assert torch.equal(generate(models)[0][0].latents, whole) and sampled[-1] == [0, 1]
+
+
+@pytest.mark.parametrize("sampler", ["euler_ancestral", "dpmpp_sde"])
+@pytest.mark.parametrize("number", [1, 2, 4])
+def test_a_kill_between_two_saves_and_a_count_that_no_batch_divides_change_no_bit(models, output, monkeypatch, sampler,
+                                                                                number):
+    (whole,), _ = generate(models, count=5, batch=4, sampler=sampler)
+    folder_paths.set_output_directory(str(output / "killed"))
+    save, saved = PriorCache.save, []
+
+    def killed(*arguments):
+        if len(saved) == number:
+            raise KeyboardInterrupt
+        saved.append(save(*arguments))
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(PriorCache, "save", killed)
+        generate(models, count=5, batch=4, sampler=sampler)
+    assert len(files(output / "killed")) == number
+    (pool,), _ = generate(models, count=5, batch=4, sampler=sampler)
+    assert torch.equal(pool.latents, whole.latents) and pool.key == whole.key
+
+
+def test_no_more_are_sampled_at_once_than_were_asked_for(models, sampled):
+    generate(models, count=2, batch=8)
+    assert sampled == [[0, 1]]
 
 
 @pytest.mark.parametrize(

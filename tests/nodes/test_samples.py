@@ -113,7 +113,7 @@ def test_contexts_beside_an_adapter_can_be_read(tmp_path):
         for photo in (0, 1)}
 
 
-def test_a_pool_of_class_images_is_found_and_only_what_is_missing_is_sampled(models, monkeypatch):
+def test_a_pool_of_class_images_is_found_and_only_the_batch_that_misses_one_is_sampled(models, monkeypatch):
     sampled = []
     original = ClassImageSampler.__call__
     monkeypatch.setattr(ClassImageSampler, "__call__",
@@ -121,7 +121,7 @@ def test_a_pool_of_class_images_is_found_and_only_what_is_missing_is_sampled(mod
     (pool,) = class_images(models)
     assert not sampled and len(pool.latents) == CLASS_IMAGES["count"]
     (more,) = class_images(models, count=4)
-    assert sampled == [3] and torch.equal(more.latents[:3], pool.latents)
+    assert sampled == [2, 3] and torch.equal(more.latents[:3], pool.latents)
 
 
 def test_encoded_photos_and_texts_are_found(models, monkeypatch):
