@@ -18,7 +18,7 @@ endif
 # The checkout is the package comfyui_personalize, through a link that setup makes.
 RUN = HOME="$(HERE)/.comfyui/home" PYTHONPATH="$(HERE)/.comfyui/package" $(PY)
 
-.PHONY: help setup demo test test-full lint pocket bench evidence evidence-dci torture workflows gallery clean
+.PHONY: help setup demo test test-full lint pocket bench gpu evidence evidence-dci torture workflows gallery clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
@@ -45,6 +45,9 @@ pocket: setup  ## train the embedded model again; resumable, hours on a CPU
 bench: setup  ## step time, sampling time and memory, as ratios
 	$(RUN) benchmarks/training_step.py --write
 	$(RUN) benchmarks/dci_sampling.py --write
+
+gpu:  ## step time, memory, cancel, DCI on an NVIDIA card, under five minutes; needs no setup: GPU="--wheels FOLDER"
+	@$(if $(wildcard $(PY)),$(RUN),$(PYTHON)) benchmarks/gpu.py $(GPU)
 
 evidence: setup  ## the papers' claims as numbers on the pocket model; resumable, hours; EVIDENCE=--quick in minutes
 	$(RUN) -m comfyui_personalize.benchmarks.evidence $(EVIDENCE)
