@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
-from .adapter import FULL, AdapterConfig
+from .adapter import AdapterConfig
 from .errors import require
 from .objectives import objectives_from_dicts
 from .objectives.base import Objective, combine
@@ -82,8 +82,7 @@ class TrainingOptions:
     def trains_full_weights(self) -> bool:
         """Whether a network trains its own weights."""
         text = self.text_adapter or self.adapter
-        return (self.trains_denoiser and self.adapter.kind == FULL
-                or self.text_encoder_rate > 0 and text.kind == FULL)
+        return self.trains_denoiser and self.adapter.is_full or self.text_encoder_rate > 0 and text.is_full
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> TrainingOptions:

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from comfy_api.latest import io
 
-from ..core.adapter import FULL, KINDS, TARGETS, AdapterConfig
+from ..core.adapter import KINDS, TARGETS, AdapterConfig
 from ..core.config import LRSchedule, Optimizer, Precision, Switch, TrainingOptions
 from .bridge.sockets import OPTIONS
 
@@ -79,8 +79,8 @@ def _text_adapter(adapter: AdapterConfig, kind: Any) -> AdapterConfig | None:
     """The text encoder's own way to learn; None where it learns as the diffusion model does."""
     if kind == SAME:
         return None
-    targets = "all" if kind == FULL else adapter.targets
-    return replace(adapter, kind=kind, targets=targets, block_ranks="")
+    own = replace(adapter, kind=kind, block_ranks="")
+    return replace(own, targets="all") if own.is_full else own
 
 
 def _advanced() -> list[io.Input]:

@@ -8,13 +8,14 @@ from ..conditioning import Denoiser, TextEncoder
 from ..errors import require
 from .adapter import Adapter
 from .begin_token import BeginTokenDetached, begin_token_paths
-from .config import FULL, KINDS, TARGETS, AdapterConfig, Kind
+from .config import TARGETS, AdapterConfig
 from .export import readers, readers_of_layers
 from .frozen import Frozen
 from .full_weights import FullWeights, trained_bytes
+from .kinds import KINDS, Kind
 from .targets import find_all_targets, find_targets, is_eight_bit
 
-__all__ = ["FULL", "KINDS", "TARGETS", "Adapter", "AdapterConfig", "BeginTokenDetached", "Frozen", "FullWeights",
+__all__ = ["KINDS", "TARGETS", "Adapter", "AdapterConfig", "BeginTokenDetached", "Frozen", "FullWeights",
            "Kind", "begin_token_paths", "find_all_targets", "find_targets", "is_eight_bit", "make_adapters", "readers",
            "readers_of_layers", "trained_bytes"]
 
@@ -40,7 +41,7 @@ def make_adapters(owners: Mapping[str, Denoiser | TextEncoder], configs: Mapping
 
 
 def _make(owner: Denoiser | TextEncoder, config: AdapterConfig, seed: int) -> Adapter | FullWeights:
-    if config.kind == FULL:
+    if config.is_full:
         return FullWeights(owner.module, config, owner.adapter_keys)
     return Adapter(owner.module, config, seed)
 

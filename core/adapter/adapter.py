@@ -42,7 +42,7 @@ class Adapter:
             put_layers_into(module, self._base, config)
             self._layers = {path: module.get_submodule(path) for path in self._base}
             for path, layer in self._layers.items():
-                initialise(layer, seed, path)
+                initialise(layer, config.record, seed, path)
         except BaseException:
             self.eject()
             raise
@@ -107,7 +107,7 @@ class Adapter:
             keys: for each module path the stem of its keys.
         """
         return {f"{keys[path]}.{name}": tensor for path, layer in self._layers.items()
-                for name, tensor in export_layer(self.config.kind, layer, self.config.alpha).items()}
+                for name, tensor in export_layer(self.config.record, layer, self.config.alpha).items()}
 
     def _named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         for path, layer in self._layers.items():

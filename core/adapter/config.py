@@ -5,13 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 from ..errors import require
 from ..patterns import check_pattern, matching, shortened
-
-Kind = Literal["lora", "rslora", "dora", "lokr", "loha", "oft", "full"]
-KINDS: tuple[str, ...] = get_args(Kind)
+from .kinds import FULL, KINDS, Kind
 
 HIGHEST_BLOCK_RANK = 99_999
 LONGEST_BLOCK_RANKS = 10_000
@@ -19,10 +16,6 @@ LONGEST_BLOCK_RANKS = 10_000
 SAMPLE_PATHS = ("input_blocks.1.1.transformer_blocks.0.attn2.to_out.0",
                 "text_model.encoder.layers.11.self_attn.k_proj")
 """On these an expression is tried before any model is there, so that a slow one is refused where it was typed."""
-
-FULL, OFT, DORA, RSLORA = "full", "oft", "dora", "rslora"
-LOW_RANK = ("lora", RSLORA, DORA)
-"""Kinds whose update is a product B A."""
 
 # Attention projections as ldm / ComfyUI, diffusers, CLIP, T5, SD3 and Flux name them.
 _ATTENTION = (
@@ -58,22 +51,32 @@ class AdapterConfig:
         block_ranks: other ranks by part of the network, as `parse_block_ranks` reads them.
     """
 
-    kind: Kind = "lora"
+    kind: str = "lora"
     rank: int = 16
     alpha: float = 16.0
     targets: str = "attention"
     block_ranks: str = ""
 
     def __post_init__(self) -> None:
-        require(self.kind in KINDS, "adapter kind", repr(self.kind), "one of " + ", ".join(KINDS),
-                "Choose one of them.")
+        require(isinstance(self.kind, str) and self.kind in KINDS, "adapter kind", repr(self.kind),
+                "one of " + ", ".join(KINDS), "Choose one of them.")
         require(self.rank >= 1, "rank", self.rank, "1 or more", "Use for example 16.")
         require(self.alpha > 0, "alpha", self.alpha, "a number above 0", "Use the rank's own value.")
         check_pattern("target_pattern", self.pattern, f"one of {', '.join(TARGETS)}, or a regular expression")
         self.find(SAMPLE_PATHS)
         self.ranks_of(SAMPLE_PATHS)
-        require(self.kind != FULL or not parse_block_ranks(self.block_ranks), "block_ranks", repr(self.block_ranks),
+        require(not self.is_full or not parse_block_ranks(self.block_ranks), "block_ranks", repr(self.block_ranks),
                 "nothing with the kind full", "All weights have no rank: clear block_ranks, or use targets.")
+
+    @property
+    def record(self) -> Kind:
+        """What is known of the kind."""
+        return KINDS[self.kind]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the weights themselves learn, without an adapter."""
+        return self.record is FULL
 
     @property
     def pattern(self) -> str:

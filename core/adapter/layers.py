@@ -6,22 +6,20 @@ import math
 import re
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..data import generator_for
-from .config import DORA, OFT, RSLORA, AdapterConfig
+from .base_weight import NAME
+from .config import AdapterConfig
+from .kinds import Kind
 
 if TYPE_CHECKING:
     from peft import PeftConfig
 
-NAME = "default"
 _BASE = "base_layer."
-_FROM_ZERO = ("lora_B", "lokr_w1", "hada_w2_b", "oft_R")
-"""Tensors that start at zero, so that a new adapter changes nothing; the others as peft starts them."""
-_MAGNITUDE = "lora_magnitude_vector"
 
 
 def put_layers_into(module: nn.Module, base: Mapping[str, nn.Module], config: AdapterConfig) -> None:
@@ -29,10 +27,10 @@ def put_layers_into(module: nn.Module, base: Mapping[str, nn.Module], config: Ad
     ranks = config.ranks_of(base)
     for rank in dict.fromkeys(ranks.values()):
         exact = "|".join(re.escape(path) for path, own in ranks.items() if own == rank)
-        _inject(module, _peft_config(config, rank, exact))
+        _inject(module, config.record.peft_config(rank, config.alpha, exact))
 
 
-def initialise(layer: nn.Module, seed: int, path: str) -> None:
+def initialise(layer: nn.Module, kind: Kind, seed: int, path: str) -> None:
     """Float32, and the start of this seed and path.
 
     Half precision and fp8 networks would give adapters of their own dtype: NaN within a few steps, or no kernel at all.
@@ -40,10 +38,9 @@ def initialise(layer: nn.Module, seed: int, path: str) -> None:
     for name, parameter in named_tensors(layer):
         parameter.data = parameter.data.float()
         parameter.requires_grad_(True)
-        if name.startswith(_MAGNITUDE):
-            parameter.data.copy_(row_norms(base_weight(layer)).view_as(parameter))
-        elif name.startswith(_FROM_ZERO):
-            parameter.data.zero_()
+        start_of = next((start for prefix, start in kind.starts.items() if name.startswith(prefix)), None)
+        if start_of is not None:
+            parameter.data.copy_(torch.as_tensor(start_of(layer)).expand(parameter.numel()).view_as(parameter))
         else:
             # The first of a layer's tensors has the path's plain stream.
             stream = f"adapter/{path}" + ("" if name.startswith("lora_A") else f"/{name}")
@@ -59,16 +56,6 @@ def named_tensors(layer: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
             yield name.replace(f".{NAME}", ""), parameter
 
 
-def base_weight(layer: nn.Module) -> Tensor:
-    """The base layer's own weight in float32."""
-    return layer.base_layer.weight.detach().float()  # type: ignore[union-attr, operator]
-
-
-def row_norms(weight: Tensor) -> Tensor:
-    """||W|| of every output row, (out,)."""
-    return weight.flatten(1).norm(dim=1)
-
-
 def _inject(module: nn.Module, peft_config: PeftConfig) -> None:
     from peft import inject_adapter_in_model  # takes seconds, which ComfyUI's start would wait
 
@@ -80,21 +67,3 @@ def _inject(module: nn.Module, peft_config: PeftConfig) -> None:
     finally:
         for name in module.__dict__.keys() - attributes.keys():  # peft leaves its config on the module
             del module.__dict__[name]
-
-
-def _peft_config(config: AdapterConfig, rank: int, layers: str) -> PeftConfig:
-    from peft import LoHaConfig, LoKrConfig, LoraConfig, OFTConfig
-
-    if config.kind == "loha":
-        return LoHaConfig(r=rank, alpha=_number(config.alpha), target_modules=layers)
-    if config.kind == "lokr":
-        return LoKrConfig(r=rank, alpha=_number(config.alpha), target_modules=layers)
-    if config.kind == OFT:
-        return OFTConfig(oft_block_size=rank, target_modules=layers, use_cayley_neumann=False)
-    return LoraConfig(r=rank, lora_alpha=_number(config.alpha), target_modules=layers,
-                      use_rslora=config.kind == RSLORA, use_dora=config.kind == DORA)
-
-
-def _number(alpha: float) -> Any:
-    """peft's annotations say int; its arithmetic takes any number."""
-    return alpha

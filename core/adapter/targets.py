@@ -8,10 +8,8 @@ from torch import Tensor, nn
 
 from ..errors import require
 from ..patterns import matching
-from .config import DORA, FULL, LOW_RANK, OFT, TARGETS, AdapterConfig, parse_block_ranks
-
-NEEDS_WHOLE_WEIGHTS = (DORA, OFT, FULL)
-"""Kinds that change a weight by more than a sum, or as a whole: 8 bits cannot hold what they add."""
+from .config import TARGETS, AdapterConfig, parse_block_ranks
+from .kinds import KINDS
 
 
 def find_all_targets(modules: Mapping[str, nn.Module],
@@ -38,7 +36,7 @@ def find_targets(module: nn.Module, config: AdapterConfig) -> dict[str, nn.Modul
     matched = _matching(module, config)
     ranks = {path: rank for path, rank in config.ranks_of(matched).items() if rank > 0}
     layers = {path: matched[path] for path in ranks}
-    what = "layer" if config.kind == FULL or config.targets == "all" else "linear layer"
+    what = "layer" if config.targets == "all" else config.record.layers
     got = f"{config.targets!r}, which matches no {what} of {type(module).__name__}"
     expected = f"one of {', '.join(TARGETS)}, or a regular expression over module paths"
     require(bool(layers), "targets" if config.targets in TARGETS else "target_pattern", got, expected, "Use attention.")
@@ -53,32 +51,17 @@ def is_eight_bit(parameter: nn.Parameter) -> bool:
 
 
 def _matching(module: nn.Module, config: AdapterConfig) -> dict[str, nn.Module]:
-    layers = {path: layer for path, layer in module.named_modules() if _takes(layer, config)}
+    layers = {path: layer for path, layer in module.named_modules() if config.record.takes(layer)}
     return {path: layers[path] for path in config.find(layers)}
 
 
-def _takes(layer: nn.Module, config: AdapterConfig) -> bool:
-    if config.kind == FULL:
-        return any(True for _ in layer.parameters(recurse=False))
-    if config.kind == OFT and isinstance(layer, nn.Conv2d):
-        return layer.kernel_size == (1, 1)  # peft's rotation of wider ones is not the identity at its start
-    return isinstance(layer, nn.Linear | nn.Conv2d)
-
-
 def _check_layer(path: str, layer: nn.Module, config: AdapterConfig, rank: int) -> None:
-    if config.kind in NEEDS_WHOLE_WEIGHTS:
+    if config.record.needs_whole_weights:
         packed = any(is_eight_bit(parameter) for parameter in layer.parameters(recurse=False))
+        others = ", ".join(kind.name for kind in KINDS.values() if not kind.needs_whole_weights)
         require(not packed, "adapter kind", f"{config.kind}, and layer {path} is stored in 8 bits",
-                "lora, rslora, lokr or loha for such a model",
-                "Choose one of them, or load the model in fp16 or bf16.")
-    if config.kind in LOW_RANK and isinstance(layer, nn.Linear):
-        limit = min(layer.in_features, layer.out_features)
-        require(rank <= limit, "rank", rank, f"at most {limit}, the smaller side of layer {path}",
-                f"Use {limit}, or other targets.")
-    if config.kind == OFT and isinstance(layer, nn.Linear | nn.Conv2d):
-        width = layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
-        require(width % rank == 0 and rank > 1, "rank", rank,
-                f"a block size above 1 that divides {width}, the inputs of layer {path}", "Use for example 4 or 8.")
+                f"{others} for such a model", "Choose one of them, or load the model in fp16 or bf16.")
+    config.record.check_rank(path, layer, rank)
 
 
 def _check_block_ranks(text: str, paths: Iterable[str]) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from torch import nn
 
 from ...core.adapter import (
-    FULL,
     AdapterConfig,
     begin_token_paths,
     find_all_targets,
@@ -58,7 +57,7 @@ def full_weights_memory(request: Request) -> int:
     """Bytes that full weights take beside the loaded models: float32 copies, gradients, the optimiser's state."""
     configs = _configs(request)
     return sum(trained_bytes(module, configs[name], STATE_BYTES[optimizer_name(request)])
-               for name, module in trained_modules(request).items() if configs[name].kind == FULL)
+               for name, module in trained_modules(request).items() if configs[name].is_full)
 
 
 def readers_of_result(request: Request, names: Iterable[str]) -> str:

@@ -7,14 +7,14 @@ import torch
 from tiny_unet import CONTEXT, TinyDenoiser, TinyTextEncoder, same_bits, tiny_unet, training_config, training_data
 from torch import nn
 
-from comfyui_personalize.core.adapter import FULL, KINDS, Adapter, AdapterConfig, FullWeights, find_targets
+from comfyui_personalize.core.adapter import KINDS, Adapter, AdapterConfig, FullWeights, find_targets
 from comfyui_personalize.core.adapter.config import parse_block_ranks
 from comfyui_personalize.core.config import TrainingOptions
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.presets import PRESETS
 from comfyui_personalize.core.trainer import Trainer
 
-ADAPTERS = [kind for kind in KINDS if kind != FULL]
+ADAPTERS = [kind for kind in KINDS if kind != "full"]
 LINEAR, CONV = nn.Linear(6, 8), nn.Conv2d(4, 8, 3, padding=1)
 
 
@@ -23,7 +23,7 @@ def config(kind, **changes):
 
 
 def part(module, chosen, seed=0):
-    if chosen.kind == FULL:
+    if chosen.kind == "full":
         return FullWeights(module, chosen, {path: path for path, _ in module.named_modules()})
     return Adapter(module, chosen, seed)
 
@@ -166,7 +166,7 @@ def test_exactly_the_intended_parameters_get_a_gradient(kind):
     assert any(name.startswith("text_encoder.") for name in state)
 
 
-@pytest.mark.parametrize("kind", ["dora", "lokr", FULL])
+@pytest.mark.parametrize("kind", ["dora", "lokr", "full"])
 def test_a_resumed_run_ends_with_the_same_bits(kind):
     chosen = config(kind, targets="attention")
     assert same_bits(run(chosen, 4)[0], run(chosen, 4, resume_at=2)[0])
@@ -191,7 +191,7 @@ def test_all_layers_are_linear_and_convolutions_but_no_norms():
 
 def test_all_weights_are_every_parameter_there_is():
     unet = tiny_unet()
-    learned = part(unet, config(FULL, targets="all"))
+    learned = part(unet, config("full", targets="all"))
     assert set(learned.paths) == {name for name, _ in unet.named_parameters()}
     assert sum(parameter.numel() for parameter in learned.parameters()) == sum(
         parameter.numel() for parameter in unet.parameters())
@@ -201,7 +201,7 @@ def test_tied_weights_train_as_one():
     first, second = nn.Linear(3, 3), nn.Linear(3, 3)
     second.weight = first.weight
     module = nn.ModuleDict({"first": first, "second": second})
-    learned = part(module, config(FULL, targets="all"))
+    learned = part(module, config("full", targets="all"))
     assert module["first"].weight is module["second"].weight and len(learned.parameters()) == 3
     learned.eject()
     assert module["first"].weight is module["second"].weight
@@ -214,7 +214,7 @@ def test_oft_leaves_out_convolutions_wider_than_one():
 
 def test_a_weight_that_did_not_move_is_not_in_the_file():
     network = single(nn.Linear(3, 3))
-    learned = part(network, config(FULL, targets="all"))
+    learned = part(network, config("full", targets="all"))
     assert learned.export({"own": "key"}) == {}
     with torch.no_grad():
         network["own"].bias += 1
@@ -225,7 +225,7 @@ def test_a_weight_that_did_not_move_is_not_in_the_file():
 def test_the_difference_of_half_precision_weights_is_stored_in_half():
     network = single(nn.Linear(3, 3)).half()
     base = network["own"].weight.detach().clone()
-    learned = part(network, config(FULL, targets="all"))
+    learned = part(network, config("full", targets="all"))
     randomise(learned, 0.01)
     difference = learned.export({"own": "key"})["key.diff"]
     assert difference.dtype == torch.float16
@@ -285,7 +285,7 @@ def test_a_block_that_only_one_of_two_networks_has_is_known():
     assert find_all_targets(modules, dict.fromkeys(modules, chosen)).keys() == modules.keys()
 
 
-@pytest.mark.parametrize("kind", ["dora", "oft", FULL])
+@pytest.mark.parametrize("kind", ["dora", "oft", "full"])
 def test_weights_of_8_bits_are_refused_where_they_cannot_hold_the_change(kind):
     module = single(nn.Linear(4, 4)).to(torch.float8_e4m3fn)
     with pytest.raises(InputError, match=f"got {kind}, and layer own is stored in 8 bits, expected lora"):
@@ -297,8 +297,8 @@ def test_weights_of_8_bits_are_refused_where_they_cannot_hold_the_change(kind):
 
 def test_presets_are_the_papers_settings():
     assert {name: preset.options.adapter.kind for name, preset in PRESETS.items()} == {
-        "textual_inversion": "lora", "dreambooth": FULL, "custom_diffusion": FULL, "lora": "lora", "ed_lora": "lora",
-        "ico": FULL, "one_shot": "lora"}
+        "textual_inversion": "lora", "dreambooth": "full", "custom_diffusion": "full", "lora": "lora",
+        "ed_lora": "lora", "ico": "full", "one_shot": "lora"}
     assert not PRESETS["textual_inversion"].options.trains_denoiser
     assert PRESETS["dreambooth"].options.adapter.targets == "all"
     assert {PRESETS[name].options.adapter.targets for name in ("custom_diffusion", "ico")} == {"cross_attention_kv"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from comfyui_personalize.core.adapter import readers, readers_of_layers
-from comfyui_personalize.core.adapter.export import SD_SCRIPTS
+from comfyui_personalize.core.adapter.kinds import SD_SCRIPTS
 
 BLOCK = "lora_unet_down_blocks_0_attentions_0_proj_in.lora_up.weight"
 

@@ -1,0 +1,18 @@
+"""The weight that a peft layer stands around, and its size by row."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+NAME = "default"
+"""Of the adapter in a peft layer."""
+
+
+def base_weight(layer: nn.Module) -> Tensor:
+    """The base layer's own weight in float32."""
+    return layer.base_layer.weight.detach().float()  # type: ignore[union-attr, operator]
+
+
+def row_norms(weight: Tensor) -> Tensor:
+    """||W|| of every output row, (out,)."""
+    return weight.flatten(1).norm(dim=1)
