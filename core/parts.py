@@ -12,6 +12,7 @@ from .data import TrainingData
 from .errors import require
 from .token_vectors import TokenVectors, TokenVectorsConfig, start_vectors
 from .trainable import Trainable, WordVectors
+from .wording import fold
 
 DENOISER, TEXT_ENCODER, TOKEN_VECTORS = "denoiser", "text_encoder", "token_vectors"
 
@@ -56,8 +57,9 @@ def learned_words(config: TrainingConfig, data: TrainingData) -> tuple[TokenVect
                                       for word in objective.token_vectors(data, config.learning_rate))]
     names = [word.word for word in words]
     for name in names:
-        require(names.count(name) == 1, "token vectors", f"{name!r} learned twice", "each word once",
-                "Remove one of the two nodes.")
+        alike = [other for other in names if fold(other) == fold(name)]
+        require(len(alike) == 1, "token vectors", f"{' and '.join(map(repr, dict.fromkeys(alike)))} learned twice",
+                "each word once", "Remove one of the two nodes, or pick another identifier; case does not count.")
     return tuple(words)
 
 

@@ -37,6 +37,7 @@ from .files import (
 )
 from .metadata import ADAPTER, CACHE, RUN, STATE, VERSION, WORDS, NewerVersion, Rules, check, parse
 from .temporary import ENDING, sweep
+from .wording import clean_text
 
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in "123456789¹²³")}
 FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\ud800-\udfff]')
@@ -55,7 +56,7 @@ def check_run_name(name: str, field: str = "run_name") -> str:
         InputError: for a name that is not one plain folder name on every system.
     """
     require(isinstance(name, str), field, repr(name), "a text", "Write a plain name, for example my_dog.")
-    plain = name.strip()
+    plain = (name if FORBIDDEN.search(name) else clean_text(name, field)).strip()
     stem = plain.split(".")[0].strip().lower()
     valid = bool(plain) and not FORBIDDEN.search(plain) and not plain.startswith(".") and not plain.endswith(".")
     short = len(plain.encode(errors="replace")) <= LONGEST_NAME

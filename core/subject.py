@@ -13,6 +13,7 @@ from torch import Tensor
 from .data import ObjectWords
 from .data_options import DataOptions
 from .errors import require
+from .wording import clean_prompts, fold, has_word
 
 CAPTION_TEMPLATE = "a {V} {noun}"
 CLASS_TEMPLATE = "a {noun}"
@@ -69,7 +70,7 @@ class Subject:
 
     def __post_init__(self) -> None:
         require(bool(self.photos), "images", "no photo", "1 or more photos", "Connect an image to the node.")
-        check_words(self.identifier, self.caption_template if not self.objects else CAPTION_TEMPLATE)
+        check_words(self.identifier, self.caption_template if not self.objects else CAPTION_TEMPLATE, self.class_noun)
         for number, photo in enumerate(self.photos, start=1):
             self._check_caption(number, photo)
 
@@ -78,7 +79,7 @@ class Subject:
             return
         caption = self.caption_of(photo)
         for identifier, _ in self.words:
-            require(re.search(rf"(?<!\w){re.escape(identifier)}(?!\w)", caption) is not None, "captions",
+            require(has_word(caption, identifier), "captions",
                     f"{caption!r} for photo {number}, without {identifier!r}", "the identifier in every caption",
                     "Write {objects}." if self.objects else "Write {V} where the identifier belongs.")
 
@@ -129,7 +130,7 @@ class SceneObject:
     mask: Tensor
 
     def __post_init__(self) -> None:
-        check_words(self.identifier, CAPTION_TEMPLATE)
+        check_words(self.identifier, CAPTION_TEMPLATE, self.class_noun)
 
 
 def make_scene(pixels: Tensor, objects: Sequence[SceneObject], caption_template: str = SCENE_TEMPLATE,
@@ -143,8 +144,9 @@ def make_scene(pixels: Tensor, objects: Sequence[SceneObject], caption_template:
             "Chain an Object Mask node for each object.")
     names = [one.identifier.strip() for one in objects]
     for name in names:
-        require(names.count(name) == 1, "identifier", f"{name!r} for two objects", "a word of its own for each object",
-                "Pick another identifier for one of them.")
+        alike = [other for other in names if fold(other) == fold(name)]
+        require(len(alike) == 1, "identifier", f"{' and '.join(map(repr, dict.fromkeys(alike)))} for two objects",
+                "a word of its own for each object", "Pick another identifier for one of them; case does not count.")
     masks = tuple(one.mask for one in objects)
     for mask in masks:
         Photo(pixels=pixels, mask=mask)  # sizes, before they are put together
@@ -174,12 +176,13 @@ def warnings_about_data(subject: Subject) -> list[str]:
     return []
 
 
-def check_words(identifier: str, caption_template: str) -> None:
+def check_words(identifier: str, caption_template: str, class_noun: str = "") -> None:
     """What can be said before there are photos.
 
     Raises:
-        InputError: for an empty identifier, or a template without a place for it.
+        InputError: for an empty identifier, a template without a place for it, or what `clean_prompt` refuses.
     """
+    identifier, _, _ = clean_prompts(identifier=identifier, caption_template=caption_template, class_noun=class_noun)
     require(bool(identifier.strip()), "identifier", "an empty text", "a rare word such as the picker's",
             "Connect IdentifierPicker, or type a rare word.")
     require("{V}" in caption_template, "caption_template", repr(caption_template), "a text with {V}",

@@ -68,6 +68,11 @@ def clean_prompt(text: str, name: str) -> str:
     return clean
 
 
+def clean_prompts(**texts: str) -> list[str]:
+    """`clean_prompt` of several inputs, by their names."""
+    return [clean_prompt(text, name) for name, text in texts.items()]
+
+
 def fold(text: str) -> str:
     """The text without differences of case, composition and white space: equal for what CLIP reads alike."""
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
@@ -81,4 +86,9 @@ def word_pattern(*words: str) -> str:
 
 def has_word(text: str, word: str) -> bool:
     """Whether a word stands in a text: in any case, and not as a part of a longer word."""
-    return re.search(word_pattern(word), text, re.IGNORECASE) is not None
+    return bool(spellings(text, word))
+
+
+def spellings(text: str, word: str) -> list[str]:
+    """How a text writes a word, as often as it stands there."""
+    return re.findall(word_pattern(word), text, re.IGNORECASE)

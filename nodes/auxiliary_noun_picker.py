@@ -9,6 +9,7 @@ import comfy.samplers
 from comfy_api.latest import io, ui
 
 from ..core.dci.nouns import CATEGORIES, LIKE_THE_CLASS
+from ..core.wording import clean_prompts
 from .bridge.notices import show_notice
 from .bridge.noun_request import MODES, NounRequest, pick_noun
 from .bridge.sockets import IMAGE_TEXT_ENCODER
@@ -65,6 +66,8 @@ class AuxiliaryNounPicker(io.ComfyNode):
     def execute(cls, clip, prompt, identifier, class_noun, mode, category, candidates, pictures, seed, tried, steps,
                 cfg, size, sampler, scheduler, model=None, vae=None,
                 image_text_encoder=None) -> io.NodeOutput:
+        prompt, identifier, class_noun, candidates = clean_prompts(
+            prompt=prompt, identifier=identifier, class_noun=class_noun, candidates=candidates)
         request = NounRequest(prompt=prompt, identifier=identifier, class_noun=class_noun, mode=mode,
                               category=category, typed=candidates, tried=tried, pictures=pictures, seed=seed,
                               steps=steps, cfg=cfg, size=size, sampler=sampler, scheduler=scheduler)

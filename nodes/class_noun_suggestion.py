@@ -8,6 +8,7 @@ from comfy_api.latest import io, ui
 
 from ..core.errors import InputError, require
 from ..core.metrics import NOUN_TEMPLATE, NounScore, class_nouns, rank_nouns
+from ..core.wording import clean_prompts
 from .bridge.notices import show_notice
 from .bridge.photos import photos_from_images
 from .bridge.sockets import IMAGE_TEXT_ENCODER, SUBJECT
@@ -57,6 +58,7 @@ class ClassNounSuggestion(io.ComfyNode):
     @classmethod
     def execute(cls, image_text_encoder, nouns="", shown=10, template=NOUN_TEMPLATE, images=None,
                 subject=None) -> io.NodeOutput:
+        nouns, template = clean_prompts(nouns=nouns, template=template)
         require((images is None) != (subject is None), "images", "neither" if images is None else "both",
                 "either images or a subject", "Connect one of the two.")
         photos = subject[0].photos if images is None else photos_from_images([images])

@@ -13,6 +13,7 @@ from comfy_api.latest import io
 
 from ..core.dci.config import DCIConfig
 from ..core.dci.subjects import Subject, SubjectPrompt
+from ..core.wording import clean_prompts
 from .bridge.dual_branch import patch_dual_branch
 from .bridge.dual_prompt import encode_dual_prompt
 from .bridge.mixing_sites import warnings_about
@@ -75,6 +76,8 @@ class DCIConditioning(io.ComfyNode):
     @classmethod
     def execute(cls, model, clip, prompt, identifier, class_noun, auxiliary_noun, omega, window,
                 shared_guidance, options=None) -> io.NodeOutput:
+        prompt, identifier, class_noun, auxiliary_noun = clean_prompts(
+            prompt=prompt, identifier=identifier, class_noun=class_noun, auxiliary_noun=auxiliary_noun)
         config = replace(options or DCIConfig(), omega=omega, window=window, shared_guidance=shared_guidance)
         one = Subject(identifier=identifier, class_noun=class_noun, auxiliary_noun=auxiliary_noun)
         subject = SubjectPrompt(prompt=prompt, subjects=(one,), split=config.prompts == "split")

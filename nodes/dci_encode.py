@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..core.dci.config import DCIConfig
 from ..core.dci.subjects import SubjectPrompt, parse_subjects
+from ..core.wording import clean_prompts
 from .bridge.dual_prompt import encode_dual_prompt
 from .bridge.notices import show_notice
 from .bridge.sockets import DCI_OPTIONS
@@ -53,6 +54,9 @@ class DCIEncode(io.ComfyNode):
 
     @classmethod
     def execute(cls, clip, prompt, identifier, class_noun, auxiliary_noun, prompt_l="", options=None) -> io.NodeOutput:
+        prompt, prompt_l, identifier, class_noun, auxiliary_noun = clean_prompts(
+            prompt=prompt, prompt_l=prompt_l, identifier=identifier, class_noun=class_noun,
+            auxiliary_noun=auxiliary_noun)
         config = options or DCIConfig()
         subject = SubjectPrompt(prompt=prompt, subjects=parse_subjects(identifier, class_noun, auxiliary_noun),
                                 prompt_l=prompt_l.strip() or None, split=config.prompts == "split")

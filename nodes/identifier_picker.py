@@ -8,6 +8,7 @@ from comfy_api.latest import io, ui
 
 from ..core.errors import require
 from ..core.identifier import find_candidates, rank, report, warnings_about
+from ..core.wording import clean_prompts
 from .bridge.notices import show_notice
 from .bridge.vocabulary import text_embedder, trained_names, vocabularies_of
 
@@ -74,6 +75,7 @@ class IdentifierPicker(io.ComfyNode):
 
     @classmethod
     def execute(cls, clip, class_noun, tokens, seed, candidates, avoid) -> io.NodeOutput:
+        class_noun, avoid = clean_prompts(class_noun=class_noun, avoid=avoid)
         require(
             clip is not None, "clip", "no text encoder", "a CLIP", "Connect a loader that has a text encoder."
         )

@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..core.objectives.learned_contexts import LONGEST, PREFIX_WORDS, SUFFIX_WORDS, ContextStart, LearnedContexts
 from ..core.token_vectors import MOST
+from ..core.wording import clean_prompts
 from .bridge.sockets import OBJECTIVE, ObjectiveChain
 
 
@@ -51,6 +52,8 @@ class LearnedContextsNode(io.ComfyNode):
     def execute(cls, prefix, suffix, identifier_vectors, start, rate_factor, std, identifier_rate_factor=None,
                 prefix_words=PREFIX_WORDS, suffix_words=SUFFIX_WORDS, identifier_words="",
                 objective=None) -> io.NodeOutput:
+        prefix_words, suffix_words, identifier_words = clean_prompts(
+            prefix_words=prefix_words, suffix_words=suffix_words, identifier_words=identifier_words)
         contexts = LearnedContexts(prefix=prefix, suffix=suffix, identifier_vectors=identifier_vectors, start=start,
                                    rate_factor=rate_factor, std=std, identifier_rate_factor=identifier_rate_factor,
                                    prefix_words=prefix_words, suffix_words=suffix_words,

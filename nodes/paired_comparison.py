@@ -7,6 +7,7 @@ from comfy_api.latest import io, ui
 
 from ..core.errors import InputError, require
 from ..core.paired_page import MOST_PHOTOS, check_names, make_page
+from ..core.wording import clean_text
 from .bridge.notices import show_notice
 from .bridge.paired_pages import (
     as_raters_read,
@@ -68,9 +69,14 @@ class PairedComparison(io.ComfyNode):
     @classmethod
     def execute(cls, images_a, images_b, name_a, name_b, name_c, name_d, prompts, title, seed, pairs_per_sheet,
                 file_name, images_c=None, images_d=None, subject=None, reference_images=None) -> io.NodeOutput:
-        names, sockets = (name_a, name_b, name_c, name_d), (images_a, images_b, images_c, images_d)
+        sockets = (images_a, images_b, images_c, images_d)
+        names = [[clean_text(text, f"name_{letter}") for text in name]
+                 for letter, name in zip(LETTERS, (name_a, name_b, name_c, name_d), strict=True)]
+        prompts, title = ([clean_text(text, name) for text in texts]
+                          for name, texts in (("prompts", prompts), ("title", title)))
         given = [(name[0], images) for name, images in zip(names, sockets, strict=True) if images]
         check_names([name for name, _ in given])
+        check_page_name(file_name[0])
         subjects = [member for chain in subject or () if chain for member in chain]
         photos = reference_photos(subjects, [batch for batch in reference_images or () if batch is not None])
         require(bool(photos), "subject", "neither a subject nor reference images", "photos to compare with",

@@ -9,6 +9,7 @@ from ..core.errors import InputError
 from ..core.identifier import warnings_about
 from ..core.photo_warnings import warnings_about_photos
 from ..core.subject import CAPTION_TEMPLATE, check_words, warnings_about_data
+from ..core.wording import clean_prompts
 from .bridge.notices import show_notice
 from .bridge.photo_folders import files_digest, find_folder, images_of, input_folders, photo_sheet, read_subjects
 from .bridge.sockets import DATA_OPTIONS, SUBJECT
@@ -79,6 +80,8 @@ class PhotosFromFolder(io.ComfyNode):
 
     @classmethod
     def execute(cls, folder, identifier, class_noun, caption_template, data=None, subject=None) -> io.NodeOutput:
+        identifier, class_noun, caption_template = clean_prompts(
+            identifier=identifier, class_noun=class_noun, caption_template=caption_template)
         subjects, warnings = read_subjects(find_folder(folder), identifier, class_noun, caption_template,
                                            data or DataOptions())
         for one in subjects:

@@ -8,6 +8,7 @@ from comfy_api.latest import io
 from ..core.errors import require
 from ..core.prior_cache import PriorRecipe, check_noun_is_new
 from ..core.subject import CLASS_TEMPLATE, fill
+from ..core.wording import clean_prompt
 from .bridge.class_images import decode, make_class_images, model_digest, text_encoder_digest
 from .bridge.notices import show_notice
 from .bridge.sockets import PRIOR
@@ -46,11 +47,11 @@ class PriorSampleGen(io.ComfyNode):
     @classmethod
     def execute(cls, model, clip, vae, class_noun, count, size, sampler, scheduler, steps, cfg, seed, batch,
                 shown, prior=None) -> io.NodeOutput:
+        noun, upstream = clean_prompt(class_noun, "class_noun").strip(), tuple(prior or ())
         for name, value in {"model": model, "clip": clip, "vae": vae}.items():
             require(value is not None, name, "nothing", f"a {name.upper()}", "Connect a loader that has one.")
         require(getattr(vae, "first_stage_model", None) is not None, "vae", "nothing", "a VAE",
                 "This checkpoint has none; connect a VAE loader.")  # else ComfyUI says so after all images are made
-        noun, upstream = class_noun.strip(), tuple(prior or ())
         check_noun_is_new(upstream, noun)
         recipe = PriorRecipe(
             model=model_digest(model), text_encoder=text_encoder_digest(clip), size=size, sampler=sampler,

@@ -6,6 +6,7 @@ from comfy_api.latest import io
 
 from ..core.errors import InputError, require
 from ..core.prior_cache import check_noun_is_new
+from ..core.wording import clean_prompt
 from .bridge.notices import show_notice
 from .bridge.own_class_images import check_vae, encode_class_photos, photos_of_class
 from .bridge.photo_folders import files_digest, find_folder, input_folders
@@ -77,12 +78,14 @@ class RegularizationImages(io.ComfyNode):
 
     @classmethod
     def execute(cls, vae, folder, class_noun, size, images=None, captions=None, prior=None) -> io.NodeOutput:
+        texts = [clean_prompt(text, "captions") for text in captions or () if text is not None]
+        noun = clean_prompt(class_noun[0], "class_noun").strip()
+        upstream = tuple(pool for chain in prior or () if chain for pool in chain)
         check_vae(vae[0])
         _check_size(size[0])
-        noun, upstream = class_noun[0].strip(), tuple(pool for chain in prior or () if chain for pool in chain)
         check_noun_is_new(upstream, noun)
-        count, photos = photos_of_class(_folder(folder) or "", [image for image in images or () if image is not None],
-                                        [text for text in captions or () if text is not None])
+        pictures = [image for image in images or () if image is not None]
+        count, photos = photos_of_class(_folder(folder) or "", pictures, texts)
         pool, shown = encode_class_photos(vae[0], photos, count, noun, size[0])
         warnings = [] if noun else ["the class noun is empty: the pictures then show anything at all."]
         if count < FEW:

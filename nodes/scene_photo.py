@@ -9,6 +9,7 @@ from ..core.errors import InputError
 from ..core.identifier import warnings_about
 from ..core.photo_warnings import warnings_about_photos
 from ..core.subject import SCENE_TEMPLATE, SceneObject, check_words, warnings_about_data
+from ..core.wording import clean_prompt, clean_prompts
 from .bridge.notices import show_notice
 from .bridge.photos import scene_from_image
 from .bridge.sockets import DATA_OPTIONS, OBJECTS, SUBJECT
@@ -52,6 +53,7 @@ class ObjectMask(io.ComfyNode):
 
     @classmethod
     def execute(cls, mask, identifier, class_noun, objects=None) -> io.NodeOutput:
+        identifier, class_noun = clean_prompts(identifier=identifier, class_noun=class_noun)
         chosen = SceneObject(identifier=identifier.strip(), class_noun=class_noun.strip(), mask=mask)
         warnings = warnings_about(chosen.identifier, chosen.class_noun, [stock_clip_vocabulary()])
         show_notice(cls.hidden.unique_id, f"'a {chosen.identifier} {chosen.class_noun}'", warnings)
@@ -89,7 +91,8 @@ class ScenePhoto(io.ComfyNode):
 
     @classmethod
     def execute(cls, image, objects, caption_template, data=None, subject=None) -> io.NodeOutput:
-        scene = scene_from_image(image, tuple(objects), caption_template, data)
+        template = clean_prompt(caption_template, "caption_template")
+        scene = scene_from_image(image, tuple(objects), template, data)
         warnings = [*warnings_about_data(scene), *warnings_about_photos(scene)]
         show_notice(cls.hidden.unique_id, f"'{scene.caption}'", warnings)
         return io.NodeOutput((*(subject or ()), scene))

@@ -9,6 +9,7 @@ from ..core.errors import InputError
 from ..core.identifier import warnings_about
 from ..core.photo_warnings import warnings_about_photos
 from ..core.subject import CAPTION_TEMPLATE, Subject, check_words, warnings_about_data
+from ..core.wording import clean_prompts
 from .bridge.notices import show_notice
 from .bridge.photos import photos_from_images, with_captions
 from .bridge.sockets import DATA_OPTIONS, SUBJECT
@@ -100,12 +101,14 @@ class SubjectPhotos(io.ComfyNode):
     def execute(
         cls, images, identifier, class_noun, caption_template, masks=None, captions=None, data=None, subject=None
     ) -> io.NodeOutput:
+        identifier, class_noun, template = clean_prompts(
+            identifier=identifier[0], class_noun=class_noun[0], caption_template=caption_template[0])
         photos = with_captions(photos_from_images(_flat(images), _flat(masks)), captions or ())
         chosen = Subject(
-            identifier=identifier[0].strip(),
-            class_noun=class_noun[0].strip(),
+            identifier=identifier.strip(),
+            class_noun=class_noun.strip(),
             photos=photos,
-            caption_template=caption_template[0],
+            caption_template=template,
             data=_first(data, None) or DataOptions(),
         )
         warnings = [*warnings_about(chosen.identifier, chosen.class_noun, [stock_clip_vocabulary()]),

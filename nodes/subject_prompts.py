@@ -9,6 +9,7 @@ from comfy_api.latest import io, ui
 
 from ..core.errors import InputError
 from ..core.subject_prompts import KINDS, fill_prompts, subject_prompts
+from ..core.wording import clean_prompt, clean_prompts
 
 OWN = "your own"
 
@@ -59,6 +60,7 @@ class SubjectPrompts(io.ComfyNode):
 
     @classmethod
     def execute(cls, kind, identifier, class_noun, count, templates) -> io.NodeOutput:
+        identifier, class_noun = clean_prompts(identifier=identifier, class_noun=class_noun)
         lists = [list(_filled(kind, name, class_noun, count, templates)) for name in (identifier, "")]
         return io.NodeOutput(*lists, ui=ui.PreviewText("\n".join(lists[0])))
 
@@ -75,7 +77,7 @@ def _lines(templates):
     Raises:
         InputError: there is none.
     """
-    lines = [line.strip() for line in templates.splitlines() if line.strip()]
+    lines = [line.strip() for line in clean_prompt(templates, "templates").splitlines() if line.strip()]
     if not lines:
         raise InputError("templates", "no line", "one or more lines with {V} and {noun}",
                          "Write for example 'a {V} {noun} in the snow', or choose a kind.")

@@ -7,6 +7,7 @@ from typing import get_args
 from comfy_api.latest import io
 
 from ..core.token_vectors import MOST, Norm, TokenVectorsConfig
+from ..core.wording import clean_prompts
 from .bridge.sockets import TOKEN_VECTORS, WordSettings
 
 STARTS = ["word", "random"]
@@ -58,6 +59,7 @@ class TokenVectors(io.ComfyNode):
     @classmethod
     def execute(cls, identifier, vectors, start, start_text, learning_rate, stop_at, norm, std,
                 token_vectors=None) -> io.NodeOutput:
+        identifier, start_text = clean_prompts(identifier=identifier, start_text=start_text)
         config = TokenVectorsConfig(word="{V}", count=vectors, start=start, start_text=start_text, std=std,
                                     learning_rate=learning_rate, stop_at=stop_at, norm=norm)
         return io.NodeOutput((*(token_vectors or ()), WordSettings(identifier=identifier.strip(), config=config)))

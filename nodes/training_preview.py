@@ -5,6 +5,7 @@ from __future__ import annotations
 import comfy.samplers
 from comfy_api.latest import io
 
+from ..core.wording import clean_prompts
 from .bridge.sockets import PREVIEW, PreviewSettings
 
 
@@ -42,5 +43,6 @@ class TrainingPreview(io.ComfyNode):
 
     @classmethod
     def execute(cls, prompt, sampler, scheduler, steps, cfg, seed, every, negative_prompt) -> io.NodeOutput:
+        prompt, negative_prompt = clean_prompts(prompt=prompt, negative_prompt=negative_prompt)
         return io.NodeOutput(PreviewSettings(prompt=prompt, negative_prompt=negative_prompt, sampler=sampler,
                                              scheduler=scheduler, steps=steps, cfg=cfg, seed=seed, every=every))

@@ -14,6 +14,7 @@ from ..errors import require
 from ..metrics import without_identifier
 from ..subject import fill
 from ..subject_prompts import KINDS
+from ..wording import has_word
 
 HEADING = "#"
 OTHER = "prompts"
@@ -79,7 +80,7 @@ def read_prompts(texts: Sequence[str], identifier: str, class_noun: str) -> tupl
     prompts: list[EvaluationPrompt] = []
     for kind, line in check_prompts(texts):
         text = fill(line, identifier, class_noun)
-        require(re.search(rf"(?<!\w){re.escape(identifier)}(?!\w)", text) is not None, "prompts",
+        require(has_word(text, identifier), "prompts",
                 f"{text!r}, without {identifier!r}", "the subject's identifier in every prompt",
                 "Write {V} where it belongs, or give the identifier that the prompts have.")
         require(all(text != other.text for other in prompts), "prompts", f"{text!r} twice", "every prompt once",

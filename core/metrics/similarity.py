@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..errors import require
 from ..image_text import ImageTextEncoder, unit
+from ..wording import fold
 from .encoders import ImageEncoder, Pictures, embed_each
 
 
@@ -85,8 +86,8 @@ def drift(encoder: ImageEncoder, class_samples: Pictures, references: Pictures, 
 def without_identifier(prompt: str, identifier: str) -> str:
     """The prompt as CLIP-T wants it, 'a sks dog in the snow' -> 'a dog in the snow': a word that no CLIP knows would
     only add noise."""
-    words, unwanted = prompt.split(), identifier.split()
+    words, unwanted = prompt.split(), fold(identifier).split()
     for start in range(len(words) - len(unwanted), -1, -1):
-        if unwanted and words[start:start + len(unwanted)] == unwanted:
+        if unwanted and list(map(fold, words[start:start + len(unwanted)])) == unwanted:
             del words[start:start + len(unwanted)]
     return " ".join(words)

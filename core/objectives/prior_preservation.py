@@ -34,8 +34,12 @@ class PriorPreservation(Objective):
                 "Use 1, or disconnect the prior.")
 
     def check(self, data: TrainingData) -> None:
+        given = ", ".join(map(repr, data.class_latents))
         for noun in data.nouns:
-            require(len(data.class_latents.get(noun, ())) > 0, "prior", f"no class images of {noun!r}",
+            found = len(data.class_latents.get(noun, ())) > 0
+            require(found or bool(noun.strip()), "class_noun", "an empty text for a subject", "what it is, in one or a "
+                    "few plain words: class images are pictures of that", "Type it where the subject's photos are.")
+            require(found, "prior", f"no class images of {noun!r}" + (f", but of {given}" if given else ""),
                     "class images of every subject's class noun",
                     f"Add a PriorSampleGen for {noun!r}, or own images of it, or let the base model be the prior.")
 

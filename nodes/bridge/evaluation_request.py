@@ -16,8 +16,12 @@ from ...core.evaluation.report import Evaluation, disagreements, from_json, tabl
 from ...core.evaluation.sheet import draw_sheet
 from ...core.metrics import load_image_encoder, load_lpips
 from ...core.subject import Subject
+from ...core.wording import clean_prompt
 from .evaluating import Drawer, SamplingSettings, check_reference, draw, make_drawer, one_subject
 from .images import square_pixels
+
+ENCODED = ("label", "identifier", "auxiliary_noun", "negative_prompt")
+"""Inputs that a text encoder or a reader sees, beside the prompts."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,7 +77,9 @@ def make_request(prompts: Sequence[str], inputs: Mapping[str, Sequence[Any]]) ->
         require(len(values or ()) <= 1, name, f"a list of {len(values or ())}", "one value",
                 "Only prompts may be a list; use a node for each of the others.")
     given: dict[str, Any] = {name: values[0] if values else None for name, values in inputs.items()}
+    given |= {name: clean_prompt(given.get(name) or "", name) for name in ENCODED}
     texts = {name: value.strip() for name, value in given.items() if isinstance(value, str)}
+    prompts = [clean_prompt(text, "prompts") for text in prompts]
     subject, identifier = one_subject(given["subject"], texts.get("identifier", ""))
     asked = read_prompts(prompts, identifier, subject.class_noun)
     settings = SamplingSettings(**{field.name: given[field.name] for field in fields(SamplingSettings)})

@@ -18,6 +18,7 @@ from ...core.errors import InputError, require
 from ...core.photo_files import fit_mask, read_caption, read_mask, read_picture
 from ...core.photo_folder import MASK_FOLDERS, PhotoFiles, PhotoFolder, find_subject_folders, read_folder_name
 from ...core.subject import Photo, Subject
+from ...core.wording import clean_prompt
 from .photos import photos_from_images
 
 ACROSS = 6
@@ -104,6 +105,8 @@ class Words:
         """These words, and in their place what a folder's name says."""
         found = read_folder_name(name)
         with _naming(name):
+            found = replace(found, identifier=clean_prompt(found.identifier, "identifier"),
+                            class_noun=clean_prompt(found.class_noun, "class_noun"))
             data = self.data if found.repeats is None else replace(self.data, repeats=found.repeats)
         return replace(self, identifier=found.identifier, class_noun=found.class_noun or self.class_noun, data=data)
 
@@ -156,7 +159,10 @@ def _photo(files: PhotoFiles, words: Words) -> tuple[Photo, str]:
 
 
 def _caption(files: PhotoFiles) -> str | None:
-    return read_caption(files.caption) or None if files.caption else None
+    if files.caption is None:
+        return None
+    with _naming(files.caption.name):
+        return " ".join(clean_prompt(read_caption(files.caption), "captions").split()) or None
 
 
 @contextmanager

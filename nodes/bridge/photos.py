@@ -12,6 +12,7 @@ from torch.nn import functional
 from ...core.data_options import DataOptions
 from ...core.errors import InputError, require
 from ...core.subject import Photo, SceneObject, Subject, make_scene
+from ...core.wording import clean_prompt
 
 MAX_SIDE = 2048
 """Longest side kept, in pixels: above any training resolution, and no photo takes more than 50 MB."""
@@ -47,7 +48,7 @@ def with_captions(photos: Sequence[Photo], captions: Sequence[str]) -> tuple[Pho
     Raises:
         InputError: another number of captions than of photos.
     """
-    lines = list(captions)
+    lines = [clean_prompt(text, "captions") for text in captions]
     if len(lines) == 1 and len(photos) > 1:
         lines = lines[0].splitlines()
     lines = [" ".join(line.split()) for line in lines]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ...core.errors import require
@@ -14,7 +15,9 @@ from ...core.wording import has_word
 from .families import family_of, family_warnings, trained_at
 from .images import blank_latents
 from .judging import check_validation
+from .learned_words import PREFIX, embedding_names
 from .model import check_model, is_quantised
+from .same_word import check_spelling, has_same_word, same_words
 from .training_request import Request, training_data, used_class_images
 from .training_words import check_words, prepared_data
 from .vocabulary import unknown_words
@@ -33,6 +36,7 @@ def check(request: Request) -> None:
     channels = request.model.get_model_object("latent_format").latent_channels
     require(request.vae.latent_channels == channels, "vae", f"a VAE of {request.vae.latent_channels} latent channels",
             f"the {channels} channels of this model", "Connect the VAE that belongs to the checkpoint.")
+    check_spelling(request.clip, request.subjects)
     check_class_images(request)
     probe = training_data(request, blank_latents(request.subjects, request.config.resolution, channels,
                                                  _downscale(request.vae)))
@@ -59,10 +63,10 @@ def warnings_about_run(request: Request) -> list[str]:
     """What will probably disappoint, although it can be trained."""
     warnings = []
     identifiers = [identifier for subject in request.subjects for identifier, _ in subject.words]
-    if request.preview is not None and not any(name in request.preview.prompt for name in identifiers):
+    if request.preview is not None and not _names_one_of(request, request.preview.prompt, identifiers):
         warnings.append(f"the preview's prompt names no identifier ({', '.join(identifiers)}): it shows the class")
-    warnings += [f"two subjects share the identifier {name!r}: they will blend"
-                 for name in shared_identifiers(request)]
+    warnings += [f"two subjects share the identifier {' or '.join(map(repr, names))}: they will blend"
+                 for names in shared_identifiers(request)]
     warnings += [warning for subject in request.subjects
                  for warning in (*warnings_about_data(subject), *warnings_about_photos(subject))]
     warnings += warnings_about_sizes(request)
@@ -81,12 +85,20 @@ def warnings_about_sizes(request: Request) -> list[str]:
             *warnings_about_resolution(request.config.resolution, trained_at(request.model), family)]
 
 
-def shared_identifiers(request: Request) -> list[str]:
-    """Identifiers of two subjects. The same words in a photo of several objects and in photos of one are one."""
+def _names_one_of(request: Request, prompt: str, identifiers: Sequence[str]) -> bool:
+    """Whether a prompt names a subject, by its identifier or as `embedding:` and its name."""
+    names = [f"{PREFIX}{name}" for name in embedding_names(identifiers).values()]
+    return (any(has_same_word(request.clip, prompt, name) for name in identifiers)
+            or any(has_word(prompt, name) for name in names))
+
+
+def shared_identifiers(request: Request) -> list[list[str]]:
+    """Identifiers of two subjects, each with its spellings. The same words in a photo of several objects and in photos
+    of one are one."""
     plain = [words for subject in request.subjects if not subject.objects for words in subject.words]
     scenes = {words for subject in request.subjects if subject.objects for words in subject.words}
     names = [identifier for identifier, _ in (*plain, *(scenes - set(plain)))]
-    return sorted({name for name in names if names.count(name) > 1})
+    return sorted(sorted(set(group)) for group in same_words(request.clip, names) if len(group) > 1)
 
 
 def warnings_about_masks(request: Request) -> list[str]:

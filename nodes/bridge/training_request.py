@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from ...core.config import TrainingConfig
-from ...core.data import TrainingData
+from ...core.data import Example, TrainingData
 from ...core.objectives import PriorPreservation
 from ...core.prior_cache import ClassImages
 from ...core.subject import Subject
 from ...core.trainable import WordVectors
+from ...core.wording import fold
 from .images import PhotoLatents, make_examples
 from .sockets import ObjectiveChain, PreviewSettings, Validation
 
@@ -59,8 +61,15 @@ def training_data(request: Request, latents: PhotoLatents) -> TrainingData:
     dilation = max([getattr(objective, "dilation", 0) for objective in request.config.objectives], default=0)
     with torch.inference_mode(False), torch.no_grad():
         examples = make_examples(request.model, request.subjects, latents, request.config.resolution, dilation)
-        pools = {pool.class_noun: request.model.model.process_latent_in(pool.latents.clone())
-                 for pool in used_class_images(request)}
-    prompts = {pool.class_noun: pool.prompt for pool in used_class_images(request)}
-    captions = {pool.class_noun: pool.captions for pool in used_class_images(request) if pool.captions}
+        pools = {noun: request.model.model.process_latent_in(pool.latents.clone())
+                 for pool in used_class_images(request) for noun in _spelled_nouns(pool, examples)}
+    prompts = {noun: pool.prompt for pool in used_class_images(request) for noun in _spelled_nouns(pool, examples)}
+    captions = {noun: pool.captions for pool in used_class_images(request) if pool.captions
+                for noun in _spelled_nouns(pool, examples)}
     return TrainingData(examples=examples, class_latents=pools, class_prompts=prompts, class_captions=captions)
+
+
+def _spelled_nouns(pool: ClassImages, examples: Sequence[Example]) -> list[str]:
+    """A pool's noun as the subjects write it, in whatever case; its own where no subject has it."""
+    nouns = dict.fromkeys(noun for example in examples for noun in example.nouns)
+    return [noun for noun in nouns if fold(noun) == fold(pool.class_noun)] or [pool.class_noun]

@@ -17,6 +17,7 @@ from ...core.runs import Run
 from ...core.subject import Subject, fill
 from ...core.token_vectors import TokenVectorsConfig, reads
 from ...core.trainable import Artifacts, WordVectors
+from ...core.wording import fold
 from .hashes import model_hash, tensor_digest, weights_hash
 from .learned_words import CLIP_ENCODERS, PREFIX, embedding_names, name_words, reading_clip, tokenize_words
 from .sockets import Personalization, PreviewSettings, WordSettings
@@ -37,10 +38,11 @@ def words_of_subjects(chain: Sequence[WordSettings],
     configs, starts = [], {}
     known = {identifier: noun for subject in subjects for identifier, noun in subject.words}
     for settings in chain:
-        require(settings.identifier in ("", *known), "identifier", repr(settings.identifier),
+        asked = fold(settings.identifier)
+        require(not asked or asked in map(fold, known), "identifier", repr(settings.identifier),
                 "one of " + ", ".join(known), "Connect the subject's own identifier, or leave it empty for all.")
         for identifier, noun in known.items():
-            if settings.identifier in ("", identifier):
+            if asked in ("", fold(identifier)):
                 text = fill(settings.config.start_text, identifier, noun) or identifier
                 configs.append(replace(settings.config, word=identifier, start_text=text))
                 starts[identifier] = settings.vectors

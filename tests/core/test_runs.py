@@ -46,6 +46,10 @@ ADAPTER = {"version": 1, "identifiers": ["sks"], "class_nouns": ["dog"], "captio
            "config": {"learning_rate": 0.1, "resolution": 64}}
 
 
+def test_a_name_loses_what_nobody_can_see():
+    assert check_run_name("\ufeffmy\u200b dog ") == "my dog"
+
+
 @pytest.mark.parametrize("name", [
     "", "  ", "..", ".", "../x", "a/b", "a\\b", "/x", "C:x", "con", "NUL.txt", "com1", "x.", ".x", "a\0b", "a\nb", "a*",
     "x" * 101, "ü" * 60, "dog\ud800", "\udfff", "com¹", "x\x7f"])

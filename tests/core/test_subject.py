@@ -39,6 +39,13 @@ def test_a_caption_without_the_identifier_is_refused(caption):
         subject("a {V} dog", caption)
 
 
+@pytest.mark.parametrize("caption", ["Sks dog on a beach", "SKS dog", "photo of a “sks”.", "a (Sks:1.2) dog",
+                                     "x,sks's"])
+def test_a_caption_may_write_the_identifier_in_capitals_and_beside_any_punctuation(caption):
+    chosen = subject(caption)
+    assert chosen.caption_of(chosen.photos[0]) == caption
+
+
 @pytest.mark.parametrize(("count", "caption"), [
     (1, "a sks dog"), (2, "a sks dog and a tqz cat"), (3, "a sks dog, a tqz cat and a wrs toy car")])
 def test_the_global_prompt_names_every_object(count, caption):
@@ -57,6 +64,9 @@ def test_a_scenes_mask_is_all_its_objects():
     (lambda: make_scene(PIXELS, []), "objects: got 0 objects, expected 1 to 8"),
     (lambda: make_scene(PIXELS, objects() * 5), "objects: got 10 objects"),
     (lambda: make_scene(PIXELS, objects(1) * 2), "identifier: got 'sks' for two objects"),
+    (lambda: make_scene(PIXELS, [*objects(1), SceneObject(identifier="SKS", class_noun="cat", mask=stripe(8, 16))]),
+     "identifier: got 'sks' and 'SKS' for two objects"),
+    (lambda: SceneObject(identifier="sks", class_noun="embedding:", mask=PIXELS), "class_noun: got 'embedding:'"),
     (lambda: make_scene(PIXELS, objects(), "a sks dog"), "without 'tqz'.*Write {objects}"),
     (lambda: make_scene(PIXELS[:8], objects()), "a mask of 16 x 16 for a photo of 16 x 8"),
     (lambda: SceneObject(identifier=" ", class_noun="dog", mask=PIXELS), "identifier: got an empty text"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import comfy.model_management
 import pytest
 import torch
@@ -131,8 +133,34 @@ def test_the_same_subject_in_a_scene_and_in_photos_of_its_own_is_no_warning(mode
     assert "two subjects share the identifier 'sks'" in train(models, subject=(*other, scene()), **given)[6]
 
 
+def test_class_images_of_the_noun_in_another_case_are_the_same_run_to_the_bit(models):
+    pool, = pools("dog")
+    objective = chain(PriorPreservation(), class_images=(pool,))
+    plain = train(models, objective=objective, run_name="plain")
+    shouted = chain(PriorPreservation(), class_images=(replace(pool, class_noun=" DOG"),))
+    other = train(models, objective=shouted, run_name="other")
+    mixed = train(models, subject=(*subjects(), *subjects(class_noun="Dog", identifier="tqz")), objective=objective)
+    assert equal(plain[2], other[2]) and len(mixed[3]["loss"]) == 3
+
+
+def test_subjects_whose_identifiers_clip_reads_alike_are_warned_about(models):
+    pair = (*subjects(), *subjects(identifier="SKS", class_noun="cat"))
+    assert "two subjects share the identifier 'SKS' or 'sks': they will blend" in train(models, subject=pair)[6]
+
+
+def test_captions_with_the_identifier_in_capitals_train_as_those_without(models):
+    def run(*captions):
+        given = tuple(replace(photo, caption=text) for photo, text in zip(photos(2), captions, strict=True))
+        return train(models, subject=subjects(photos=given), run_name=captions[0])[2]
+
+    assert equal(run("Sks dog on a beach", "a SKS dog"), run("sks dog on a beach", "a sks dog"))
+
+
 @pytest.mark.parametrize(("given", "message"), [
-    ({"objective": chain(PriorPreservation(), class_images=pools("dog"))}, "prior: got no class images of 'cat'"),
+    ({"objective": chain(PriorPreservation(), class_images=pools("dog"))},
+     "prior: got no class images of 'cat', but of 'dog'"),
+    ({"subject": subjects(class_noun=""), "objective": chain(PriorPreservation(), class_images=pools("dog"))},
+     "class_noun: got an empty text for a subject"),
     ({"objective": chain(PriorPreservation(), class_images=pools("dog", "cat", size=72))},
      "class images: got 72 pixels for 'dog', expected 64 pixels"),
     ({"subject": (scene(), *subjects()), "objective": chain(MaskedPrior())}, "masks: got no mask for photo 2"),
