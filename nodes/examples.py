@@ -12,16 +12,23 @@ from pathlib import Path
 import folder_paths
 
 WORKFLOWS = Path(__file__).resolve().parent.parent / "workflows"
+STAMP = ".personalize_examples"
+"""In the input folder: names of the photos that were copied there at some time. Its name keeps it out of every list."""
 PHOTOS, PERSONALIZATIONS = WORKFLOWS / "photos", WORKFLOWS / "personalizations"
 
 
 def provide_example_photos() -> None:
-    """Copy ``personalize_*.png`` into the input folder, those that are not there yet."""
+    """Copy ``personalize_*.png`` into the input folder, each once: one that the user removes stays away."""
     target = Path(folder_paths.get_input_directory())
     target.mkdir(parents=True, exist_ok=True)
-    for photo in PHOTOS.glob("*.png"):
+    stamp = target / STAMP
+    known = stamp.read_text(encoding="utf-8", errors="replace").splitlines() if stamp.exists() else []
+    new = [photo for photo in sorted(PHOTOS.glob("*.png")) if photo.name not in known]
+    for photo in new:
         if not (target / photo.name).exists():
             shutil.copyfile(photo, target / photo.name)
+    if new:
+        stamp.write_text("\n".join([*known, *(photo.name for photo in new)]) + "\n", encoding="utf-8")
 
 
 def list_example_personalizations() -> None:
