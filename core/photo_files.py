@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .errors import InputError
+from .photo_folder import shown_name
 
 SAME_SHAPE = 0.02
 """A mask is scaled to its photo where the two aspect ratios differ by at most this fraction."""
@@ -83,7 +84,7 @@ def read_caption(path: Path) -> str:
     try:
         return " ".join(decode_text(path.read_bytes()).split())
     except (OSError, UnicodeError) as error:
-        raise InputError("captions", f"{path.name}, which cannot be read ({error})", "a text file",
+        raise InputError("captions", f"{shown_name(path)}, which cannot be read ({error})", "a text file",
                          "Save it as UTF-8 text.") from error
 
 
@@ -112,7 +113,8 @@ def _opened(path: Path) -> tuple[Image.Image, str]:
     try:
         with Image.open(path) as image:
             frames = getattr(image, "n_frames", 1)
-            note = f"{path.name}: the first of {frames} frames is used" if frames > 1 and image.format != "MPO" else ""
+            is_sequence = frames > 1 and image.format != "MPO"  # a camera's second picture is no second frame
+            note = f"{shown_name(path)}: the first of {frames} frames is used" if is_sequence else ""
             image.load()
             return _upright(image.copy() if frames > 1 else image), note
     except Exception as error:  # Pillow's plug-ins raise whatever a damaged file leads them to
@@ -141,14 +143,14 @@ def _deep_grey(image: Image.Image, path: Path) -> Tensor:
     values = torch.from_numpy(numpy.array(image).astype(numpy.float32))
     high = 1.0 if image.mode == "F" else 65535.0
     if float(values.min()) < 0 or float(values.max()) > high:
-        raise InputError("images", f"{path.name} with values {float(values.min()):g} to {float(values.max()):g}",
+        raise InputError("images", f"{shown_name(path)} with values {float(values.min()):g} to {float(values.max()):g}",
                          f"values 0 to {high:g}", "Save it as an ordinary PNG or JPEG.")
     return values / high
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
     what = "which is empty" if _is_empty(path) else f"which cannot be read ({type(error).__name__})"
-    return InputError("images", f"{path.name}, {what}", "JPEG, PNG, WebP or another format that Pillow reads",
+    return InputError("images", f"{shown_name(path)}, {what}", "JPEG, PNG, WebP or another format that Pillow reads",
                       "Open it in a picture program and save it as PNG or JPEG, or take it out of the folder.")
 
 

@@ -99,17 +99,22 @@ def find_subject_folders(folder: Path) -> tuple[PhotoFolder, ...]:
     below = [_pair(path, *_entries(path)) for path in folders if path.name.casefold() not in MASK_FOLDERS]
     below = [found for found in below if found.photos]
     if own.photos:
-        left = [f"'{folder.name}' has pictures of its own, so its subfolders are not read: "
+        left = [f"'{shown_name(folder)}' has pictures of its own, so its subfolders are not read: "
                 + name_files(found.path for found in below)] if below else []
         return (PhotoFolder(path=folder, photos=own.photos, warnings=(*own.warnings, *left)),)
-    require(bool(below), "folder", f"no picture in '{folder.name}'", "a folder with pictures, or with one such folder "
-            "for each subject", "Put the photos into it as JPEG, PNG or WebP.")
+    require(bool(below), "folder", f"no picture in '{shown_name(folder)}'",
+            "a folder with pictures, or with one such folder for each subject", "Put the photos into it as JPEG, PNG or WebP.")
     return tuple(below)
+
+
+def shown_name(path: Path) -> str:
+    """A file's name as text that can be sent and logged: bytes that are no text are written out."""
+    return path.name.encode("utf-8", "backslashreplace").decode()
 
 
 def name_files(paths: Iterable[Path]) -> str:
     """'a.jpg, b.jpg and 3 more'."""
-    names = [path.name for path in paths]
+    names = [shown_name(path) for path in paths]
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     return ", ".join(names[:MOST_NAMED]) + more
 
@@ -122,7 +127,7 @@ def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
                        key=lambda path: (natural_order(path.name), path.name))
         return [path for path in found if path.is_file()], [path for path in found if path.is_dir()]
     except OSError as error:
-        raise InputError("folder", f"'{folder.name}', which cannot be read ({error.strerror or error})",
+        raise InputError("folder", f"'{shown_name(folder)}', which cannot be read ({error.strerror or error})",
                          "a folder of pictures", "Look at its name and its permissions.") from error
 
 

@@ -44,7 +44,8 @@ class DataOptionsNode(io.ComfyNode):
                                tooltip="How often a photo is shown with an empty caption, 0 to 0.95. Default 0; 0.05 "
                                        "to 0.1 keeps guidance working in long runs."),
             ],
-            outputs=[DATA_OPTIONS.Output("DATA_OPTIONS", tooltip="For Subject Photos or Scene Photo.")],
+            outputs=[DATA_OPTIONS.Output("DATA_OPTIONS", tooltip="For Subject Photos, Photos from Folder or "
+                                                                 "Scene Photo.")],
         )
 
     @classmethod

@@ -16,7 +16,14 @@ from ...core.data_options import DataOptions
 from ...core.dci.thumbnails import contact_sheet
 from ...core.errors import InputError, require
 from ...core.photo_files import fit_mask, read_caption, read_mask, read_picture
-from ...core.photo_folder import MASK_FOLDERS, PhotoFiles, PhotoFolder, find_subject_folders, read_folder_name
+from ...core.photo_folder import (
+    MASK_FOLDERS,
+    PhotoFiles,
+    PhotoFolder,
+    find_subject_folders,
+    read_folder_name,
+    shown_name,
+)
 from ...core.subject import Photo, Subject
 from ...core.wording import clean_prompt
 from .photos import photos_from_images
@@ -65,7 +72,7 @@ def read_subjects(folder: Path, identifier: str, class_noun: str, caption_templa
     subjects: list[Subject] = []
     warnings: list[str] = []
     for found in _found_in(folder):
-        words = given if found.path == folder else given.of_folder(found.path.name)
+        words = given if found.path == folder else given.of_folder(found.path)
         photos, notes = zip(*(_photo(files, words) for files in found.photos), strict=True)
         subjects.append(words.subject(photos))
         warnings += [*found.warnings, *filter(None, notes)]
@@ -85,7 +92,7 @@ def class_photos(folder: Path) -> tuple[int, Iterator[Photo]]:
     def read() -> Iterator[Photo]:
         for files in found[0].photos:
             picture = read_picture(files.picture)
-            with _naming(files.picture.name):
+            with _naming(files.picture):
                 (photo,) = photos_from_images([picture.pixels])
             yield replace(photo, caption=_caption(files))
 
@@ -101,10 +108,10 @@ class Words:
     template: str
     data: DataOptions
 
-    def of_folder(self, name: str) -> Words:
+    def of_folder(self, path: Path) -> Words:
         """These words, and in their place what a folder's name says."""
-        found = read_folder_name(name)
-        with _naming(name):
+        found = read_folder_name(path.name)
+        with _naming(path):
             found = replace(found, identifier=clean_prompt(found.identifier, "identifier"),
                             class_noun=clean_prompt(found.class_noun, "class_noun"))
             data = self.data if found.repeats is None else replace(self.data, repeats=found.repeats)
@@ -140,7 +147,7 @@ def _found_in(folder: Path) -> tuple[PhotoFolder, ...]:
     root = Path(folder_paths.get_input_directory()).resolve()
     subjects = find_subject_folders(folder)
     for path in (path for found in subjects for photo in found.photos for path in photo.all):
-        require(path.resolve().is_relative_to(root), "folder", f"{path.relative_to(folder)}, a link to another place",
+        require(path.resolve().is_relative_to(root), "folder", f"{shown_name(path)}, a link to another place",
                 "files inside ComfyUI's input folder", "Copy it into the folder.")
     return subjects
 
@@ -150,10 +157,10 @@ def _photo(files: PhotoFiles, words: Words) -> tuple[Photo, str]:
     picture = read_picture(files.picture)
     height, width = picture.pixels.shape[:2]
     mask = picture.cut_out if files.mask is None else fit_mask(read_mask(files.mask), height, width)
-    with _naming((files.mask or files.picture).name):
+    with _naming(files.mask or files.picture):
         (photo,) = photos_from_images([picture.pixels], [] if mask is None else [mask])
     photo = replace(photo, caption=_caption(files))
-    with _naming((files.caption or files.picture).name):
+    with _naming(files.caption or files.picture):
         words.subject([photo])
     return photo, picture.note
 
@@ -161,17 +168,18 @@ def _photo(files: PhotoFiles, words: Words) -> tuple[Photo, str]:
 def _caption(files: PhotoFiles) -> str | None:
     if files.caption is None:
         return None
-    with _naming(files.caption.name):
-        return " ".join(clean_prompt(read_caption(files.caption), "captions").split()) or None
+    text = read_caption(files.caption)
+    with _naming(files.caption):
+        return " ".join(clean_prompt(text, "captions").split()) or None
 
 
 @contextmanager
-def _naming(file: str) -> Iterator[None]:
+def _naming(path: Path) -> Iterator[None]:
     """What is refused within is refused with the name of its file or folder."""
     try:
         yield
     except InputError as refusal:
-        raise InputError(refusal.name, f"{file}: {refusal.got}", refusal.expected, refusal.fix) from refusal
+        raise InputError(refusal.name, f"{shown_name(path)}: {refusal.got}", refusal.expected, refusal.fix) from refusal
 
 
 def files_digest(folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 
 import numpy
@@ -188,6 +189,14 @@ def test_bytes_that_windows_does_not_define_are_no_error():
 def test_an_empty_caption_file_is_an_empty_text(tmp_path):
     (tmp_path / "dog.txt").write_bytes(b" \r\n")
     assert read_caption(tmp_path / "dog.txt") == ""
+
+
+def test_a_picture_whose_name_is_no_text_is_refused_in_text(tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.jpg")
+    path.write_bytes(b"no picture")
+    with pytest.raises(InputError) as refusal:
+        read_picture(path)
+    assert b"caf\\udce9.jpg, which cannot be read" in str(refusal.value).encode("utf-8")
 
 
 def test_a_caption_file_that_cannot_be_read_is_named(tmp_path):

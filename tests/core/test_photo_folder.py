@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from comfyui_personalize.core.errors import InputError
@@ -101,3 +103,10 @@ def test_a_folder_without_pictures_or_that_is_missing_is_refused(tmp_path):
         find_subject_folders(tmp_path)
     with pytest.raises(InputError, match="folder: got 'nowhere', which cannot be read .No such file"):
         find_subject_folders(tmp_path / "nowhere")
+
+
+def test_names_that_are_no_text_can_be_shown(tmp_path):
+    fill(tmp_path, "dog.jpg")
+    (tmp_path / os.fsdecode(b"caf\xe9.txt")).touch()
+    (said,) = only(tmp_path).warnings
+    assert said.encode("utf-8") == b"left out, captions of no picture: caf\\udce9.txt"

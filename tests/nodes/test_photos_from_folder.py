@@ -196,7 +196,7 @@ def test_a_link_out_of_the_input_folder_is_not_followed(folder, tmp_path):
     (folder / "link").symlink_to(tmp_path, target_is_directory=True)
     with pytest.raises(InputError, match="folder: got '.*/link', expected a subfolder of ComfyUI's input folder"):
         load(f"{folder.name}/link")
-    with pytest.raises(InputError, match="folder: got link/secret.png, a link to another place"):
+    with pytest.raises(InputError, match="folder: got secret.png, a link to another place"):
         load(folder)
 
 
