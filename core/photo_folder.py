@@ -103,7 +103,8 @@ def find_subject_folders(folder: Path) -> tuple[PhotoFolder, ...]:
                 + name_files(found.path for found in below)] if below else []
         return (PhotoFolder(path=folder, photos=own.photos, warnings=(*own.warnings, *left)),)
     require(bool(below), "folder", f"no picture in '{shown_name(folder)}'",
-            "a folder with pictures, or with one such folder for each subject", "Put the photos into it as JPEG, PNG or WebP.")
+            "a folder with pictures, or with one such folder for each subject",
+            "Put the photos into it as JPEG, PNG or WebP.")
     return tuple(below)
 
 
