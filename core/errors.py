@@ -1,5 +1,8 @@
 """How bad input is told: the name, what came, what is expected, what to do."""
 
+LONGEST_GOT = 1000
+"""Characters of what came that a message repeats."""
+
 
 class InputError(ValueError):
     """Input that cannot be used, found before anything was loaded or changed.
@@ -13,7 +16,13 @@ class InputError(ValueError):
 
     def __init__(self, name: str, got: object, expected: str, fix: str):
         self.name, self.got, self.expected, self.fix = name, got, expected, fix
-        super().__init__(f"{name}: got {got}, expected {expected}. {fix}")
+        super().__init__(f"{name}: got {_readable(got)}, expected {expected}. {fix}")
+
+
+def _readable(got: object) -> str:
+    """What came, as far as anyone would read it."""
+    text = str(got)
+    return text if len(text) <= LONGEST_GOT else f"{text[:LONGEST_GOT]}… ({len(text):,} characters)"
 
 
 class TrainingDiverged(RuntimeError):

@@ -6,7 +6,6 @@ this: an encoder with *both* projections. A Stable Diffusion checkpoint has no t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .errors import InputError, require
+from .errors import require
+from .model_folders import path_of, read_config, read_object, reading
 
 TokenRow = Sequence["int | Tensor"]
 """The content tokens of one text, without start and end: ids, and vectors (D,) that stand in the place of ids."""
@@ -147,7 +147,7 @@ class Preparation:
     def of_folder(cls, folder: Path, default_size: int) -> Preparation:
         """What the folder's `preprocessor_config.json` says, or CLIP's own values."""
         file = folder / "preprocessor_config.json"
-        given = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        given = read_object(file) if file.is_file() else {}
         size = _side(given.get("crop_size" if given.get("do_center_crop", True) else "size"), default_size)
         settings = {name: tuple(given[key]) for name, key in (("mean", "image_mean"), ("std", "image_std"))
                     if key in given}
@@ -243,39 +243,19 @@ def load_image_text(folder: str | Path, device: str | torch.device = "cpu") -> T
     Raises:
         InputError: for a folder that is missing or holds something else, and for missing or untrained projections.
     """
-    place = Path(folder).expanduser()
+    place = path_of(folder, "path")
     config = read_config(place)
     require(config.get("model_type") == "clip", "path", f"a model of type {config.get('model_type')!r} in {place.name}",
             "a CLIP ('clip') with text and image side", "Choose a folder that CLIPModel was saved to.")
     from transformers import CLIPModel, CLIPTokenizer
 
-    with torch.inference_mode(False):
-        try:
-            model, notes = CLIPModel.from_pretrained(str(place), local_files_only=True, dtype=torch.float32,
-                                                     output_loading_info=True)
-            tokenizer = CLIPTokenizer.from_pretrained(str(place), local_files_only=True)
-        except (OSError, ValueError, RuntimeError) as reason:
-            raise InputError("path", f"{place.name}: {reason}", "a whole transformers CLIP folder",
-                             "Download or save it again, weights and tokenizer files together.") from reason
+    with torch.inference_mode(False), reading("path", place.name, "a whole transformers CLIP folder"):
+        model, notes = CLIPModel.from_pretrained(str(place), local_files_only=True, dtype=torch.float32,
+                                                 output_loading_info=True)
+        tokenizer = CLIPTokenizer.from_pretrained(str(place), local_files_only=True)
         missing = sorted(notes["missing_keys"])
         require(not missing, "path", f"{place.name} without {', '.join(missing[:3])}", PAIR,
                 "Take a folder that transformers' CLIPModel was saved to: transformers would fill these at random.")
         model = model.to(device).eval().requires_grad_(False)
-    size = int(model.config.vision_config.image_size)
-    return TransformersImageText(model=model, tokenizer=tokenizer, prepare=Preparation.of_folder(place, size))
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The folder's `config.json`.
-
-    Raises:
-        InputError: when there is none, or it is not JSON.
-    """
-    file = folder / "config.json"
-    require(file.is_file(), "path", f"{folder}, where there is no config.json", "a transformers model folder",
-            "Give the folder that holds config.json, the weights and the tokenizer files.")
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except ValueError as reason:
-        raise InputError("path", f"{file} with broken JSON", "a transformers model folder",
-                         "Download or save the folder again.") from reason
+        size = int(model.config.vision_config.image_size)
+        return TransformersImageText(model=model, tokenizer=tokenizer, prepare=Preparation.of_folder(place, size))

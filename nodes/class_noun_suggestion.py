@@ -6,11 +6,12 @@ import re
 
 from comfy_api.latest import io, ui
 
-from ..core.errors import InputError, require
+from ..core.errors import require
 from ..core.metrics import NOUN_TEMPLATE, NounScore, class_nouns, rank_nouns
 from ..core.wording import clean_prompts
 from .bridge.notices import show_notice
 from .bridge.photos import photos_from_images
+from .bridge.queue_checks import answer
 from .bridge.sockets import IMAGE_TEXT_ENCODER, SUBJECT
 
 SURE = 0.5
@@ -50,10 +51,8 @@ class ClassNounSuggestion(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, template) -> bool | str:
-        if template is not None and "{noun}" not in template:
-            return str(InputError("template", repr(template), "a text with {noun}", f"Write {NOUN_TEMPLATE!r}."))
-        return True
+    def validate_inputs(cls, template=None) -> bool | str:
+        return answer(("template", check_template, template))
 
     @classmethod
     def execute(cls, image_text_encoder, nouns="", shown=10, template=NOUN_TEMPLATE, images=None,
@@ -69,6 +68,11 @@ class ClassNounSuggestion(io.ComfyNode):
             f"'{best.noun}' is not sure ({best.probability:.0%}): read the report, or type the class noun yourself."]
         show_notice(cls.hidden.unique_id, f"class noun: {best.noun}", warnings)
         return io.NodeOutput(best.noun, text, ui=ui.PreviewText(text))
+
+
+def check_template(template: str) -> None:
+    """Refuse a template without a place for the noun."""
+    require("{noun}" in template, "template", repr(template), "a text with {noun}", f"Write {NOUN_TEMPLATE!r}.")
 
 
 def describe(ranked: list[NounScore], shown: int, photos: int) -> str:

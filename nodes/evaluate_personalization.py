@@ -6,19 +6,15 @@ A method is judged by pictures of many prompts at fixed noise, not by the one pi
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import comfy.samplers
 from comfy_api.latest import io
 
-from ..core.errors import InputError, require
 from ..core.evaluation.prompts import EXAMPLE, check_prompts
-from ..core.image_text import read_config
 from ..core.metrics import check_lpips
-from .bridge.evaluating import SamplingSettings
+from ..core.model_folders import read_config
 from .bridge.evaluation_request import evaluate, make_request
 from .bridge.notices import show_notice
+from .bridge.queue_checks import WholeSteps, answer
 from .bridge.sockets import IMAGE_TEXT_ENCODER, SUBJECT
 
 
@@ -52,22 +48,11 @@ class EvaluatePersonalization(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, prompts, size, dino_path, lpips_path) -> bool | str:
-        """Refuse what can be seen before anything runs; linked inputs come as None."""
-        prompts, size, dino_path, lpips_path = map(_only, (prompts, size, dino_path, lpips_path))
-        try:
-            if prompts is not None:
-                check_prompts([prompts])
-            if size is not None:
-                require(64 <= size <= 4096, "size", size, "64 to 4096 pixels", "Use for example 512.")
-                SamplingSettings(size=size)
-            if (dino_path or "").strip():
-                read_config(Path(dino_path.strip()).expanduser())
-            if (lpips_path or "").strip():
-                check_lpips(lpips_path.strip())
-        except InputError as refusal:
-            return str(refusal)
-        return True
+    def validate_inputs(cls, prompts=None, dino_path=None, lpips_path=None) -> bool | str:
+        """Refuse texts that cannot be used before anything runs."""
+        return answer(("prompts", lambda text: check_prompts([text]), prompts),
+                      ("dino_path", lambda text: text.strip() and read_config(text.strip(), "dino_path"), dino_path),
+                      ("lpips_path", lambda text: text.strip() and check_lpips(text.strip()), lpips_path))
 
     @classmethod
     def execute(cls, prompts, **inputs) -> io.NodeOutput:
@@ -75,11 +60,6 @@ class EvaluatePersonalization(io.ComfyNode):
         show_notice(cls.hidden.unique_id, results.summary, results.warnings)
         return io.NodeOutput(results.table, results.record, results.chart, results.sheet, results.pictures,
                              ui={"text": (results.table,), "evaluation": (results.record,)})
-
-
-def _only(values: Any) -> Any:
-    """The one value of an input that may come as a list."""
-    return values[0] if isinstance(values, list | tuple) and values else values
 
 
 def _models() -> list[io.Input]:
@@ -119,7 +99,7 @@ def _sampling() -> list[io.Input]:
         io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=False,
                      tooltip="The first seed, 0 to 2^64 - 1: the same noise for every prompt and every model. "
                              "Default 0."),
-        io.Int.Input("size", default=512, min=64, max=4096, step=8,
+        io.Int.Input("size", default=512, min=WholeSteps(64, 8), max=4096, step=8,
                      tooltip="Width and height in pixels, 64 to 4096, a multiple of 8. Default 512 (SD 1.5); 1024 for "
                              "SDXL, 96 for the pocket model."),
         io.Int.Input("steps", default=25, min=1, max=1000,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..core.errors import InputError, require
+from ..core.errors import require
 from ..core.image_text import ImageTextEncoder as Encoder
 from .bridge.image_text import ComfyImageText, find_folder, load_folder
 from .bridge.notices import show_notice
+from .bridge.queue_checks import answer
 from .bridge.sockets import IMAGE_TEXT_ENCODER
 
 
@@ -38,13 +39,8 @@ class ImageTextEncoder(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, path) -> bool | str:
-        try:
-            if path and path.strip():
-                find_folder(path.strip())
-        except InputError as refusal:
-            return str(refusal)
-        return True
+    def validate_inputs(cls, path=None) -> bool | str:
+        return answer(("path", lambda text: text.strip() and find_folder(text.strip()), path))
 
     @classmethod
     def execute(cls, path="", clip_vision=None, clip=None) -> io.NodeOutput:

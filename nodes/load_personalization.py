@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
-from ..core.errors import InputError
 from .bridge.embedding_files import identifiers
 from .bridge.notices import show_notice
 from .bridge.personalization_files import check_file, describe, file_state, list_personalizations, load_personalization
+from .bridge.queue_checks import answer
 
 
 class LoadPersonalization(io.ComfyNode):
@@ -45,14 +45,9 @@ class LoadPersonalization(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, name) -> bool | str:
+    def validate_inputs(cls, name=None) -> bool | str:
         """Refuse a missing, pickled, corrupt or foreign file before anything runs."""
-        try:
-            if name is not None:
-                check_file(name)
-        except InputError as error:
-            return str(error)
-        return True
+        return answer(("name", check_file, name))
 
     @classmethod
     def fingerprint_inputs(cls, name, model=None, clip=None, strength_model=None, strength_clip=None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
-from ..core.errors import InputError, require
+from ..core.errors import require
 from ..core.paired_page import MOST_PHOTOS, check_names, make_page
 from ..core.wording import clean_text
 from .bridge.notices import show_notice
@@ -17,6 +17,7 @@ from .bridge.paired_pages import (
     save_page,
     stacked_pictures,
 )
+from .bridge.queue_checks import answer
 from .bridge.sockets import SUBJECT
 
 LETTERS = "abcd"
@@ -52,19 +53,16 @@ class PairedComparison(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, name_a, name_b, name_c, name_d, prompts, title, file_name) -> bool | str:
-        """Refuse texts that cannot be used before anything is drawn; linked ones come as None."""
+    def validate_inputs(cls, name_a=None, name_b=None, name_c=None, name_d=None, prompts=None, title=None,
+                        file_name=None) -> bool | str:
+        """Refuse texts that cannot be used before anything is drawn."""
         names = [_first(name) for name in (name_a, name_b, name_c, name_d)]
-        try:
-            check_names([f"linked {letter}" if name is None else name
-                         for letter, name in zip(LETTERS, names, strict=True)])
-            for name, text in (("prompts", _first(prompts)), ("title", _first(title))):
-                require(text is None or bool(text.strip()), name, "an empty text", "what raters should read",
-                        "Write it, or connect it.")
-            check_page_name(_first(file_name) or "linked")
-        except InputError as error:
-            return str(error)
-        return True
+        known = [name if isinstance(name, str) else f"linked {letter}"
+                 for letter, name in zip(LETTERS, names, strict=True)]
+        return answer(("name_a", lambda _: check_names(known), known[0]),
+                      ("prompts", lambda text: check_not_empty("prompts", text), prompts),
+                      ("title", lambda text: check_not_empty("title", text), title),
+                      ("file_name", check_page_name, file_name))
 
     @classmethod
     def execute(cls, images_a, images_b, name_a, name_b, name_c, name_d, prompts, title, seed, pairs_per_sheet,
@@ -92,6 +90,11 @@ def _shown(cls, path, photos: int) -> io.NodeOutput:
     warnings = [f"{MOST_PHOTOS} of {photos} photos are shown"] if photos > MOST_PHOTOS else []
     show_notice(cls.hidden.unique_id, str(path), warnings)
     return io.NodeOutput(str(path), ui=ui.PreviewText(f"{path}\nOpen it in a browser, or send it to the raters."))
+
+
+def check_not_empty(name: str, text: str) -> None:
+    """Refuse an empty text."""
+    require(bool(text.strip()), name, "an empty text", "what raters should read", "Write it, or connect it.")
 
 
 def _pictures(letter: str) -> io.Input:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from comfy_api.latest import io, ui
 
 from ..core.config import TrainingConfig, TrainingOptions
-from ..core.errors import InputError
 from ..core.runs import check_run_name
 from .bridge.notices import show_notice
+from .bridge.queue_checks import WholeSteps, answer
 from .bridge.sampling import patched
 from .bridge.sockets import (
     IMAGE_TEXT_ENCODER,
@@ -83,14 +83,9 @@ class PersonalizeTrainer(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, steps, resolution, run_name) -> bool | str:
-        """Refuse over the API what the widgets refuse in the UI; None stands for a value that is not known yet."""
-        try:
-            TrainingConfig(steps=1 if steps is None else steps, resolution=512 if resolution is None else resolution)
-            check_run_name("later" if run_name is None else run_name)
-        except InputError as error:
-            return str(error)
-        return True
+    def validate_inputs(cls, run_name=None) -> bool | str:
+        """Refuse a name that is none for a folder before anything runs."""
+        return answer(("run_name", check_run_name, run_name))
 
     @classmethod
     def execute(cls, model, clip, vae, subject, steps, learning_rate, batch, resolution, seed, run_name,
@@ -126,7 +121,7 @@ def _widgets() -> list[io.Input]:
                        tooltip="Learning rate of the adapter, 1e-7 to 0.1. Default 1e-4."),
         io.Int.Input("batch", default=1, min=1, max=64,
                      tooltip="Photos per step, 1 to 64; class images and object terms come on top. Default 1."),
-        io.Int.Input("resolution", default=512, min=64, max=2048, step=8,
+        io.Int.Input("resolution", default=512, min=WholeSteps(64, 8), max=2048, step=8,
                      tooltip="Photos are cropped to the centre and scaled to this many pixels, 64 to 2048, a "
                              "multiple of 8. Default 512 (SD 1.5); 1024 for SDXL, 96 for the pocket model."),
         io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=False,

@@ -12,6 +12,7 @@ from ..core.subject import CAPTION_TEMPLATE, check_words, warnings_about_data
 from ..core.wording import clean_prompts
 from .bridge.notices import show_notice
 from .bridge.photo_folders import files_digest, find_folder, images_of, input_folders, photo_sheet, read_subjects
+from .bridge.queue_checks import answer
 from .bridge.sockets import DATA_OPTIONS, SUBJECT
 from .bridge.vocabulary import stock_clip_vocabulary
 
@@ -59,16 +60,11 @@ class PhotosFromFolder(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, folder, identifier, caption_template) -> bool | str:
-        """Refuses typed words, and a folder that is not there, when the graph is queued; linked ones come as None."""
-        try:
-            if folder is not None:
-                find_folder(folder)
-            check_words("linked" if identifier is None else identifier,
-                        CAPTION_TEMPLATE if caption_template is None else caption_template)
-        except InputError as refusal:
-            return str(refusal)
-        return True
+    def validate_inputs(cls, folder=None, identifier=None, caption_template=None) -> bool | str:
+        """Refuses typed words, and a folder that is not there, when the graph is queued."""
+        return answer(("folder", find_folder, folder),
+                      ("identifier", lambda text: check_words(text, CAPTION_TEMPLATE), identifier),
+                      ("caption_template", lambda text: check_words("linked", text), caption_template))
 
     @classmethod
     def fingerprint_inputs(cls, folder=None, **_) -> str | float:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
-from ..core.errors import InputError
 from ..core.files import read_metadata
 from .bridge.personalization_files import check_name, describe, save_personalization
+from .bridge.queue_checks import answer
 from .bridge.sockets import PERSONALIZATION
 
 
@@ -34,13 +34,9 @@ class SavePersonalization(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, name) -> bool | str:
+    def validate_inputs(cls, name=None) -> bool | str:
         """Refuse a bad name before anything runs."""
-        try:
-            check_name("later" if name is None else name)
-        except InputError as error:
-            return str(error)
-        return True
+        return answer(("name", check_name, name))
 
     @classmethod
     def execute(cls, personalization, name) -> io.NodeOutput:

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..core.errors import InputError
 from ..core.identifier import warnings_about
 from ..core.photo_warnings import warnings_about_photos
 from ..core.subject import SCENE_TEMPLATE, SceneObject, check_words, warnings_about_data
 from ..core.wording import clean_prompt, clean_prompts
 from .bridge.notices import show_notice
 from .bridge.photos import scene_from_image
+from .bridge.queue_checks import answer
 from .bridge.sockets import DATA_OPTIONS, OBJECTS, SUBJECT
 from .bridge.vocabulary import stock_clip_vocabulary
 
@@ -43,13 +43,9 @@ class ObjectMask(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, identifier) -> bool | str:
-        """Refuses a typed identifier when the graph is queued; a linked one comes as None."""
-        try:
-            check_words("linked" if identifier is None else identifier, "{V}")
-        except InputError as refusal:
-            return str(refusal)
-        return True
+    def validate_inputs(cls, identifier=None) -> bool | str:
+        """Refuses a typed identifier when the graph is queued."""
+        return answer(("identifier", lambda text: check_words(text, "{V}"), identifier))
 
     @classmethod
     def execute(cls, mask, identifier, class_noun, objects=None) -> io.NodeOutput:

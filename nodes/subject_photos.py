@@ -5,13 +5,13 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..core.data_options import DataOptions
-from ..core.errors import InputError
 from ..core.identifier import warnings_about
 from ..core.photo_warnings import warnings_about_photos
 from ..core.subject import CAPTION_TEMPLATE, Subject, check_words, warnings_about_data
 from ..core.wording import clean_prompts
 from .bridge.notices import show_notice
 from .bridge.photos import photos_from_images, with_captions
+from .bridge.queue_checks import answer
 from .bridge.sockets import DATA_OPTIONS, SUBJECT
 from .bridge.vocabulary import stock_clip_vocabulary
 
@@ -86,16 +86,13 @@ class SubjectPhotos(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, identifier, caption_template, images=None, masks=None) -> bool | str:
-        """Refuses typed words when the graph is queued; linked ones come as None and are seen by `execute`.
+    def validate_inputs(cls, identifier=None, caption_template=None, images=None, masks=None) -> bool | str:
+        """Refuses typed words when the graph is queued; linked ones are seen by `execute`.
 
         ComfyUI hands over inputs that grow (images, masks) whether they are asked for or not.
         """
-        try:
-            check_words(_first(identifier, "linked"), _first(caption_template, CAPTION_TEMPLATE))
-        except InputError as refusal:
-            return str(refusal)
-        return True
+        return answer(("identifier", lambda text: check_words(text, CAPTION_TEMPLATE), identifier),
+                      ("caption_template", lambda text: check_words("linked", text), caption_template))
 
     @classmethod
     def execute(

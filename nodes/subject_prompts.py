@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
-from ..core.errors import InputError
+from ..core.errors import require
 from ..core.subject_prompts import KINDS, fill_prompts, subject_prompts
 from ..core.wording import clean_prompt, clean_prompts
+from .bridge.queue_checks import answer
 
 OWN = "your own"
 
@@ -49,20 +50,22 @@ class SubjectPrompts(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, kind, templates) -> bool | str:
-        """Refuse bad templates before anything runs."""
-        try:
-            if kind == OWN and templates is not None:
-                fill_prompts(_lines(templates), "sks", "dog")
-        except InputError as error:
-            return str(error)
-        return True
+    def validate_inputs(cls, kind=None, templates=None) -> bool | str:
+        """Refuse an unknown kind, and bad templates, before anything runs."""
+        own = templates if kind == OWN else None
+        return answer(("kind", check_kind, kind),
+                      ("templates", lambda text: fill_prompts(_lines(text), "sks", "dog"), own))
 
     @classmethod
     def execute(cls, kind, identifier, class_noun, count, templates) -> io.NodeOutput:
         identifier, class_noun = clean_prompts(identifier=identifier, class_noun=class_noun)
         lists = [list(_filled(kind, name, class_noun, count, templates)) for name in (identifier, "")]
         return io.NodeOutput(*lists, ui=ui.PreviewText("\n".join(lists[0])))
+
+
+def check_kind(kind: str) -> None:
+    """Refuse what is no kind of prompts."""
+    require(kind in (*KINDS, OWN), "kind", repr(kind), "one of " + ", ".join((*KINDS, OWN)), "Choose one of them.")
 
 
 def _filled(kind, identifier, class_noun, count, templates):
@@ -78,7 +81,6 @@ def _lines(templates):
         InputError: there is none.
     """
     lines = [line.strip() for line in clean_prompt(templates, "templates").splitlines() if line.strip()]
-    if not lines:
-        raise InputError("templates", "no line", "one or more lines with {V} and {noun}",
-                         "Write for example 'a {V} {noun} in the snow', or choose a kind.")
+    require(bool(lines), "templates", "no line", "one or more lines with {V} and {noun}",
+            "Write for example 'a {V} {noun} in the snow', or choose a kind.")
     return lines

@@ -9,10 +9,9 @@ from __future__ import annotations
 from comfy_api.latest import io, ui
 
 from ..core.config import TrainingConfig, TrainingOptions
-from ..core.errors import InputError
-from ..core.objectives.super_resolution import SuperResolution
 from ..core.runs import check_run_name
 from .bridge.notices import show_notice
+from .bridge.queue_checks import WholeSteps, answer
 from .bridge.sampling import patched
 from .bridge.sockets import LORA_MODEL, PERSONALIZATION, SUBJECT, ObjectiveChain
 from .bridge.super_resolution import (
@@ -57,10 +56,10 @@ class PersonalizeSuperResolution(io.ComfyNode):
                 io.Int.Input("rank", default=16, min=1, max=256,
                              tooltip="Rank of the LoRA in every linear and convolution layer but the last "
                                      "block's, 1 to 256. Default 16."),
-                io.Int.Input("resolution", default=2048, min=64, max=2048, step=32,
+                io.Int.Input("resolution", default=2048, min=WholeSteps(64, 8), max=2048, step=32,
                              tooltip="Photos are cropped to the centre and scaled to this many pixels, 64 to 2048: the "
                                      "size that you want to upscale to, not above the photos' own. Default 2048."),
-                io.Int.Input("crop", default=512, min=32, max=2048, step=32,
+                io.Int.Input("crop", default=512, min=WholeSteps(32, 32), max=2048, step=32,
                              tooltip="Pixels of the training crops cut out of the photos, 32 to 2048, a multiple of "
                                      "32. Default 512, as the x4 upscaler was trained; 96 for the pocket upscaler."),
                 io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=False,
@@ -93,15 +92,9 @@ class PersonalizeSuperResolution(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, resolution, crop, run_name) -> bool | str:
-        """Refuse over the API what the widgets refuse in the UI; None stands for a value that is not known yet."""
-        try:
-            TrainingConfig(steps=1, resolution=512 if resolution is None else resolution)
-            SuperResolution(crop=512 if crop is None else crop)
-            check_run_name("later" if run_name is None else run_name)
-        except InputError as error:
-            return str(error)
-        return True
+    def validate_inputs(cls, run_name=None) -> bool | str:
+        """Refuse a name that is none for a folder before anything runs."""
+        return answer(("run_name", check_run_name, run_name))
 
     @classmethod
     def execute(cls, model, clip, vae, subject, noise, steps, learning_rate, rank, resolution, crop, seed, run_name,

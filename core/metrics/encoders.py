@@ -9,8 +9,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ..errors import InputError, require
-from ..image_text import Preparation, read_config, unit
+from ..errors import require
+from ..image_text import Preparation, unit
+from ..model_folders import path_of, read_config, reading
 
 Pictures = Tensor | Sequence[Tensor]
 """Pictures with values in 0..1: one tensor (N, 3, H, W), or a list of (H, W, 3) of any sizes."""
@@ -54,24 +55,24 @@ class TransformersImageEncoder:
         return unit(outputs.last_hidden_state[:, 0])
 
 
-def load_image_encoder(folder: str | Path, device: str | torch.device = "cpu") -> TransformersImageEncoder:
+def load_image_encoder(folder: str | Path, device: str | torch.device = "cpu",
+                       name: str = "dino_path") -> TransformersImageEncoder:
     """The DINO of a transformers folder, in float32; nothing is downloaded.
+
+    Args:
+        name: the widget that holds the path.
 
     Raises:
         InputError: for a folder that is missing or holds something else.
     """
-    place = Path(folder).expanduser()
-    config = read_config(place)
+    place = path_of(folder, name)
+    config = read_config(place, name)
     kind = config.get("model_type")
-    require(kind in TransformersImageEncoder.KINDS, "path", f"a model of type {kind!r} in {place.name}",
+    require(kind in TransformersImageEncoder.KINDS, name, f"a model of type {kind!r} in {place.name}",
             f"one of {', '.join(TransformersImageEncoder.KINDS)}", "Choose the folder of a DINO, e.g. dino-vits16.")
     from transformers import AutoModel
 
-    with torch.inference_mode(False):
-        try:
-            model = AutoModel.from_pretrained(str(place), local_files_only=True, dtype=torch.float32)
-        except (OSError, ValueError, RuntimeError) as reason:
-            raise InputError("path", f"{place.name}: {reason}", "a whole transformers folder",
-                             "Download or save it again.") from reason
+    with torch.inference_mode(False), reading(name, place.name, "a whole transformers folder"):
+        model = AutoModel.from_pretrained(str(place), local_files_only=True, dtype=torch.float32)
         model = model.to(device).eval().requires_grad_(False)
-    return TransformersImageEncoder(model, Preparation.of_folder(place, int(config.get("image_size", 224))))
+        return TransformersImageEncoder(model, Preparation.of_folder(place, int(config.get("image_size", 224))))

@@ -7,7 +7,6 @@ torchmetrics has the distance and its calibration; the network under it is torch
 from __future__ import annotations
 
 import importlib
-import pickle
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,11 +14,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..errors import InputError, require
+from ..errors import require
+from ..model_folders import path_of, reading
 from .diversity import PictureDistance
 from .kernel_distance import require_torchmetrics
 
@@ -40,7 +39,7 @@ def check_lpips(path: str | Path) -> Path:
     Raises:
         InputError: there is no such file, or torchmetrics is not installed.
     """
-    file = Path(path).expanduser()
+    file = path_of(path, "lpips_path")
     require(file.is_file(), "lpips_path", repr(str(path)), f"an existing file: {EXPECTED}",
             "Give the whole path, or clear it: diversity is then measured without LPIPS.")
     require_torchmetrics("lpips_path")
@@ -61,11 +60,8 @@ def load_lpips(path: str | Path, device: str | torch.device = "cpu") -> PictureD
     assert network is not None
     make = importlib.import_module("torchmetrics.image.lpip").LearnedPerceptualImagePatchSimilarity
     with torch.inference_mode(False), _offered(network, weights):
-        try:
+        with reading("lpips_path", f"{file.name}, which lacks some of the network's tensors", EXPECTED):
             metric = make(net_type=network, reduction="none", normalize=True)
-        except RuntimeError as reason:
-            raise InputError("lpips_path", f"{file.name}, which lacks some of the network's tensors", EXPECTED,
-                             "Download or save it again.") from reason
     metric = metric.to(device).eval()
 
     def distance(first: Tensor, second: Tensor) -> Tensor:
@@ -80,12 +76,9 @@ def load_lpips(path: str | Path, device: str | torch.device = "cpu") -> PictureD
 
 
 def _read(file: Path) -> dict[str, Tensor]:
-    try:
+    with reading("lpips_path", file.name, EXPECTED):
         found: Any = load_file(file) if file.suffix == ".safetensors" else torch.load(
             file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, SafetensorError, pickle.UnpicklingError, EOFError) as reason:
-        raise InputError("lpips_path", f"{file.name}, which cannot be read safely", EXPECTED,
-                         "Download or save it again.") from reason
     return found if isinstance(found, dict) else {}
 
 

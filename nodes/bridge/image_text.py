@@ -27,6 +27,7 @@ from ...core.image_text import (
     projection_flaw,
     unit,
 )
+from ...core.model_folders import path_of
 from .model import replace_inference_tensors
 from .text import TRAINABLE, out_of_place_layers
 
@@ -197,7 +198,7 @@ def find_folder(path: str) -> Path:
         from ...pocket.image_text import IMAGE_TEXT_FOLDER
 
         return IMAGE_TEXT_FOLDER
-    given = Path(path).expanduser()
+    given = path_of(path, "path")
     roots = [] if given.is_absolute() else [Path(root) for root in folder_paths.get_folder_paths("clip_vision")]
     found = next((place for place in [root / given for root in roots] or [given] if place.is_dir()), None)
     require(found is not None, "path", repr(path),

@@ -136,7 +136,7 @@ def test_other_folders_are_refused_before_anything_is_loaded(tmp_path):
     with pytest.raises(InputError, match=r"no config\.json"):
         load_image_text(tmp_path)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(InputError, match="broken JSON"):
+    with pytest.raises(InputError, match="config.json, which cannot be read"):
         load_image_text(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "siglip"}))
     with pytest.raises(InputError, match="'siglip'"):

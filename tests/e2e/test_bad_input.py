@@ -26,12 +26,14 @@ def photo(server, name: str, picture: Image.Image) -> str:
 @pytest.mark.parametrize(("inputs", "words"), [
     ({"steps": 0}, ("steps",)),
     ({"run_name": "../elsewhere"}, ("run_name", "got", "expected")),
-    ({"resolution": 100}, ("resolution", "got 100", "multiple of 8")),
+    ({"resolution": 100}, ("resolution", "Value 100 smaller than min of 64, or no multiple of 8")),
 ])
 def test_a_bad_widget_is_refused_before_anything_runs(server, inputs, words):
     with pytest.raises(GraphRefused) as error:
         server.client.run(changed(training("refused"), "PersonalizeTrainer", **inputs))
     assert all(word in str(error.value) for word in words), str(error.value)
+    (refused,) = error.value.node_errors.values()
+    assert [each["extra_info"]["input_name"] for each in refused["errors"]] == list(inputs)  # once, where it is
 
 
 def test_a_rank_above_the_layer_is_refused(server):

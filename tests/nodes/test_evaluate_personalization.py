@@ -182,7 +182,7 @@ def test_progress_counts_every_step_and_a_cancel_ends_it(models, monkeypatch):
     ({"subject": subject() * 2}, "subject: got 2 subjects, expected one subject"),
     ({"subject": ()}, "subject: got 0 subjects"),
     ({"reference_model": object()}, "reference_clip: got nothing, expected both"),
-    ({"dino_path": "/nowhere"}, "path: got /nowhere, where there is no config.json"),
+    ({"dino_path": "/nowhere"}, "dino_path: got '/nowhere', where there is no config.json"),
     ({"lpips_path": "/nowhere.pth"}, "lpips_path: got '/nowhere.pth', expected an existing file"),
     ({"compare": "{}"}, "compare: got '{}', expected the json output"),
     ({"size": 100}, "size: got 100, expected 64 or more pixels, a multiple of 8"),
@@ -195,11 +195,11 @@ def test_bad_input_is_refused_before_anything_is_drawn(models, monkeypatch, chan
 
 
 @pytest.mark.parametrize(("changes", "words"), [
-    ({}, None), ({"prompts": ""}, "no prompt"), ({"prompts": "{x}"}, "only {V} and {noun}"), ({"size": 12}, "size"),
+    ({}, None), ({"prompts": ""}, "no prompt"), ({"prompts": "{x}"}, "only {V} and {noun}"),
     ({"dino_path": "/nowhere"}, "config.json"), ({"lpips_path": "/nowhere"}, "existing file"),
-    ({"prompts": None, "size": None, "dino_path": None, "lpips_path": None}, None)])
+    ({"prompts": None, "dino_path": None, "lpips_path": None}, None)])
 def test_what_is_typed_is_refused_when_the_graph_is_queued(changes, words):
-    typed = {"prompts": "a {V} {noun}", "size": 64, "dino_path": "", "lpips_path": ""} | changes
+    typed = {"prompts": "a {V} {noun}", "dino_path": "", "lpips_path": ""} | changes
     answer = EvaluatePersonalization.validate_inputs(**{name: [value] for name, value in typed.items()})
     assert answer is True if words is None else words in answer
 

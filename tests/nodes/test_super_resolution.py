@@ -212,11 +212,6 @@ def test_bad_settings_are_refused(models, store, changes, message):
         personalize(models, **changes)
 
 
-def test_the_api_refuses_what_the_widgets_would(models):
-    assert PersonalizeSuperResolution.validate_inputs(512, 512, "a") is True
-    assert "multiple of 32" in PersonalizeSuperResolution.validate_inputs(512, 100, "a")
-
-
 def test_the_trainer_of_text_to_image_models_refuses_an_upscaler(models, store):
     with pytest.raises(InputError, match="PersonalizeSuperResolution"):
         train(models)

@@ -26,7 +26,6 @@ from comfyui_personalize.nodes.bridge.training_checks import warnings_about_mask
 from comfyui_personalize.nodes.bridge.training_request import Request
 from comfyui_personalize.nodes.loss_weighting import LossWeightingNode
 from comfyui_personalize.nodes.masked_loss import MaskedLossNode
-from comfyui_personalize.nodes.personalize_trainer import PersonalizeTrainer
 from comfyui_personalize.nodes.prior_preservation import PriorPreservationNode
 from comfyui_personalize.nodes.training_options import TrainingOptionsNode
 from comfyui_personalize.nodes.training_preview import TrainingPreview
@@ -171,14 +170,6 @@ def test_refused_before_a_model_is_loaded_or_a_folder_made(models, store, monkey
     with pytest.raises(InputError) as error:
         train(models, **changes)
     assert str(error.value).startswith(message) and not store.exists()
-
-
-def test_the_api_refuses_what_the_widgets_refuse():
-    assert PersonalizeTrainer.validate_inputs(5, 512, "dog") is True
-    assert PersonalizeTrainer.validate_inputs(None, None, None) is True
-    assert "steps: got 0" in PersonalizeTrainer.validate_inputs(0, 512, "dog")
-    assert "resolution: got 65" in PersonalizeTrainer.validate_inputs(5, 65, "dog")
-    assert "run_name: got" in PersonalizeTrainer.validate_inputs(5, 512, "../dog")
 
 
 def warnings(*objectives) -> list[str]:
