@@ -10,6 +10,7 @@ from ..core.wording import clean_prompt
 from .bridge.notices import show_notice
 from .bridge.own_class_images import check_vae, encode_class_photos, photos_of_class
 from .bridge.photo_folders import files_digest, find_folder, input_folders
+from .bridge.queue_checks import WholeSteps, answer
 from .bridge.sockets import PRIOR
 
 NO_FOLDER = "none"
@@ -37,7 +38,7 @@ class RegularizationImages(io.ComfyNode):
                                        "or without. Default none: connect images."),
                 io.String.Input("class_noun", default="dog",
                                 tooltip="What is on the pictures, as in Subject Photos. Default dog."),
-                io.Int.Input("size", default=512, min=64, max=4096, step=8,
+                io.Int.Input("size", default=512, min=WholeSteps(64, 8), max=4096, step=8,
                              tooltip="Width and height that the pictures are cropped and scaled to, in pixels, 64 to "
                                      "4096. Use the training resolution. Default 512."),
                 io.Image.Input("images", optional=True,
@@ -55,15 +56,9 @@ class RegularizationImages(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, folder, size) -> bool | str:
-        """Refuses a folder that is not there, and a size, when the graph is queued; linked ones come as None."""
-        try:
-            _folder(folder)
-            if size and size[0] is not None:
-                _check_size(size[0])
-        except InputError as refusal:
-            return str(refusal)
-        return True
+    def validate_inputs(cls, folder=None) -> bool | str:
+        """Refuses a folder that is not there when the graph is queued."""
+        return answer(("folder", _folder, folder))
 
     @classmethod
     def fingerprint_inputs(cls, folder=None, **_) -> str | float:

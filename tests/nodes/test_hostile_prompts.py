@@ -162,6 +162,7 @@ def test_mixtures_of_hostile_values_are_refused_by_words():
     ("PersonalizeSuperResolution", "crop", 100, "Value 100 smaller than min of 32, or no multiple of 32"),
     ("PersonalizeSuperResolution", "resolution", 100, "or no multiple of 8"),
     ("EvaluatePersonalization", "size", 100, "or no multiple of 8"),
+    ("RegularizationImages", "size", 100, "or no multiple of 8"),
     ("LoadPersonalization", "name", 5, "name: got 5, expected a text"),
     ("SubjectPrompts", "kind", "poems", "kind: got 'poems', expected one of"),
 ])
