@@ -41,24 +41,24 @@ def test_an_expression_matches_what_re_matches(pattern, whole):
 ])
 @pytest.mark.parametrize("widget", ["target_pattern", "block_ranks"])
 def test_an_expression_without_bounds_is_refused_in_a_moment(pattern, message, widget):
-    start = time.perf_counter()
+    start = time.thread_time()
     inputs = {"targets": pattern} if widget == "target_pattern" else {"block_ranks": f"{pattern}=4"}
     with pytest.raises(InputError) as refusal:
         AdapterConfig(**inputs)
     assert str(refusal.value).startswith(f"{widget}: got") and message in str(refusal.value)
     assert len(str(refusal.value)) < 500
-    assert time.perf_counter() - start < 2
+    assert time.thread_time() - start < 2
 
 
 @pytest.mark.parametrize("pattern", FOR_EVER)
 @pytest.mark.parametrize("widget", ["target_pattern", "block_ranks"])
 def test_an_expression_that_re_matches_for_ever_is_refused_within_seconds(pattern, widget):
-    start = time.perf_counter()
+    start = time.thread_time()
     with pytest.raises(InputError, match=f"^{widget}: got "):
         config = AdapterConfig(**({"targets": pattern} if widget == "target_pattern"
                                   else {"block_ranks": f"{pattern}=4"}))
         find_all_targets({"unet": tiny_unet()}, {"unet": config})
-    assert time.perf_counter() - start < 3
+    assert time.thread_time() - start < 2
 
 
 def test_a_slow_expression_says_so():
@@ -67,10 +67,10 @@ def test_a_slow_expression_says_so():
 
 
 def test_the_limit_counts_for_all_texts_together():
-    start = time.perf_counter()
+    start = time.thread_time()
     with pytest.raises(InputError, match="longer than 1 s"):
         matching("block_ranks", [r"(\w|\w\w)*[!?]"], [f"{'a' * 24}{number}" for number in range(5000)], whole=False)
-    assert time.perf_counter() - start < 3
+    assert time.thread_time() - start < 2
 
 
 def test_a_busy_thread_beside_costs_an_expression_nothing():
@@ -94,7 +94,7 @@ def test_a_rank_that_is_no_small_number_is_refused(rank):
 
 
 def test_block_ranks_without_end_are_refused_in_a_moment():
-    start = time.perf_counter()
+    start = time.thread_time()
     with pytest.raises(InputError, match="block_ranks: got a text of 1,000,000 characters"):
         AdapterConfig(block_ranks="," * 1_000_000)
-    assert time.perf_counter() - start < 1
+    assert time.thread_time() - start < 1
