@@ -120,7 +120,7 @@ def bars(cells: Cells, measures: Sequence[str] = BARS) -> bytes:
 
 
 def claims_chart(found: Sequence[Finding]) -> bytes:
-    """Every difference, turned so that the expected side is on the right: filled where the interval decides."""
+    """Every difference, turned so that the expected side is on the right: filled where there is a verdict."""
     shown = [each for each in found if not math.isnan(each.difference.mean)][::-1]
     figure = Figure(figsize=(11, 1 + 0.26 * max(1, len(shown))), dpi=85)
     axes = figure.subplots()

@@ -12,10 +12,14 @@ import math
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
+from scipy import stats
+
 from ...core.metrics.intervals import FEWEST, Estimate, estimate, expanded
 
-__all__ = ["FEWEST", "Estimate", "at_equal_fidelity", "estimate", "expanded", "frontier_area", "subject_means",
-           "value_at", "verdict"]
+__all__ = ["FEWEST", "LEVEL", "Estimate", "at_equal_fidelity", "chance_of", "estimate", "expanded", "frontier_area",
+           "holm", "subject_means", "value_at", "verdict"]
+LEVEL = 0.05
+"""Of all claims of a page together: the chance that one true zero among them is called decided."""
 Points = Sequence[tuple[float, float]]
 
 
@@ -59,6 +63,32 @@ def value_at(curve: Points, level: float) -> float:
         if min(start, stop) < level < max(start, stop):
             return before + (after - before) * (level - start) / (stop - start)
     return math.nan
+
+
+def chance_of(differences: Sequence[float]) -> float:
+    """Two-sided p of the paired t-test: how often differences of mean zero lie this far off. It takes them as normal.
+
+    NaN for fewer units than an interval needs, and where all differences are zero.
+    """
+    if len(differences) < FEWEST or not any(differences):
+        return math.nan
+    if len(set(differences)) == 1:  # no spread at all
+        return 0.0
+    return float(stats.ttest_1samp(differences, 0.0).pvalue)
+
+
+def holm(chances: Sequence[float]) -> list[float]:
+    """Each p as Holm corrects it for all that are there (NaNs are not): reject those at most `LEVEL`.
+
+    p'_(i) = max over j <= i of min(1, (m - j) p_(j)), p sorted from j = 0. Source: Holm, Scand. J. Stat. 6 (1979).
+    """
+    order = sorted((index for index, chance in enumerate(chances) if not math.isnan(chance)),
+                   key=lambda index: chances[index])
+    corrected, highest = [math.nan] * len(chances), 0.0
+    for place, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(order) - place) * chances[index]))
+        corrected[index] = highest
+    return corrected
 
 
 def verdict(difference: Estimate, expected: int) -> str:

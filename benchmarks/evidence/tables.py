@@ -7,12 +7,22 @@ import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .claims import AREA, AT_EQUAL_FIDELITY, CLAIMS, REASONS, UPSCALER_CLAIMS, Claim
-from .intervals import Estimate, at_equal_fidelity, estimate, frontier_area, subject_means, verdict
+from .claims import AREA, AT_EQUAL_FIDELITY, CLAIMS, REASONS, UPSCALER_CLAIMS, WITHDRAWN, Claim
+from .intervals import (
+    LEVEL,
+    Estimate,
+    at_equal_fidelity,
+    chance_of,
+    estimate,
+    frontier_area,
+    holm,
+    subject_means,
+    verdict,
+)
 from .methods import METHODS, Method
 
 Key = tuple[str, int, int]
@@ -23,21 +33,33 @@ ACCURACIES = ("class", "context", "attribute", "colour", "hat")
 FEWER = "†"
 """Behind a method that lacks subjects which others have: its mean is over other subjects than theirs."""
 UPSCALER_FIGURES = Path(__file__).resolve().parents[1] / "results" / "super_resolution.json"
-CLAIMS_HEADER = ("| claim | source | measure | expected | measured difference | n | verdict |\n"
-                 "|---|---|---|---|---|---|---|")
+CLAIMS_HEADER = ("| claim | source | measure | expected | measured difference | n | p, by Holm | verdict |\n"
+                 "|---|---|---|---|---|---|---|---|")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim with what was measured of it."""
+    """A claim with what was measured of it.
+
+    Attributes:
+        claim: what is claimed.
+        difference: its mean over subjects with the interval.
+        chance: p of the t-test, alone.
+        corrected: the same by Holm, once `correct` has seen all of a page's findings.
+    """
 
     claim: Claim
     difference: Estimate
+    chance: float = math.nan
+    corrected: float = math.nan
 
     @property
     def verdict(self) -> str:
-        """As `intervals.verdict`."""
-        return verdict(self.difference, self.claim.expected)
+        """As `intervals.verdict`, where it survives Holm's correction and nothing was found wrong with the claim."""
+        if self.claim.text in WITHDRAWN:
+            return "withdrawn"
+        alone = verdict(self.difference, self.claim.expected)
+        return alone if alone in ("too few", "undecided") or self.corrected <= LEVEL else "undecided"
 
     @property
     def has_no_room(self) -> bool:
@@ -79,10 +101,15 @@ def present(cells: Cells) -> list[Method]:
 
 def paired(cells: Cells, claim: Claim) -> Estimate:
     """The claim's difference over the subjects that both methods have, seeds of a subject averaged first."""
+    return estimate(differences(cells, claim))
+
+
+def differences(cells: Cells, claim: Claim) -> list[float]:
+    """The same, one per subject."""
     first, second = of_method(cells, claim.first), of_method(cells, claim.second)
     shared = sorted(first.keys() & second.keys())
     rows = [(unit[0], difference(first[unit], second[unit], claim.measure)) for unit in shared]
-    return estimate(list(subject_means(rows).values()))
+    return list(subject_means(rows).values())
 
 
 def over_subjects(cells: Cells, method: str, measure: str) -> Estimate:
@@ -141,8 +168,19 @@ def settings_table(cells: Cells) -> str:
 
 def findings(cells: Cells) -> list[Finding]:
     """Every claim of `CLAIMS` that both of its methods were run for."""
-    found = [Finding(claim, paired(cells, claim)) for claim in CLAIMS]
+    found = [finding_of(claim, differences(cells, claim)) for claim in CLAIMS]
     return [finding for finding in found if finding.difference.count]
+
+
+def finding_of(claim: Claim, values: list[float]) -> Finding:
+    """A claim's finding from one difference per subject, not yet corrected for the others."""
+    return Finding(claim, estimate(values), chance_of(values))
+
+
+def correct(found: Sequence[Finding]) -> list[Finding]:
+    """The findings of a page, each p corrected for all of them; claims that were withdrawn count as well."""
+    return [replace(each, corrected=corrected)
+            for each, corrected in zip(found, holm([each.chance for each in found]), strict=True)]
 
 
 def not_run(cells: Cells) -> list[Claim]:
@@ -157,8 +195,8 @@ def upscaler_findings(path: Path = UPSCALER_FIGURES) -> list[Finding]:
         return []
     kept = json.loads(path.read_text(encoding="utf-8"))
     subjects, names = kept["subjects"].values(), kept["figures"]
-    return [Finding(claim, estimate([rows[claim.first][names.index(claim.measure)]
-                                     - rows[claim.second][names.index(claim.measure)] for rows in subjects]))
+    return [finding_of(claim, [rows[claim.first][names.index(claim.measure)]
+                               - rows[claim.second][names.index(claim.measure)] for rows in subjects])
             for claim in UPSCALER_CLAIMS]
 
 
@@ -166,24 +204,31 @@ def claims_table(found: Sequence[Finding]) -> str:
     """One row per finding."""
     rows = [f"| {each.claim.text} | {each.claim.source} | {each.claim.measure} "
             f"| {'above' if each.claim.expected > 0 else 'below'} 0 | {each.difference} | {each.difference.count} "
-            f"| {each.verdict} |" for each in found]
+            f"| {'' if math.isnan(each.corrected) else f'{each.corrected:.3f}'} | {each.verdict} |" for each in found]
     return "\n".join([CLAIMS_HEADER, *rows])
 
 
 def reasons(found: Sequence[Finding]) -> str:
-    """How each claim fails that is contradicted or undecided, and what is to be known of others."""
-    lines = []
-    for each in found:
-        reason = REASONS.get(each.claim.text)
-        if reason is None and each.has_no_room:
-            reason = "both methods have the same figure for every subject: the measure has no room here"
-        if reason is None and each.verdict == "contradicted":
-            reason = "no reason is known"
-        if reason is None and each.verdict == "undecided":
-            reason = f"smaller than its spread over {each.difference.count} subjects"
-        if reason is not None:
-            lines.append(f"- *{each.verdict}*, {each.claim.text}: {reason}.")
+    """What was found wrong with withdrawn claims, how others fail, and what is to be known of supported ones."""
+    lines = [f"- *{each.verdict}*, {each.claim.text}: {reason}." for each in found if (reason := reason_of(each))]
     return "\n".join(lines) or "- Every claim that could be measured is supported."
+
+
+def reason_of(each: Finding) -> str:
+    """One finding's reason; empty for one that is supported, or has too few subjects, and needs none."""
+    written = WITHDRAWN.get(each.claim.text) or REASONS.get(each.claim.text)
+    if written is not None:
+        return written
+    if each.has_no_room:
+        return "both methods have the same figure for every subject: the measure has no room here"
+    if each.verdict == "contradicted":
+        return "no reason is known"
+    if each.verdict != "undecided":
+        return ""
+    if verdict(each.difference, each.claim.expected) != "undecided":
+        return (f"its interval lies on one side of zero, but among so many claims that happens by chance (p "
+                f"{each.corrected:.2f} by Holm)")
+    return f"smaller than its spread over {each.difference.count} subjects"
 
 
 def as_csv(cells: Cells) -> str:

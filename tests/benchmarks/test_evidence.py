@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from tiny_clip import tiny_clip
 
 from comfyui_personalize.benchmarks.evidence import (
     bench,
+    dci_settings,
     field,
     intervals,
     measures,
@@ -22,7 +24,14 @@ from comfyui_personalize.benchmarks.evidence import (
     tables,
     two_objects,
 )
-from comfyui_personalize.benchmarks.evidence.claims import AT_EQUAL_FIDELITY, CLAIMS, REASONS, UPSCALER_CLAIMS, Claim
+from comfyui_personalize.benchmarks.evidence.claims import (
+    AT_EQUAL_FIDELITY,
+    CLAIMS,
+    REASONS,
+    UPSCALER_CLAIMS,
+    WITHDRAWN,
+    Claim,
+)
 from comfyui_personalize.benchmarks.evidence.methods import METHODS, QUICK
 from comfyui_personalize.benchmarks.evidence.pictures import read_pictures, write_pictures
 from comfyui_personalize.core.config import TrainingConfig
@@ -154,6 +163,41 @@ def test_a_verdict_follows_from_the_interval_alone(low, high, expected, said):
     assert intervals.verdict(intervals.Estimate(0.2, low, high, 5), expected) == said
 
 
+def test_the_t_tests_p_is_scipys_and_few_or_equal_differences_have_none():
+    assert intervals.chance_of([0.1, 0.2, 0.3, 0.4, 0.5]) == pytest.approx(0.0132, abs=1e-4)
+    assert math.isnan(intervals.chance_of([0.1, 0.2])) and math.isnan(intervals.chance_of([0.0] * 6))
+
+
+def test_holm_corrects_each_p_for_all_and_leaves_the_untested_out():
+    """Four tested: 4 x 0.01, 3 x 0.02, 2 x 0.03 raised to the one before, 1 x 0.04 likewise."""
+    assert intervals.holm([0.03, math.nan, 0.01, 0.04, 0.02])[::2] == pytest.approx([0.06, 0.04, 0.06])
+    assert intervals.holm([0.5, 0.9]) == [1.0, 1.0] and math.isnan(intervals.holm([math.nan])[0])
+
+
+@pytest.mark.parametrize(("corrected", "said"), [(0.04, "supported"), (0.06, "undecided"), (math.nan, "undecided")])
+def test_a_claim_is_supported_only_where_it_outlives_the_correction_for_all_claims(corrected, said):
+    found = tables.Finding(CLAIMS[0], intervals.Estimate(-0.4, -0.5, -0.3, 5), 0.001, corrected)
+    assert found.verdict == said
+
+
+def test_a_withdrawn_claim_has_no_verdict_and_says_what_was_wrong():
+    claim = next(claim for claim in CLAIMS if claim.text == "learned contexts (ICO) beat the manual prompt")
+    found = tables.Finding(claim, intervals.Estimate(0.4, 0.3, 0.5, 5), 0.0, 0.0)
+    assert found.verdict == "withdrawn" and "never read 'of'" in tables.reasons([found])
+
+
+def test_everything_that_is_withdrawn_is_a_claim_of_some_page():
+    texts = {claim.text for claim in (*CLAIMS, *UPSCALER_CLAIMS, *dci_settings.CLAIMS)}
+    assert WITHDRAWN.keys() | REASONS.keys() <= texts and not WITHDRAWN.keys() & REASONS.keys()
+
+
+def test_the_published_page_says_what_the_generator_says():
+    page = (Path(__file__).parents[2] / "docs" / "evidence.md").read_text(encoding="utf-8")
+    assert page.startswith(report.INTRODUCTION)
+    assert all(text in page for text in WITHDRAWN.values() if text != WITHDRAWN["our best recipe lies above ICO + DCI"])
+    assert page.count("| withdrawn |") == sum(f"| {text} |" in page for text in WITHDRAWN) == len(WITHDRAWN) - 2
+
+
 def test_every_claim_compares_methods_that_exist_in_a_measure_that_is_reported():
     planned = {"best", "ico_n4k2", "ico_dci"}
     for claim in CLAIMS:
@@ -203,7 +247,7 @@ def test_a_method_with_fewer_subjects_is_marked_and_its_claims_use_the_shared_on
 
 def test_a_claim_that_fails_has_a_reason_or_says_that_none_is_known():
     cells = cells_of({"dreambooth": 0.5, "dreambooth_without_prior": 0.1})
-    said = tables.reasons(tables.findings(cells))
+    said = tables.reasons(tables.correct(tables.findings(cells)))
     assert "*contradicted*, prior preservation reduces drift: no reason is known." in said
     assert "*undecided*, prior preservation keeps diversity: both methods have the same figure" in said
 
