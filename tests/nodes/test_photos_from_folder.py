@@ -16,7 +16,7 @@ from run_node import run_node
 from comfyui_personalize.core.data_options import DataOptions
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.nodes.bridge.images import data_hash
-from comfyui_personalize.nodes.bridge.photo_folders import input_folders
+from comfyui_personalize.nodes.bridge.photo_folders import input_folders, photo_sheet
 from comfyui_personalize.nodes.photos_from_folder import PhotosFromFolder
 from comfyui_personalize.nodes.subject_photos import SubjectPhotos
 
@@ -235,6 +235,18 @@ def test_the_list_of_folders_leaves_out_masks_and_hidden_ones(folder):
     assert listed == [folder.name, f"{folder.name}/10_zkz dog"]
     (choice,) = [entry for entry in PhotosFromFolder.define_schema().inputs if isinstance(entry, io.Combo.Input)]
     assert folder.name in choice.options
+
+
+def test_the_sheet_has_a_row_for_six_photos_and_dims_what_masks_leave_out(folder):
+    for number in range(8):
+        Image.new("RGB", (700, 1400), "white").save(folder / f"{number}.png")
+    white_half(1400, 700).save(folder / "7.mask.png")
+    sheet = photo_sheet(load(folder)[0])[0]
+    rows, left = sheet.shape[0] // 2, 6
+    top = rows + 22 + 20
+    assert sheet.shape == (2 * (160 + 22 + 6) + 6, 6 * (160 + 6) + 6, 3)
+    second = left + 160 + 6
+    assert sheet[top, second + 20].mean() == 1 and sheet[top, second + 60].mean() == pytest.approx(0.3, abs=0.02)
 
 
 def test_the_node_shows_what_it_read(folder):
