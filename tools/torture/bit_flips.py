@@ -15,8 +15,9 @@ from .record import Result
 from .rig import empty, forked, start_comfyui, use_store
 
 TITLE = "Flipped bits"
-CLAIM = ("A flipped bit is noticed: a state, a run's result and a class image are made again to the same bits, an "
-         "adapter and its words are refused or loaded with a warning.")
+CLAIM = ("A flipped bit is noticed: a run's result and a class image are made again to the same bits; a state is "
+         "refused by the name of its file, without which the run ends with the same bits; an adapter and its words are "
+         "refused or loaded with a warning.")
 PLACES = ("state", "result", "class image", "adapter", "embedding")
 PER_TRIAL = 10
 TRIALS = {"full": 12, "quick": 2, "small": 1}
@@ -81,10 +82,25 @@ def ready(work: Path) -> Iterator[Callable[[str], Result]]:
             jobs.class_images(models)
             said = "made again"
         else:
-            said = "made again" if "resumed" not in short_run(STEPS if place == "result" else STEPS + 1) else "resumed"
+            said = run_again(place, store)
         names = [name for name in contents(store) if _is_of(place, name)]
+        if said.startswith("lost"):
+            return said
         bad = [name for name in names if contents(store)[name] != later.get(name)]
         return f"lost: {bad[0]} differs" if bad else said
+
+    def run_again(place: str, store: Path) -> str:
+        """What a run does with a damaged file; where it names the file to remove, that is done."""
+        steps, said = STEPS if place == "result" else STEPS + 1, ""
+        try:
+            report = short_run(steps)
+        except InputError as refusal:
+            path = next(store.rglob("state.safetensors"))
+            if str(path) not in str(refusal):
+                return f"lost: refused without the name of the file: {refusal}"
+            path.unlink()
+            said, report = "refused by name, then ", short_run(steps)
+        return said + ("resumed" if "resumed" in report else "loaded" if "loaded" in report else "made again")
 
     def flips(identity: str, whole: Path, later: dict[str, str], report: str) -> list[str]:
         chance, place, ends = random.Random(identity), identity.rpartition(" ")[0], []

@@ -87,4 +87,4 @@ def _vanished(store: Path) -> list[str]:
     notes = (store / "replaced.txt").read_text(encoding="utf-8").splitlines()
     placed = {line.removeprefix("after replace of ") for line in notes if line.startswith("after replace of ")}
     there = {"/".join(path.parts[-2:]) for path in store.rglob("*")}
-    return [f"{name} is gone" for name in sorted(placed - there) if not name.endswith(".tmp")]
+    return [f"{name} is gone" for name in sorted(placed - there) if ".tmp" not in name]
