@@ -76,6 +76,8 @@ def ready(work: Path) -> Iterator[Callable[[str], Result]]:
                 subprocess.run(["mount", "-o", f"remount,size={size + 64 * KIB * KIB}", str(store)], check=True)
             outcome = forked(functools.partial(attempt, store, None), work / "log.txt")
             found = results_of(store)
+            if not value["raised"]:  # it was said that the state has not fitted beside the result
+                wanted = {path: digest for path, digest in wanted.items() if not path.endswith("state.safetensors")}
             result.lost += [f"with room, {path} differs" for path in wanted if found.get(path) != wanted[path]]
         return result
 
