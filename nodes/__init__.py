@@ -9,6 +9,7 @@ import pkgutil
 from comfy_api.latest import ComfyExtension, io
 
 from .bridge.graph_check import watch_queue
+from .bridge.linked_inputs import with_checked_sockets
 from .examples import list_example_personalizations, provide_example_photos
 
 
@@ -16,7 +17,7 @@ def _discover() -> list[type[io.ComfyNode]]:
     """The node classes of every file in this folder, in the order of the files' names."""
     modules = [importlib.import_module(f"{__name__}.{found.name}")
                for found in pkgutil.iter_modules(__path__) if not found.ispkg]
-    return [value for module in modules for value in vars(module).values()
+    return [with_checked_sockets(value) for module in modules for value in vars(module).values()
             if isinstance(value, type) and issubclass(value, io.ComfyNode) and value.__module__ == module.__name__]
 
 
