@@ -19,6 +19,8 @@ CAPTION_TEMPLATE = "a {V} {noun}"
 CLASS_TEMPLATE = "a {noun}"
 SCENE_TEMPLATE = "{objects}"
 MOST_OBJECTS = 8
+_BEFORE = re.compile(r"(?:(?<=\\\()|(?<=[^\s(]))(?=\{V\})")
+_BEHIND = re.compile(r"(?<=\{V\})(?!,?(?:\s|$)|\)|:\s*[+-]?[\d.]+\s*\))")
 SIDES = re.compile(r"\b(left|right)\b", re.IGNORECASE)
 
 
@@ -190,5 +192,10 @@ def check_words(identifier: str, caption_template: str, class_noun: str = "") ->
 
 
 def fill(template: str, identifier: str, class_noun: str) -> str:
-    """Put identifier and class noun into a template, with single spaces where one is empty."""
+    """Put identifier and class noun into a template, with single spaces where one is empty.
+
+    An identifier `embedding:<name>` gets a space before and behind it where ComfyUI would not find the name else.
+    """
+    if identifier.startswith("embedding:"):
+        template = _BEHIND.sub(" ", _BEFORE.sub(" ", template))
     return " ".join(template.replace("{V}", identifier).replace("{noun}", class_noun).split())

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from .data import generator_for
 from .errors import require
 from .trainable import WordVectors
+from .wording import word_pattern
 
 Start = Literal["word", "random", "given"]
 Norm = Literal["free", "fixed"]
@@ -143,14 +144,17 @@ def replace_words(prompt: str, words: Collection[str], replacement: Callable[[st
     """The prompt with every one of the words replaced by `replacement` of that word."""
     if not words:
         return prompt
-    known = {word.casefold(): word for word in words}
-    return _pattern(tuple(words)).sub(lambda match: replacement(known[match[0].casefold()]), prompt)
+    longest_first = sorted(words, key=len, reverse=True)
+
+    def meant(match: re.Match[str]) -> str:
+        return next(word for word in longest_first if reads(match[0], word))
+
+    return _pattern(tuple(words)).sub(lambda match: replacement(meant(match)), prompt)
 
 
 @lru_cache(maxsize=4096)
 def _pattern(words: tuple[str, ...]) -> re.Pattern[str]:
-    longest_first = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
-    return re.compile(rf"(?<!embedding:)(?<!\w)(?:{longest_first})(?!\w)", re.IGNORECASE)
+    return re.compile(rf"(?<!embedding:){word_pattern(*words)}", re.IGNORECASE)
 
 
 def start_vectors(config: TokenVectorsConfig, seed: int, widths: Mapping[str, int],

@@ -27,7 +27,8 @@ SUFFIX = ".safetensors"
 CONTEXTS = ".contexts"
 EMBEDDINGS = "embeddings"
 """Key in an adapter file's metadata: for each learned identifier the name of its file."""
-READERS = "ComfyUI: embedding: in stock CLIPTextEncode; diffusers: load_textual_inversion"
+READERS = ("ComfyUI: embedding: in stock CLIPTextEncode, where a space must stand before the name and a space or a "
+           "comma behind it (CLIPs of this extension need none); diffusers: load_textual_inversion")
 
 
 def embeddings_folder() -> Path:

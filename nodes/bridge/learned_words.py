@@ -10,12 +10,14 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
 from ...core.token_vectors import replace_words
 from ...core.trainable import WordVectors
+from ...core.wording import fold
 
 CLIP_ENCODERS = {"l": "clip_l", "g": "clip_g", "h": "clip_h"}
 """Tokenizer key of each CLIP text encoder, and its name in a CLIP, in its tokenizer and in embedding files."""
@@ -86,17 +88,49 @@ def _reading_part(part: Any, vectors: Mapping[str, Tensor]) -> Any:
     """A copy of one encoder's tokenizer with a look-up before its own."""
     copied = copy.copy(part)
     copied.embedding_directory = [] if part.embedding_directory is None else part.embedding_directory
-    copied._try_get_embedding = _look_up(vectors, part._try_get_embedding if part.embedding_directory else None)
+    before = getattr(part, "learned_names", ())
+    others = part._try_get_embedding if part.embedding_directory or before else None
+    copied._try_get_embedding = _look_up(vectors, others)
+    copied.learned_names = (*vectors, *before)
+    copied.tokenize_with_weights = partial(_tokenize_apart, copied)
     return copied
 
 
+def _tokenize_apart(part: Any, text: str, *arguments: Any, **settings: Any) -> Any:
+    """SDTokenizer's own method. It sees a name only after a space or an opening bracket: learned ones get one."""
+    return type(part).tokenize_with_weights(part, _set_apart(text, part.learned_names), *arguments, **settings)
+
+
+def _set_apart(text: str, names: Iterable[str]) -> str:
+    """The text with a space before each `embedding:<name>` that stands behind punctuation: '"embedding:sks"'."""
+    return re.sub(rf"(?:(?<=\\\()|(?<=[^\s(\w]))(?={PREFIX}{_any_of(names)})", " ", text, flags=re.IGNORECASE)
+
+
+def _any_of(names: Iterable[str]) -> str:
+    """A pattern for any of the names, whole: 'sks' is neither in 'sksy' nor in 'sks2'."""
+    return rf"(?:{'|'.join(map(re.escape, sorted(names, key=len, reverse=True))) or '(?!)'})(?!\w)"
+
+
 def _look_up(vectors: Mapping[str, Tensor], files: Callable[[str], Any] | None) -> Callable[[str], Any]:
-    """(vectors or None, the name as written, what is left of the text): as SDTokenizer looks up a name."""
+    """(vectors or None, the name as written, what is left of the text), as SDTokenizer looks up a name.
+
+    A learned name ends at any punctuation and is found in any case; a file's longer name ('sks-2', 'sks.pt') goes
+    before it.
+    """
+    own = re.compile(_any_of(vectors), re.IGNORECASE)
+    folded = {fold(name): found for name, found in reversed(vectors.items())} | dict(vectors)
+
     def look_up(text: str) -> Any:
-        written, *rest = text.split()
-        name = written.rstrip(",")
-        if name in vectors:
-            return vectors[name], written, " ".join([written[len(name):], *rest]).strip()
-        return files(text) if files is not None else (None, written, " ".join(rest))
+        text = text.strip()
+        found = own.match(text)
+        rest = text[found.end():] if found else ""
+        if files is not None and text and (found is None or re.match(r"[-./\\]\w", rest)):
+            from_file = files(text)
+            if found is None or from_file[0] is not None:
+                return from_file
+        if found is None:
+            written, _, rest = text.partition(" ")
+            return None, written, rest.strip()
+        return folded.get(found[0], folded.get(fold(found[0]))), found[0], rest.strip()
 
     return look_up

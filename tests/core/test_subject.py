@@ -5,7 +5,7 @@ import torch
 
 from comfyui_personalize.core.data_options import DataOptions
 from comfyui_personalize.core.errors import InputError
-from comfyui_personalize.core.subject import Photo, SceneObject, Subject, make_scene, warnings_about_data
+from comfyui_personalize.core.subject import Photo, SceneObject, Subject, fill, make_scene, warnings_about_data
 
 PIXELS = torch.rand(16, 16, 3, generator=torch.Generator().manual_seed(0))
 
@@ -44,6 +44,18 @@ def test_a_caption_without_the_identifier_is_refused(caption):
 def test_a_caption_may_write_the_identifier_in_capitals_and_beside_any_punctuation(caption):
     chosen = subject(caption)
     assert chosen.caption_of(chosen.photos[0]) == caption
+
+
+@pytest.mark.parametrize(("template", "expected"), [
+    ("a photo of {V}.", "a photo of embedding:zkz ."), ("{V}'s {noun}", "embedding:zkz 's dog"),
+    ('"{V}"', '" embedding:zkz "'), ("x,{V},y", "x, embedding:zkz ,y"), ("{V}, {noun}", "embedding:zkz, dog"),
+    ("({V}:1.2) {noun}", "(embedding:zkz:1.2) dog"), ("({V})", "(embedding:zkz)"),
+    (r"\({V}\)", r"\( embedding:zkz \)"), ("{V}: red", "embedding:zkz : red"),
+    ("a {V} {noun}", "a embedding:zkz dog"), ("{V}{V}", "embedding:zkz embedding:zkz")])
+def test_a_learned_identifier_stands_where_stock_nodes_find_its_name(template, expected):
+    assert fill(template, "embedding:zkz", "dog") == expected
+    plain = " ".join(template.replace("{V}", "zkz").replace("{noun}", "dog").split())
+    assert fill(template, "zkz", "dog") == plain
 
 
 @pytest.mark.parametrize(("count", "caption"), [

@@ -6,7 +6,7 @@ from tiny_unet import PROMPTS, TinyDenoiser, TinyTextEncoder, photos, same_bits,
 
 from comfyui_personalize.core.config import TrainingConfig
 from comfyui_personalize.core.errors import InputError
-from comfyui_personalize.core.token_vectors import TokenVectorsConfig, start_vectors
+from comfyui_personalize.core.token_vectors import TokenVectorsConfig, reads, replace_words, start_vectors
 
 
 def learned(**changes) -> TokenVectorsConfig:
@@ -127,3 +127,22 @@ def test_a_word_learned_twice_is_refused():
 def test_a_run_in_which_nothing_trains_is_refused():
     with pytest.raises(InputError, match="nothing that trains"), trainer(training_config(trains_denoiser=False)):
         pass
+
+
+def test_a_word_is_replaced_whole_in_any_case_and_beside_any_punctuation():
+    for text in ("a {}.", "{};", "{}'s", '"{}"', "x,{}", "({}:1.2)", "「{}」", "{}\n", "{}-like"):
+        assert replace_words(text.format("Zkz"), ["zkz"], lambda _: "*") == text.format("*")
+        assert reads(text.format("ZKZ"), "zkz")
+    for text in ("zkzz", "azkz", "zkz2", "zkz_", "zkz犬"):
+        assert replace_words(text, ["zkz"], lambda _: "*") == text and not reads(text, "zkz")
+
+
+def test_a_files_name_is_no_word():
+    assert not reads("a embedding:zkz dog", "zkz") and not reads("a EMBEDDING:zkz dog", "zkz")
+    assert replace_words("embedding:zkz, zkz", ["zkz"], lambda _: "*") == "embedding:zkz, *"
+    assert reads("embedding:other zkz", "zkz") and reads("a myword:zkz", "zkz")
+
+
+def test_of_two_words_the_longer_one_is_replaced_whatever_their_case_and_space():
+    assert replace_words("XQ  zt and xq", ["xq", "xq zt"], lambda word: f"<{word}>") == "<xq zt> and <xq>"
+    assert replace_words("Straße İ", ["STRASSE", "i"], lambda word: f"<{word}>") == "Straße <i>"

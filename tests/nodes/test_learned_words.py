@@ -107,6 +107,70 @@ def test_a_reading_clip_knows_the_name_and_the_clip_itself_does_not(clip):
     assert reader.patcher.model is clip.patcher.model
 
 
+PUNCTUATED = ["a {}.", "a {};", "{}'s dog", '"{}"', "x,{}", "({}:1.3)", "(({}) dog:0.8)", "[{}]", "{}!?", "a {}: red",
+              "<{}>", r"\({}\)", "{}\ndog", "a\n{}", "“{}”", "「{}」。", "¿{}?", "{}…", "{}/dog", "{}-like", "{}.Then",
+              "x,({}),y", "{},{}", "{} {}", "(a:1.2){}"]
+
+
+@pytest.mark.parametrize("family", CLIPS)
+@pytest.mark.parametrize("text", PUNCTUATED)
+@pytest.mark.parametrize("spelling", ["subject", "Subject"])
+def test_a_learned_name_is_found_beside_any_punctuation_in_any_case(clips, family, text, spelling):
+    clip, found = clips[family], words(clips[family], count=3)
+    written = text.replace("{}", f"embedding:{spelling}")
+    tokens = reading_clip(clip, {"subject": found["sks"]}).tokenize(written)
+    expected = tokenize_words(clip, text.replace("{}", "sks"), found)
+    for kind in CLIPS[family]:
+        assert_same_tokens(tokens[kind], expected[kind])
+        learned = [entry for chunk in tokens[kind] for entry in chunk if torch.is_tensor(entry[0])]
+        assert len(learned) == 3 * text.count("{}")
+
+
+def assert_same_tokens(chunks, others):
+    flat, other = ([entry[:2] for chunk in both for entry in chunk] for both in (chunks, others))
+    assert len(flat) == len(other)
+    for (token, weight), (expected, expected_weight) in zip(flat, other, strict=True):
+        assert weight == expected_weight
+        assert torch.equal(token, expected) if torch.is_tensor(token) else token == expected
+
+
+@pytest.mark.parametrize("text", ["embedding:subjects", "embedding:subject2", "embedding:asubject",
+                                  "embedding:subject_b", "myembedding:subject", "embedding:subjectの写真"])
+def test_a_longer_name_is_another_name(clip, text):
+    reader = reading_clip(clip, {"subject": words(clip)["sks"]})
+    assert not any(torch.is_tensor(token) for token, _ in reader.tokenize(text)["l"][0])
+
+
+def test_of_two_learned_names_the_longer_and_the_one_in_its_own_case_is_read(clip):
+    found = {name: {"l": torch.full((1, 64), value)} for name, value in (("dog", 1.0), ("dog-2", 2.0), ("Dog", 3.0))}
+    reader = reading_clip(clip, found)
+    text = "embedding:dog. embedding:dog-2; embedding:Dog, embedding:DOG-2 embedding:DOG-3"
+    read = [float(token[0]) for token, _ in reader.tokenize(text)["l"][0] if torch.is_tensor(token)]
+    assert read == [1, 2, 3, 2, 1]
+
+
+def test_names_learned_one_after_the_other_are_all_found(clip):
+    first = reading_clip(clip, {"one": {"l": torch.full((1, 64), 1.0)}})
+    both = reading_clip(first.clone(), {"two": {"l": torch.full((1, 64), 2.0)}})
+    tokens = both.tokenize('"embedding:one","embedding:two".')["l"][0]
+    assert [float(token[0]) for token, _ in tokens if torch.is_tensor(token)] == [1, 2]
+    assert not any(torch.is_tensor(token) for token, _ in first.tokenize("embedding:two")["l"][0])
+
+
+def test_a_name_of_nothing_is_nothing(clip):
+    reader = reading_clip(clip, {"one": {"l": torch.ones(1, 64)}})
+    assert reader.tokenize("a embedding: ")["l"][0][:3] == clip.tokenize("a")["l"][0][:3]
+
+
+def test_a_file_whose_name_goes_on_is_read_as_itself(clip, tmp_path, monkeypatch):
+    for name, value in (("subject-2", 2.0), ("subject.v3", 3.0)):
+        save_file({"clip_l": torch.full((1, 64), value)}, tmp_path / f"{name}.safetensors")
+    monkeypatch.setattr(clip.tokenizer.clip_l, "embedding_directory", [str(tmp_path)])
+    reader = reading_clip(clip, {"subject": {"l": torch.full((1, 64), 1.0)}})
+    tokens = reader.tokenize("embedding:subject-2 embedding:subject.v3 embedding:subject-4")["l"][0]
+    assert [float(token[0]) for token, _ in tokens if torch.is_tensor(token)] == [2, 3, 1]
+
+
 def test_a_reading_clip_still_finds_files(clip, tmp_path, monkeypatch):
     save_file({"clip_l": torch.ones(1, 64)}, tmp_path / "other.safetensors")
     monkeypatch.setattr(clip.tokenizer.clip_l, "embedding_directory", [str(tmp_path)])
