@@ -14,6 +14,7 @@ Token = int | Tensor
 
 # What may stand between V and noun: white space and the brackets of prompt weights, as in '(V:1.2) noun'.
 _GAP = r"(?:\s|\(|:\s*[+-]?[\d.]+\s*\)|\))+"
+_OPENING = re.compile(r"[\s(]*")
 _EMPTY_GROUP = re.compile(r"(?<!\\)\(\s*(?::\s*[+-]?[\d.]+\s*)?\)")
 
 
@@ -30,15 +31,6 @@ class PromptTokens:
     tokens: tuple[Token, ...]
     columns: tuple[int, ...]
     length: int
-
-
-@dataclass(frozen=True, eq=False)
-class Occurrence:
-    """A phrase among a prompt's content tokens, and the tokens that replace it in the auxiliary prompt."""
-
-    start: int
-    size: int
-    replacement: tuple[Token, ...]
 
 
 def content_tokens(chunks: Sequence[Sequence[Token]], begin: int | None, end: int | None) -> PromptTokens:
@@ -61,46 +53,6 @@ def content_tokens(chunks: Sequence[Sequence[Token]], begin: int | None, end: in
     return PromptTokens(tuple(tokens), tuple(columns), offset)
 
 
-def find_phrase(tokens: Sequence[Token], phrase: Sequence[Token]) -> tuple[int, ...]:
-    """Starts of all occurrences of `phrase` in `tokens`, which do not overlap."""
-    starts: list[int] = []
-    position = 0
-    while phrase and position + len(phrase) <= len(tokens):
-        found = all(map(is_same_token, tokens[position : position + len(phrase)], phrase))
-        if found:
-            starts.append(position)
-        position += len(phrase) if found else 1
-    return tuple(starts)
-
-
-def find_phrases(tokens: Sequence[Token], forms: Sequence[tuple[Sequence[Token], Sequence[Token]]]) -> list[Occurrence]:
-    """All occurrences of phrases, each given with its replacement, in the order in which they stand."""
-    found = [Occurrence(start, len(phrase), tuple(replacement))
-             for phrase, replacement in forms for start in find_phrase(tokens, phrase)]
-    return sorted(found, key=lambda occurrence: occurrence.start)
-
-
-def replaced_positions(occurrences: Sequence[Occurrence], tokens: Sequence[Token]) -> tuple[int, ...] | None:
-    """Positions of the replacements among the tokens in which every occurrence was replaced.
-
-    None where they are not there, or where occurrences overlap.
-    """
-    positions: list[int] = []
-    shift = end = 0
-    for occurrence in occurrences:
-        start = occurrence.start + shift
-        size = len(occurrence.replacement)
-        replaced = tokens[start : start + size]
-        if occurrence.start < end or len(replaced) < size:
-            return None
-        if not all(map(is_same_token, replaced, occurrence.replacement)):
-            return None
-        positions += range(start, start + size)
-        end = occurrence.start + occurrence.size
-        shift += size - occurrence.size
-    return tuple(positions)
-
-
 def is_same_token(first: Token | None, second: Token | None) -> bool:
     """Equal vocabulary ids, or equal learned embeddings."""
     if isinstance(first, Tensor) or isinstance(second, Tensor):
@@ -112,13 +64,13 @@ def replace_phrase(prompt: str, identifier: str, class_noun: str, auxiliary_noun
     """The prompt with every 'V noun' replaced by the auxiliary noun, and how many there were.
 
     Case and white space do not matter; weights stay: '(sks:1.2) dog' becomes '(cat:1.2)', '(sks dog:1.2)'
-    becomes '(cat:1.2)', and so does 'sks (dog:1.2)'. An empty class noun replaces V alone.
+    becomes '(cat:1.2)', and so do 'sks (dog:1.2)' and 'sks (toy:1.2) dog'. An empty class noun replaces V alone.
 
     Source: METHODS 2, DCI (auxiliary prompt).
     """
-    rest = f"(?P<gap>{_GAP}){_phrase_pattern(class_noun)}" if class_noun.strip() else "(?P<gap>)"
-    subject = re.compile(_phrase_pattern(identifier) + rest, re.IGNORECASE)
-    replaced, count = subject.subn(lambda match: _fill_gap(match["gap"], auxiliary_noun), prompt)
+    words = [*identifier.split(), *class_noun.split()]
+    subject = re.compile(f"({_GAP})".join(_word_pattern(word) for word in words), re.IGNORECASE)
+    replaced, count = subject.subn(lambda match: _with_brackets("".join(match.groups()), auxiliary_noun), prompt)
     return (drop_empty_groups(replaced) if count else prompt), count
 
 
@@ -127,15 +79,15 @@ def drop_empty_groups(prompt: str) -> str:
     return _EMPTY_GROUP.sub("", prompt)
 
 
-def _phrase_pattern(phrase: str) -> str:
-    """Matches the words of a phrase with any white space between them, but not as a part of longer words."""
-    words = phrase.split()
-    before = r"(?<!\w)" if words[0][0].isalnum() else ""
-    after = r"(?!\w)" if words[-1][-1].isalnum() else ""
-    return before + r"\s+".join(map(re.escape, words)) + after
+def _word_pattern(word: str) -> str:
+    """Matches a word, but not as a part of a longer one."""
+    before = r"(?<!\w)" if word[0].isalnum() else ""
+    after = r"(?!\w)" if word[-1].isalnum() else ""
+    return before + re.escape(word) + after
 
 
-def _fill_gap(gap: str, noun: str) -> str:
-    """The noun with the brackets that stood between V and the class noun: every bracket keeps its partner."""
-    closes_first = ")" in gap and ("(" not in gap or gap.index(")") < gap.index("("))
-    return noun + gap.rstrip() if closes_first else gap.lstrip() + noun
+def _with_brackets(gaps: str, noun: str) -> str:
+    """The noun with the brackets that stood between the words of the subject: every bracket keeps its partner."""
+    opening = _OPENING.match(gaps)[0]  # type: ignore[index]  # it matches nothing as well
+    rest = gaps[len(opening):].rstrip() if ")" in gaps else ""
+    return "".join(opening.split()) + noun + rest

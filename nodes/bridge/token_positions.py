@@ -12,9 +12,12 @@ from typing import Any
 from torch import Tensor
 
 from ...core.dci.dbim import BranchTokens
-from ...core.dci.phrases import PromptTokens, Token, content_tokens, find_phrase, find_phrases, replaced_positions
+from ...core.dci.phrases import PromptTokens, Token, content_tokens
+from ...core.dci.spelling import Spelling, find_phrase, find_phrases, occupied, replaced, spell
 from ...core.dci.subjects import SubjectPrompt
 from ...core.errors import InputError, require
+from ...core.wording import spellings
+from .token_pieces import piece_of
 
 Tokens = dict[str, list]
 """ComfyUI's tokens: for every text encoder chunks of (token, weight)."""
@@ -135,8 +138,12 @@ def _content(clip: Any, encoder: str, chunks: Sequence[Sequence[tuple]]) -> Prom
                           tokenizer.end_token)
 
 
-def _phrase(clip: Any, encoder: str, phrase: str) -> tuple[Token, ...]:
-    return _content(clip, encoder, clip.tokenize(phrase)[encoder]).tokens
+def _spelled(clip: Any, encoder: str, tokens: Sequence[Token]) -> Spelling:
+    return spell(tokens, piece_of(_tokenizer(clip, encoder)))
+
+
+def _phrase(clip: Any, encoder: str, phrase: str) -> Spelling:
+    return _spelled(clip, encoder, _content(clip, encoder, clip.tokenize(phrase)[encoder]).tokens)
 
 
 def _locate(clip: Any, subject: SubjectPrompt, encoder: str, prompt: PromptTokens,
@@ -144,19 +151,29 @@ def _locate(clip: Any, subject: SubjectPrompt, encoder: str, prompt: PromptToken
     """One text encoder's columns of all subjects in the prompt, and of their replacements in the auxiliary prompt."""
     forms = [[(_phrase(clip, encoder, phrase), _phrase(clip, encoder, noun)) for phrase, noun in one.forms]
              for one in subject.subjects]
-    missing = [one for one, pairs in zip(subject.subjects, forms, strict=True)
-               if not find_phrases(prompt.tokens, pairs)]
-    occurrences = find_phrases(prompt.tokens, [pair for pairs in forms for pair in pairs])
-    replaced = replaced_positions(occurrences, auxiliary.tokens)
-    left = any(find_phrase(auxiliary.tokens, phrase) for pairs in forms for phrase, _ in pairs)
-    if missing or replaced is None or left:
-        phrase = (missing or subject.subjects)[0].forms[0][0]
-        raise InputError("prompt", f"the tokens {show_tokens(clip, encoder, prompt.tokens)}",
-                         f"{phrase!r} in it, as the tokens "
-                         f"{show_tokens(clip, encoder, _phrase(clip, encoder, phrase))}",
-                         "Write identifier and class noun side by side, as the model was trained with them.")
-    positions = {position for found in occurrences for position in range(found.start, found.start + found.size)}
-    return {prompt.columns[position] for position in positions}, {auxiliary.columns[position] for position in replaced}
+    text, other = (_spelled(clip, encoder, found.tokens) for found in (prompt, auxiliary))
+    for one, pairs in zip(subject.subjects, forms, strict=True):
+        require(bool(find_phrases(text, pairs)), "prompt", f"the tokens {show_tokens(clip, encoder, prompt.tokens)}",
+                _expected(clip, encoder, one.forms[0][0], subject.prompt),
+                "Write identifier and class noun side by side, as the model was trained with them.")
+    occurrences = find_phrases(text, [pair for pairs in forms for pair in pairs])
+    nouns = replaced(occurrences, other)
+    left = any(find_phrase(other, phrase) for pairs in forms for phrase, _ in pairs)
+    if nouns is None or left:
+        raise InputError("prompt", f"{subject.prompt!r}, of which {subject.auxiliary_texts[0]!r} was made",
+                         f"{subject.subjects[0].forms[0][0]!r} in it, each time as plain words",
+                         "Leave nothing but white space and the brackets of weights between its words, and no letter "
+                         "or digit right beside it.")
+    return ({prompt.columns[token] for token in occupied(text, occurrences)},
+            {auxiliary.columns[token] for token in nouns})
+
+
+def _expected(clip: Any, encoder: str, phrase: str, prompt: str) -> str:
+    """What the prompt lacks; in another case it may be there for a person, and not for T5."""
+    tokens = _content(clip, encoder, clip.tokenize(phrase)[encoder]).tokens
+    written = spellings(prompt, phrase)
+    case = f", and this text encoder reads {written[0]!r} as another word" if written and phrase not in written else ""
+    return f"{phrase!r} in it, as the tokens {show_tokens(clip, encoder, tokens)}{case}"
 
 
 def _branch(clip: Any, tokens: Mapping[str, PromptTokens], counted: Mapping[str, set[int]]) -> BranchTokens:

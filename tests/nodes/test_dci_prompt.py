@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 from dci_rig import PROMPT, apply_dci, counted_rows, empty_latent, encode, ksample, steps_in_window
+from families import family_models
 from tiny_model import tiny_models
 
 from comfyui_personalize.core.dci.subjects import Subject, SubjectPrompt
@@ -55,6 +56,55 @@ def test_identifiers_and_nouns_of_several_tokens(tiny):
     assert "".join(words_at(tiny[1], chosen.prompt, concept.counted)) == "v*shibainu"
     rest = words_at(tiny[1], chosen.auxiliary_texts[0], auxiliary.counted)
     assert "".join(rest) == "aonaskyscraper" and len(auxiliary.content) - len(auxiliary.counted) == 3
+
+
+TAGS = [  # prompt, V, noun, auxiliary noun, the subject's tokens, the auxiliary prompt's tokens that count
+    (r"1girl, shu \(arknights\), solo", r"shu \(arknights\)", "", "1boy", "shu(arknights),", "1girl,,solo"),
+    (r"(shu \(arknights\):1.2), solo", r"shu \(arknights\)", "", "1boy", "shu(arknights)", ",solo"),
+    ("a C++, desert", "C++", "", "cat", "c++,", "a,desert"),
+    ("photo of zkz!, desert", "zkz!", "", "cat", "zkz!,", "photoof,desert"),
+    ("a zkz dog. desert", "zkz", "dog", "mr.", "zkzdog", "adesert"),
+    ("see zkz mr. smith.. ", "zkz", "mr. smith", "cat", "zkzmr.smith", "see.."),
+    ('a "zkz dog", “zkz dog”!', "zkz", "dog", "cat", "zkzdogzkzdog", 'a"",“”!'),
+    ("a zkz dog's bowl", "zkz", "dog", "cat", "zkzdog", "a'sbowl"),
+    ("zkz (toy:1.2) dog, red", "zkz", "toy dog", "cat", "zkztoydog", ",red"),
+    ("((zkz) toy:1.2) (dog:0.8), red", "zkz", "toy dog", "cat", "zkztoydog", ",red"),
+]
+
+
+@pytest.mark.parametrize(("prompt", "identifier", "noun", "auxiliary", "concept", "rest"), TAGS)
+def test_a_token_shared_with_punctuation_belongs_to_the_subject_or_to_its_replacement(
+        tiny, prompt, identifier, noun, auxiliary, concept, rest):
+    chosen = subject(prompt, identifier, noun, auxiliary)
+    own, other = locate_branches(tiny[1], chosen)
+    assert decoded(tiny[1], chosen.prompt, own.counted) == concept
+    assert decoded(tiny[1], chosen.auxiliary_texts[0], other.counted) == rest
+
+
+def decoded(clip, text, columns):
+    ids = [entry[0] for chunk in clip.tokenize(text)["l"] for entry in chunk]
+    return clip.tokenizer.clip_l.tokenizer.decode([ids[column] for column in columns]).replace(" ", "")
+
+
+@pytest.mark.parametrize("family", ["sdxl", "sd3", "flux"])
+@pytest.mark.parametrize(("prompt", "identifier", "noun", "auxiliary", "concept", "rest"), TAGS)
+def test_every_kind_of_text_encoder_finds_them(family, prompt, identifier, noun, auxiliary, concept, rest):
+    clip = family_models(family)[1]
+    own, other = locate_branches(clip, subject(prompt, identifier, noun, auxiliary))
+    assert own.counted and set(own.counted) < set(own.content) and set(other.counted) < set(other.content)
+
+
+@pytest.mark.parametrize(("prompt", "identifier", "said"), [
+    ("a SKS dog at sea", "sks", "this text encoder reads 'SKS dog' as another word"),
+    ("a dog at sea", "sks", "expected 'sks dog' in it")])
+def test_t5_says_that_it_reads_capitals_as_another_word(prompt, identifier, said):
+    with pytest.raises(InputError, match=said):
+        locate_branches(family_models("flux")[1], subject(prompt, identifier))
+
+
+def test_a_subject_that_is_there_but_cannot_be_replaced_is_not_called_missing(tiny):
+    with pytest.raises(InputError, match="'a sks2 at sea', of which .* expected 'sks' in it, each time as plain words"):
+        locate_branches(tiny[1], subject("a sks2 at sea", class_noun=""))
 
 
 def test_every_occurrence_of_the_subject_counts(tiny):

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from tiny_model import tiny_models
 from torch import nn
 
-from comfyui_personalize.core.dci.phrases import find_phrase
+from comfyui_personalize.core.dci.spelling import find_phrase, spell
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.token_vectors import reads, replace_words
 from comfyui_personalize.nodes.bridge.learned_words import (
@@ -21,6 +21,7 @@ from comfyui_personalize.nodes.bridge.learned_words import (
 )
 from comfyui_personalize.nodes.bridge.model import trainable
 from comfyui_personalize.nodes.bridge.text import ComfyTextEncoder, encode, out_of_place_layers
+from comfyui_personalize.nodes.bridge.token_pieces import piece_of
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 PROMPTS = ["a sks dog", "sks", "a (sks:1.4) dog, [plain]", "sks, on the beach. A Sks!",
@@ -181,9 +182,12 @@ def test_a_reading_clip_still_finds_files(clip, tmp_path, monkeypatch):
 
 def test_dci_finds_learned_words_as_phrases(clip):
     reader = reading_clip(clip, {"sks": words(clip, count=3)["sks"]})
-    prompt = [entry[0] for entry in reader.tokenize("a photo of embedding:sks dog on the beach")["l"][0]]
+    piece = piece_of(reader.tokenizer.clip_l)
+    prompt = [entry[0] for entry in reader.tokenize("a photo of embedding:sks dog. On the beach")["l"][0]][1:11]
     phrase = [entry[0] for entry in reader.tokenize("embedding:sks dog")["l"][0]][1:5]
-    assert find_phrase(prompt, phrase) == (4,)
+    text = spell(prompt, piece)
+    start, = find_phrase(text, spell(phrase, piece))
+    assert text.tokens(start, 6) == range(3, 7)
 
 
 def test_token_rows_are_the_tables_rows_or_a_files_vectors(clip):
