@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from .errors import require
 from .subject import fill
+from .wording import clean_prompt
 
 _SHARED = (
     "in the jungle", "in the snow", "on the beach", "on a cobblestone street", "on top of pink fabric",
@@ -79,9 +80,10 @@ def fill_prompts(templates: Sequence[str], identifier: str, class_noun: str) -> 
     """Templates of the user's own, or of a kind, with identifier and class noun in their places.
 
     Raises:
-        InputError: a template has no place for the subject.
+        InputError: a template has no place for the subject, or leaves `embedding:` without a name.
     """
     for template in templates:
         require("{V}" in template or "{noun}" in template, "prompts", repr(template), "a text with {V} or {noun}",
                 "Write for example 'a {V} {noun} in the snow'.")
-    return tuple(fill(template, identifier.strip(), class_noun.strip()) for template in templates)
+    filled = (fill(template, identifier.strip(), class_noun.strip()) for template in templates)
+    return tuple(clean_prompt(prompt, "prompts") for prompt in filled)

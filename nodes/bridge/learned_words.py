@@ -118,7 +118,7 @@ def _look_up(vectors: Mapping[str, Tensor], files: Callable[[str], Any] | None) 
     before it.
     """
     own = re.compile(_any_of(vectors), re.IGNORECASE)
-    folded = {fold(name): found for name, found in reversed(vectors.items())} | dict(vectors)
+    folded = {fold(name): vectors[name] for name in reversed(list(vectors))} | dict(vectors)
 
     def look_up(text: str) -> Any:
         text = text.strip()

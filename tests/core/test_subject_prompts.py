@@ -45,3 +45,9 @@ def test_bad_input_is_refused(arguments, message):
 def test_a_template_without_a_place_for_the_subject_is_refused():
     with pytest.raises(InputError, match="prompts: got 'a dog', expected a text with {V} or {noun}"):
         fill_prompts(["a dog"], "sks", "dog")
+
+
+def test_a_template_that_leaves_embedding_without_a_name_is_refused():
+    assert fill_prompts(["embedding:{V} {noun}"], "zkz", "dog") == ("embedding:zkz dog",)
+    with pytest.raises(InputError, match="prompts: got 'embedding:' without a name"):
+        fill_prompts(["a embedding:{V}, {noun}"], "", "dog")
