@@ -39,8 +39,8 @@ test-full: setup  ## the sweeps too; before a release
 lint: setup  ## ruff and mypy
 	$(RUN) -m pytest tests/test_lint.py
 
-pocket: setup  ## train the embedded model again; resumable, hours on a CPU
-	$(RUN) -m pocket.train
+pocket: setup  ## train the second embedded model; resumable; POCKET_STATE=file outside the checkout, MINUTES=200
+	$(RUN) -m pocket.second.train --minutes $(or $(MINUTES),200)
 
 bench: setup  ## step time, sampling time and memory, as ratios
 	$(RUN) benchmarks/training_step.py --write

@@ -30,9 +30,11 @@ class PersonalizeExtension(ComfyExtension):
     async def on_load(self) -> None:
         try:
             from .pocket_model import register_pocket
+            from .pocket_second import register_second_pocket
             from .pocket_upscaler import register_pocket_upscaler
 
             register_pocket()
+            register_second_pocket()
             register_pocket_upscaler()
         except Exception:  # the nodes work on any other checkpoint, so start-up must go on
             logging.exception("The pocket checkpoint is not available; every other checkpoint works.")

@@ -1,0 +1,84 @@
+"""How does the trained model become one file that ComfyUI's CheckpointLoaderSimple reads?
+
+    python -m pocket.second.export --state STATE --to pocket_second.safetensors
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .autoencoder import Autoencoder, start_from_closed_form, taesd_tensors
+from .generator import Generator
+from .learner import load_average
+from .rows import TOKEN_IDS, TOKEN_ROWS
+from .state import load_state, state_path
+
+MAX_BYTES: Final = 32 * 10**6
+TEXT_PREFIX: Final = "cond_stage_model.transformer.text_model."
+
+
+def checkpoint_tensors(generator: Generator, autoencoder: Autoencoder) -> dict[str, Tensor]:
+    """Every tensor of the checkpoint in float16 (token ids int32), under ComfyUI's keys."""
+    unet = {f"model.diffusion_model.{key}": value for key, value in generator.unet.state_dict().items()}
+    tensors = unet | text_tensors(generator) | taesd_tensors(autoencoder)
+    halved = {key: value.detach().to("cpu", torch.float16).contiguous().clone() for key, value in tensors.items()}
+    words = generator.text.words
+    return halved | {TOKEN_IDS: words.ids[:words.learned].to(torch.int32).clone()}
+
+
+def text_tensors(generator: Generator) -> dict[str, Tensor]:
+    """The text encoder's tensors; of the token table only the trained rows."""
+    state = dict(generator.text.state_dict())
+    renamed = {TOKEN_ROWS: state.pop("learned_rows"),
+               TEXT_PREFIX + "embeddings.position_embedding.weight": state.pop("positions")}
+    return renamed | {TEXT_PREFIX + (f"encoder.{key}" if key.startswith("layers.") else key): value
+                      for key, value in state.items()}
+
+
+def trained_networks(state: dict[str, Any]) -> tuple[Generator, Autoencoder]:
+    """The averaged networks of a state; what was not trained yet is as it starts."""
+    torch.manual_seed(0)
+    generator, autoencoder = Generator(), start_from_closed_form(Autoencoder())
+    for network, name in ((generator, "generator"), (autoencoder, "autoencoder"), (autoencoder.decoder, "decoder")):
+        if name in state:
+            load_average(network, state[name])
+    return generator.eval(), autoencoder.eval()
+
+
+def write_checkpoint(path: Path, generator: Generator, autoencoder: Autoencoder, facts: dict[str, object]) -> None:
+    """Writes the file under another name and renames it: readers always find a whole one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    save_file(checkpoint_tensors(generator, autoencoder), part,
+              metadata={"pocket": json.dumps(facts | {"version": 2}, sort_keys=True)})
+    if (size := part.stat().st_size) > MAX_BYTES:
+        part.unlink()
+        raise ValueError(f"checkpoint: got {size} bytes, expected at most {MAX_BYTES}")
+    part.replace(path)
+
+
+def export(state: Path, path: Path) -> None:
+    """Writes a state's networks as a checkpoint."""
+    kept = load_state(state)
+    generator, autoencoder = trained_networks(kept)
+    write_checkpoint(path, generator, autoencoder, {f"{name}_steps": kept[name]["step"] for name in kept})
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--state")
+    parser.add_argument("--to", type=Path, default=Path(".pocket/pocket_second.safetensors"))
+    given = parser.parse_args()
+    export(state_path(given.state), given.to)
+
+
+if __name__ == "__main__":
+    main()

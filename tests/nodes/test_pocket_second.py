@@ -1,0 +1,106 @@
+"""The second pocket model's file in stock nodes, with networks that were not trained: mechanics, not pictures."""
+
+from __future__ import annotations
+
+import logging
+
+import comfy.sd
+import nodes as stock
+import pytest
+import torch
+from comfy import model_base, supported_models
+
+from comfyui_personalize.nodes.pocket_model import register_pocket
+from comfyui_personalize.nodes.pocket_second import SecondPocketModel, register_second_pocket
+from comfyui_personalize.pocket.second import config
+from comfyui_personalize.pocket.second.export import trained_networks, write_checkpoint
+from comfyui_personalize.pocket.second.rows import counter_rows
+from comfyui_personalize.pocket.second.state import load_state
+
+
+@pytest.fixture(scope="module")
+def networks():
+    generator, autoencoder = trained_networks({})
+    with torch.no_grad():
+        for parameter in generator.parameters():  # residuals start at zero and would hide what they read
+            parameter.copy_((parameter + 0.03 * torch.randn(parameter.shape)).half())
+    return generator, autoencoder
+
+
+@pytest.fixture(scope="module")
+def loaded(networks, tmp_path_factory):
+    path = tmp_path_factory.mktemp("second") / "second.safetensors"
+    write_checkpoint(path, *networks, facts={})
+    register_pocket()
+    register_second_pocket()
+    with torch.inference_mode():
+        return comfy.sd.load_checkpoint_guess_config(str(path))[:3]
+
+
+def test_registration_is_idempotent_and_stands_before_the_first_model():
+    register_pocket()
+    for _ in range(2):
+        register_second_pocket()
+    names = [known.__name__ for known in supported_models.models]
+    assert names.count("SecondPocketModel") == 1 and names.index("SecondPocketModel") < names.index("PocketModel")
+
+
+def test_it_is_recognised_with_velocity_prediction_and_every_tensor_is_used(loaded, networks, tmp_path, caplog):
+    model, clip, _ = loaded
+    assert type(model.model.model_config) is SecondPocketModel or \
+        type(model.model.model_config).__name__ == "SecondPocketModel"
+    assert model.model.model_type == model_base.ModelType.V_PREDICTION and model.model.concat_keys == ()
+    assert clip.cond_stage_model.clip_l.transformer.num_layers == config.TEXT_LAYERS
+    path = tmp_path / "again.safetensors"
+    write_checkpoint(path, *networks, facts={})
+    with caplog.at_level(logging.WARNING), torch.inference_mode():
+        comfy.sd.load_checkpoint_guess_config(str(path))
+    assert "missing" not in caplog.text and "unexpected" not in caplog.text
+
+
+def test_comfyuis_network_is_the_trained_one(loaded, networks):
+    latents, timesteps, context = torch.randn(2, 16, 12, 12), torch.tensor([10, 900]), torch.randn(2, 77, 128)
+    with torch.inference_mode():
+        found = loaded[0].model.diffusion_model(latents, timesteps.float(), context=context)
+        wanted = networks[0].unet(latents, timesteps, context)
+    assert (found - wanted).abs().max() < 0.005 * wanted.std()
+
+
+def test_comfyuis_prompt_is_the_trained_one(loaded, networks):
+    caption = "a photo of a red dog next to a blue car, in the snow."
+    with torch.inference_mode():
+        found = stock.CLIPTextEncode().encode(loaded[1], caption)[0][0][0]
+        wanted = networks[0].text.encode([caption])
+    assert (found - wanted).abs().max() < 0.01
+
+
+def test_the_loaded_table_has_trained_rows_and_counter_rows(loaded, networks):
+    table = loaded[1].cond_stage_model.clip_l.transformer.get_input_embeddings().weight
+    words = networks[0].text.words
+    assert torch.equal(table[words.ids[:words.learned]].float(), networks[0].text.learned_rows.detach())
+    names = words.ids[words.learned:]
+    assert torch.equal(table[names].float(), counter_rows(names))
+
+
+def test_stock_nodes_sample_and_decode_a_picture(loaded):
+    model, clip, vae = loaded
+    with torch.inference_mode():
+        encode = stock.CLIPTextEncode().encode
+        positive, negative = encode(clip, "a red dog on the beach")[0], encode(clip, "")[0]
+        latent = stock.EmptyLatentImage().generate(config.SIZE, config.SIZE, 1)[0]
+        latent = stock.KSampler().sample(model, 1, 2, 4.0, "euler", "normal", positive, negative, latent)[0]
+        picture = stock.VAEDecode().decode(vae, latent)[0]
+    assert latent["samples"].shape == (1, config.LATENT_CHANNELS, config.CELLS, config.CELLS)
+    assert picture.shape == (1, config.SIZE, config.SIZE, 3) and bool(picture.isfinite().all())
+
+
+def test_comfyuis_autoencoder_is_the_trained_one(loaded, networks):
+    pictures = torch.rand(1, config.SIZE, config.SIZE, 3)
+    with torch.inference_mode():
+        found = loaded[2].encode(pictures)
+        wanted = networks[1].encode(pictures.permute(0, 3, 1, 2))
+    assert (found - wanted).abs().max() < 0.02
+
+
+def test_no_state_is_an_empty_one(tmp_path):
+    assert load_state(tmp_path / "none") == {}
