@@ -17,6 +17,8 @@ MOSTLY = 0.5
 EDGE, EDGE_MARKED, MIDDLE_MARKED = 0.05, 0.6, 0.75
 """Background masks: how wide the edge is, as a fraction of the side; how much of it is marked at least; and how much of
 the middle half at most, as a fraction of the edge's. Hand-made masks of subjects mark less than half of the edge."""
+ENOUGH = 256
+"""Rows or columns by which a photo is judged first."""
 SMALLEST, LARGEST = 0.6, 1.6
 """Resolutions that a family still knows, as fractions of those it was trained at."""
 
@@ -28,7 +30,7 @@ def warnings_about_photos(subject: Subject) -> list[str]:
     sizes = [(photo.pixels.shape[0], photo.pixels.shape[1]) for photo in photos]
     lost = _numbers(lost_to_crop(height, width, subject.data) > MOSTLY for height, width in sizes)
     background = _numbers(any(map(marks_the_background, _masks(photo))) for photo in photos)
-    white = _numbers(any(bool((mask > 0.5).all()) for mask in _masks(photo)) for photo in photos)
+    white = _numbers(any(map(is_white, _masks(photo))) for photo in photos)
     square = subject.data.shape == "square"
     said = []
     if flat:
@@ -65,8 +67,15 @@ def warnings_about_resolution(resolution: int, trained_at: tuple[int, int] | Non
 
 def is_one_colour(pixels: Tensor) -> bool:
     """Whether all pixels (H, W, C) in 0..1 are nearly equal."""
-    flat = pixels.reshape(-1, pixels.shape[-1])
-    return bool((flat.amax(0) - flat.amin(0) <= FLAT).all())
+    def holds(part: Tensor) -> bool:
+        return bool((part.amax((0, 1)) - part.amin((0, 1)) <= FLAT).all())
+
+    return holds(_thinned(pixels)) and holds(pixels)
+
+
+def is_white(mask: Tensor) -> bool:
+    """Whether a mask (H, W) in 0..1 marks everything."""
+    return bool((_thinned(mask) > 0.5).all()) and bool((mask > 0.5).all())
 
 
 def lost_to_crop(height: int, width: int, options: DataOptions) -> float:
@@ -78,12 +87,19 @@ def lost_to_crop(height: int, width: int, options: DataOptions) -> float:
 
 def marks_the_background(mask: Tensor) -> bool:
     """Whether a mask (H, W) in 0..1 covers most of the photo's edge and clearly less of its middle half."""
+    mask = _thinned(mask)
     height, width = mask.shape
     down, across = max(1, round(height * EDGE)), max(1, round(width * EDGE))
     inside = mask[down:height - down, across:width - across]
     edge = (mask.sum() - inside.sum()) / (mask.numel() - inside.numel())
     middle = mask[height // 4:height - height // 4, width // 4:width - width // 4].mean()
     return bool(edge >= EDGE_MARKED and middle <= MIDDLE_MARKED * edge)
+
+
+def _thinned(pixels: Tensor) -> Tensor:
+    """Every so many-th row and column: large photos take half a second otherwise."""
+    step = max(1, max(pixels.shape[:2]) // ENOUGH)
+    return pixels[::step, ::step]
 
 
 def _masks(photo: Photo) -> Sequence[Tensor]:

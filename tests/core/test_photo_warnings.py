@@ -8,6 +8,7 @@ import torch
 from comfyui_personalize.core.data_options import DataOptions
 from comfyui_personalize.core.photo_warnings import (
     is_one_colour,
+    is_white,
     lost_to_crop,
     marks_the_background,
     warnings_about_batch,
@@ -63,6 +64,13 @@ def test_one_colour_is_told_from_a_faint_picture():
     assert is_one_colour(torch.full((16, 16, 3), 0.4)) and is_one_colour(torch.tensor([0.9, 0.1, 0.5]).expand(8, 8, 3))
     assert is_one_colour(torch.full((16, 16, 3), 0.4) + torch.rand(16, 16, 3) / 100)
     assert not is_one_colour(torch.full((16, 16, 3), 0.4) + torch.rand(16, 16, 3) / 10)
+
+
+def test_one_pixel_between_those_that_are_looked_at_first_counts():
+    picture, mask = torch.full((1024, 1024, 3), 0.4), torch.ones(1024, 1024)
+    assert is_one_colour(picture) and is_white(mask)
+    picture[501, 501], mask[501, 501] = 1, 0
+    assert not is_one_colour(picture) and not is_white(mask)
 
 
 @pytest.mark.parametrize(
