@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from .errors import InputError
@@ -191,6 +191,22 @@ def checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
         digest.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def holds(path: Path, data: bytes) -> bool:
+    """Whether a file has the content of `tensors_to_bytes`, as written now or by a version without checksums."""
+    try:
+        there = path.read_bytes()
+    except OSError:
+        return False
+    return there == data or there == _without_checksum(data)
+
+
+def _without_checksum(data: bytes) -> bytes:
+    header = json.loads(data[8:8 + int.from_bytes(data[:8], "little")])
+    metadata = json.loads(header["__metadata__"][METADATA_KEY])
+    del metadata[CHECKSUM]
+    return save(load(data), metadata={METADATA_KEY: canonical_json(metadata)})
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:

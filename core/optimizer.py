@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from .config import TrainingConfig, TrainingOptions
 from .errors import require
+from .metadata import is_number
 
 AUTO, ADAMW_8BIT, ADAFACTOR, PRODIGY = "auto", "adamw8bit", "adafactor", "prodigy"
 PACKAGES = {ADAMW_8BIT: "bitsandbytes", PRODIGY: "prodigyopt"}
@@ -119,6 +120,11 @@ def _until(factor: Callable[[int], float], last: float) -> Callable[[int], float
 # State
 
 Values = dict[str, Any]
+LIKE_THE_PARAMETER = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+MOVING = ("lr", "initial_lr", "d", "d0", "d_max", "d_numerator", "d_denom", "d_hat", "k")
+"""What changes in a group from step to step, here and in Prodigy; all else are settings, which the config says."""
+SMALL_ENTRY = 4096
+"""Elements that an optimiser may keep of any parameter: counters, the map of an 8-bit format."""
 
 
 def optimizer_state(optimizer: Optimizer) -> tuple[dict[str, Tensor], Values]:
@@ -136,14 +142,44 @@ def optimizer_state(optimizer: Optimizer) -> tuple[dict[str, Tensor], Values]:
 
 
 def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-    """Set what `optimizer_state` gave."""
+    """Set what `optimizer_state` gave.
+
+    Raises:
+        InputError: entries of other parameters, or settings of other kinds, than this optimiser has.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Any]] = {}
     for key, value in [*tensors.items(), *values["entries"].items()]:
         index, _, name = key.partition(".")
+        require(index.isdecimal() and int(index) < len(parameters), "optimizer", f"an entry {key!r}",
+                f"entries of {len(parameters)} parameters", "Load what the same graph saved.")
         state.setdefault(int(index), {})[name] = value.clone() if isinstance(value, Tensor) else value
-    groups = [{**own, **saved} for own, saved in zip(optimizer.state_dict()["param_groups"], values["param_groups"],
-                                                     strict=True)]
+    _check_entries(parameters, state)
+    groups = optimizer.state_dict()["param_groups"]
+    for own, saved in zip(groups, values["param_groups"], strict=True):
+        moved = {name: saved[name] for name in MOVING if name in own and name in saved}
+        odd = [name for name, value in moved.items() if not is_number(value)]
+        require(not odd, "optimizer", f"{odd} that are no finite numbers", "finite numbers",
+                "Load what the same graph saved.")
+        own |= moved
     optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _check_entries(parameters: Sequence[Tensor], state: Mapping[int, Mapping[str, Any]]) -> None:
+    """Parameters of one number of dimensions keep entries of the same names (but for 8-bit optimisers, where the size
+    decides), or none where they had no gradient yet; no entry is larger than its parameter."""
+    names: dict[int, set[str]] = {}
+    for index, own in sorted(state.items()):
+        parameter = parameters[index]
+        expected = set(own) if any("qmap" in name or name.startswith("state") for name in own) else \
+            names.setdefault(parameter.ndim, set(own))
+        small = all(value.numel() <= max(parameter.numel(), SMALL_ENTRY) for value in own.values()
+                    if isinstance(value, Tensor))
+        alike = all(isinstance(own[name], Tensor) and own[name].shape == parameter.shape
+                    for name in LIKE_THE_PARAMETER if name in own)
+        require(set(own) == expected and small and alike, "optimizer",
+                f"{', '.join(sorted(own))} of parameter {index}", f"{', '.join(sorted(expected))} in the parameter's "
+                "shape", "Load what the same graph saved.")
 
 
 def _is_plain(value: object) -> bool:

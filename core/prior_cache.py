@@ -21,6 +21,8 @@ from torch import Tensor
 
 from .errors import InputError, require
 from .files import canonical_json, make_folder, read_tensors, write_bytes, write_tensors
+from .metadata import CLASS_IMAGE, check
+from .temporary import sweep
 
 RECIPE = "recipe.json"
 PER_FOLDER = 100_000
@@ -117,10 +119,16 @@ class PriorCache:
         if not path.exists():
             return None
         try:
-            return read_tensors(path)[0]["latents"]
-        except (InputError, KeyError):
-            logging.warning("Class image %s cannot be read and is made again.", path)
+            tensors, metadata = read_tensors(path)
+            check(path, metadata, CLASS_IMAGE)
+        except InputError as reason:
+            logging.warning("%s The class image is made again.", reason)
             return None
+        latents = tensors.get("latents")
+        if metadata["class_image"] != index or latents is None or latents.ndim != 3:
+            logging.warning("%s is not class image %d, which is made again.", path, index)
+            return None
+        return latents
 
     def save(self, recipe: PriorRecipe, index: int, latents: Tensor) -> None:
         """Keep image `index`, (C, h, w).
@@ -129,6 +137,7 @@ class PriorCache:
             StorageError: when the disk is full or not writable.
         """
         path = self._path(recipe, index)
+        sweep(path.parent)
         if not (path.parent / RECIPE).exists():
             make_folder(path.parent)
             write_bytes(path.parent / RECIPE, canonical_json(recipe.to_dict()).encode())

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .config import TrainingConfig
+from .errors import require
 from .optimizer import choose_optimizer, make_lr_scheduler, make_optimizer, optimizer_state, restore_optimizer
 from .parts import Parts, parameter_groups
 
@@ -81,9 +82,17 @@ class Updates:
         for name, part in self._parts.items():
             part.load_state_dict(_below(name, tensors))
         restore_optimizer(self.optimizer, _below("optimizer", tensors), meta["optimizer"])
-        self.lr_scheduler.load_state_dict(dict(meta["lr_scheduler"]))
+        self._restore_rates(meta["lr_scheduler"])
         if self._averages is not None:
             self._averages.load(_below("average", tensors), step)
+
+    def _restore_rates(self, saved: Mapping[str, Any]) -> None:
+        groups = len(self.optimizer.param_groups)
+        fits = len(saved["base_lrs"]) == len(saved["_last_lr"]) == groups
+        require(fits, "lr_scheduler", f"{len(saved['base_lrs'])} learning rates", f"{groups}, one for each group",
+                "Load what the same graph saved.")
+        moved = {name: saved[name] for name in ("base_lrs", "_last_lr", "last_epoch", "_step_count")}
+        self.lr_scheduler.load_state_dict({**self.lr_scheduler.state_dict(), **moved})
 
 
 class Averages:

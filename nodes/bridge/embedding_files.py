@@ -4,13 +4,16 @@ and ICO's contexts beside the adapter, in a file that no loader lists."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import folder_paths
+from torch import Tensor
 
 from ...core.errors import InputError, require
-from ...core.files import read_tensors, tensors_to_bytes
+from ...core.files import read_content, tensors_to_bytes
+from ...core.metadata import EMBEDDING, check
 from ...core.trainable import WordVectors
 from .learned_words import (
     CLIP_ENCODERS,
@@ -25,6 +28,7 @@ from .sockets import Personalization
 
 SUFFIX = ".safetensors"
 CONTEXTS = ".contexts"
+CHANGED = "{} is not as it was saved (its checksum differs): another program changed it, or the disk damaged it"
 EMBEDDINGS = "embeddings"
 """Key in an adapter file's metadata: for each learned identifier the name of its file."""
 READERS = ("ComfyUI: embedding: in stock CLIPTextEncode, where a space must stand before the name and a space or a "
@@ -65,20 +69,43 @@ def word_metadata(personalization: Personalization, name: Path) -> dict[str, Any
     return {EMBEDDINGS: {word: path.as_posix() for word, path in paths.items()}} if paths else {}
 
 
-def load_words(metadata: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The vectors of each learned identifier, by text encoder.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LoadedWords:
+    """The vectors of each learned identifier, by text encoder; and what is to be said of their files."""
+
+    vectors: dict[str, dict[str, Tensor]]
+    warnings: list[str]
+
+
+def load_words(metadata: Mapping[str, Any]) -> LoadedWords:
+    """The words that belong to an adapter file.
 
     Raises:
         InputError: for a file that is missing or damaged.
     """
-    found = {}
+    vectors: dict[str, dict[str, Tensor]] = {}
+    warnings = []
     for word, name in metadata.get(EMBEDDINGS, {}).items():
         path = folder_paths.get_full_path("embeddings", name + SUFFIX)
         if path is None:
             raise InputError("embedding", f"no file {name}{SUFFIX}", "the vectors that belong to this personalization",
                              "Copy the file into ComfyUI's embeddings folder, or save the personalization again.")
-        found[word] = from_file_tensors(read_tensors(Path(path))[0])
-    return found
+        content = read_content(Path(path))
+        check(Path(path), content.metadata, EMBEDDING)
+        _check_vectors(Path(path), content.tensors)
+        vectors[word] = from_file_tensors(content.tensors)
+        warnings += [] if content.is_as_written else [CHANGED.format(path)]
+    return LoadedWords(vectors=vectors, warnings=warnings)
+
+
+def _check_vectors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    known = set(CLIP_ENCODERS.values())
+    fits = all(name in known and tensor.ndim == 2 and tensor.is_floating_point() and tensor.numel()
+               for name, tensor in tensors.items())
+    got = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items()) or "no tensor"
+    require(bool(tensors) and fits, "embedding", f"{path}: {got}",
+            f"vectors (m, width) for one or more of {', '.join(sorted(known))}",
+            "Save the personalization again, or copy the file from where it was saved.")
 
 
 def clip_with_words(clip: Any, metadata: Mapping[str, Any], words: WordVectors) -> Any:

@@ -17,10 +17,12 @@ from torch import Tensor
 from ...core.data import generator_for
 from ...core.dci.noun_scores import EvidenceRecipe, ScoredNoun, best_first, context_gain, noise_error
 from ...core.errors import InputError
-from ...core.files import make_folder, read_tensors, write_tensors
+from ...core.files import StorageError, make_folder, read_tensors, write_tensors
 from ...core.image_text import ImageTextEncoder
+from ...core.metadata import NOUN_EVIDENCE, check
 from ...core.prior_cache import PriorRecipe
 from ...core.subject import CLASS_TEMPLATE, fill
+from ...core.temporary import sweep
 from .class_images import decode, make_class_images, row_noise
 from .sampling import conditioning
 
@@ -148,13 +150,18 @@ def _read(key: str) -> dict[str, Tensor] | None:
     if not path.exists():
         return None
     try:
-        tensors = read_tensors(path)[0]
+        tensors, metadata = read_tensors(path)
+        check(path, metadata, NOUN_EVIDENCE)
         return {name: tensors[name] for name in ("with_context", "without")}
-    except (InputError, KeyError):
-        logging.warning("Evidence %s cannot be read and is measured again.", path)
+    except (InputError, KeyError) as reason:
+        logging.warning("%s The evidence is measured again.", reason)
         return None
 
 
 def _write(key: str, errors: dict[str, Tensor]) -> None:
-    make_folder(_path(key).parent)
-    write_tensors(_path(key), errors, {"noun_evidence": list(LEVELS)})
+    try:
+        make_folder(_path(key).parent)
+        sweep(_path(key).parent)
+        write_tensors(_path(key), errors, {"noun_evidence": list(LEVELS)})
+    except StorageError as reason:
+        logging.warning("The evidence is not kept for the next time: %s", reason)

@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import comfy.lora
 import folder_paths
 from torch import Tensor
 
+from ...core.adapter.file_check import layers_of
 from ...core.errors import InputError, require
-from ...core.files import make_folder, read_metadata, read_tensors, tensors_to_bytes, write_bytes
+from ...core.files import holds, make_folder, read_content, read_metadata, tensors_to_bytes, write_new_bytes
+from ...core.metadata import ADAPTER, CHOOSE, NewerVersion, check
 from ...core.runs import check_run_name
+from ...core.temporary import sweep
 from .bypass import adapters_of
-from .embedding_files import EMBEDDINGS, READERS, clip_with_words, identifiers, load_words, word_files, word_metadata
+from .embedding_files import (
+    CHANGED,
+    EMBEDDINGS,
+    READERS,
+    clip_with_words,
+    identifiers,
+    load_words,
+    word_files,
+    word_metadata,
+)
 from .hashes import model_hash
 from .sampling import patched
 from .sockets import Personalization
 
 SUFFIX = ".safetensors"
+IDENTIFIERS = "identifiers"
+TEXT_LAYERS = ("lora_te", "text_encoders.")
 
 
 def loras_folder() -> Path:
@@ -37,13 +52,24 @@ def save_personalization(personalization: Personalization, name: str) -> Path:
     """
     for candidate in _candidates(check_name(name)):
         files = _files(personalization, candidate)
-        missing = {path: data for path, data in files.items() if not path.exists()}
-        if all(_holds(path, data) for path, data in files.items() if path not in missing):
-            for path, data in missing.items():
-                make_folder(path.parent)
-                write_bytes(path, data)
+        if _save_all(files):
             return list(files)[-1]
     raise AssertionError("the candidates never end")
+
+
+def _save_all(files: Mapping[Path, bytes]) -> bool:
+    """Write what is not there yet, in order; False, with nothing written, where anything has other content."""
+    written: list[Path] = []
+    for path, data in files.items():
+        make_folder(path.parent)
+        sweep(path.parent)
+        if write_new_bytes(path, data):
+            written.append(path)
+        elif not holds(path, data):
+            for own in written:
+                own.unlink(missing_ok=True)
+            return False
+    return True
 
 
 def _files(personalization: Personalization, name: Path) -> dict[Path, bytes]:
@@ -51,10 +77,6 @@ def _files(personalization: Personalization, name: Path) -> dict[Path, bytes]:
     adapter = loras_folder() / name.with_name(name.name + SUFFIX)
     metadata = {**personalization.metadata, **word_metadata(personalization, name)}
     return {**word_files(personalization, adapter, name), adapter: tensors_to_bytes(personalization.lora, metadata)}
-
-
-def _holds(path: Path, data: bytes) -> bool:
-    return path.stat().st_size == len(data) and path.read_bytes() == data
 
 
 def check_name(name: str) -> Path:
@@ -75,14 +97,22 @@ def _candidates(stem: Path) -> Iterator[Path]:
 
 
 def list_personalizations() -> list[str]:
-    """Names of the files among the LoRAs that this extension wrote."""
-    names = folder_paths.get_filename_list("loras")
-    paths = {name: folder_paths.get_full_path("loras", name) for name in names if name.endswith(SUFFIX)}
+    """Names of the files among the LoRAs that this extension wrote; whatever else lies there is passed over."""
+    names = [name for name in folder_paths.get_filename_list("loras") if name.endswith(SUFFIX) and _is_unicode(name)]
+    paths = {name: folder_paths.get_full_path("loras", name) for name in names}
     return [name for name, path in paths.items() if path is not None and _is_ours(Path(path))]
 
 
+def _is_unicode(name: str) -> bool:
+    """Whether a name can be shown: a file system may hold bytes that are no text."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
+
+
 def _is_ours(path: Path) -> bool:
-    status = path.stat()
+    try:
+        status = path.stat()
+    except OSError:  # gone, or a link to nothing
+        return False
     return _has_metadata(path, status.st_mtime_ns, status.st_size)
 
 
@@ -90,7 +120,9 @@ def _is_ours(path: Path) -> bool:
 def _has_metadata(path: Path, modified: int, size: int) -> bool:
     """Reads a file's header once, until the file changes."""
     try:
-        return "identifiers" in read_metadata(path)
+        return IDENTIFIERS in read_metadata(path)
+    except NewerVersion as newer:  # choosing it says that the extension must be updated
+        return IDENTIFIERS in newer.value
     except InputError:
         return False
 
@@ -110,7 +142,11 @@ def find_file(name: str) -> Path:
 
 def file_state(name: str) -> str:
     """Changes whenever the file does."""
-    status = find_file(name).stat()
+    path = find_file(name)
+    try:
+        status = path.stat()
+    except OSError as reason:
+        raise InputError("file", f"{path}: {reason.strerror}", "a file that can be read", CHOOSE) from reason
     return f"{status.st_mtime_ns}-{status.st_size}"
 
 
@@ -120,9 +156,13 @@ def check_file(name: str) -> dict[str, Any]:
     Raises:
         InputError: for a missing, pickled, corrupt or foreign file.
     """
-    metadata = read_metadata(find_file(name))
-    require("identifiers" in metadata, "file", f"{name}, which is no personalization",
+    return _checked(find_file(name), read_metadata(find_file(name)))
+
+
+def _checked(path: Path, metadata: dict[str, Any]) -> dict[str, Any]:
+    require(IDENTIFIERS in metadata, "file", f"{path}, which is no personalization",
             "a file that SavePersonalization wrote", "Choose an adapter file, not a training state or a cache.")
+    check(path, metadata, ADAPTER)
     return metadata
 
 
@@ -133,15 +173,30 @@ def load_personalization(name: str, model: Any, clip: Any, strength_model: float
     Raises:
         InputError: for a file that cannot be used with this model.
     """
-    check_file(name)
-    tensors, metadata = read_tensors(find_file(name))
+    path = find_file(name)
+    content = read_content(path)
+    metadata, tensors = _checked(path, content.metadata), content.tensors
+    layers, words = layers_of(path, tensors), load_words(metadata)
     models = patched(model, clip, tensors, strength_model, strength_clip)
     before, after = ((model, clip and clip.patcher), (models[0], models[1] and models[1].patcher))
     is_taken = any(map(_has_more, after, before))
     require(is_taken or not tensors, "model", f"a model with none of the layers of {name}",
             "the model family it was trained on", "Connect the checkpoint that it was trained with.")
-    words = load_words(metadata)
-    return models[0], clip_with_words(models[1], metadata, words), metadata, _warnings(metadata, model, clip, tensors)
+    warnings = [*([] if content.is_as_written else [CHANGED.format(path)]), *words.warnings,
+                *_warnings_about_layers(path, layers, model, clip), *_warnings(metadata, model, clip, tensors)]
+    return models[0], clip_with_words(models[1], metadata, words.vectors), metadata, warnings
+
+
+def _warnings_about_layers(path: Path, layers: Collection[str], model: Any, clip: Any) -> list[str]:
+    known = comfy.lora.model_lora_keys_unet(model.model, {})
+    if clip is not None:
+        known = comfy.lora.model_lora_keys_clip(clip.cond_stage_model, known)
+    foreign = [layer for layer in layers if layer not in known
+               and (clip is not None or not layer.startswith(TEXT_LAYERS))]
+    if not foreign:
+        return []
+    return [f"{len(foreign)} of {len(layers)} layers of {path} are not in this model, and are left out (the "
+            f"first: {foreign[0]}): it was trained on another model, or the file was changed"]
 
 
 def _has_more(after: Any, before: Any) -> bool:
@@ -161,7 +216,7 @@ def _warnings(metadata: Mapping[str, Any], model: Any, clip: Any, tensors: Mappi
         warnings.append("this was trained on another base model (or with other LoRAs on it); likeness may suffer")
     if clip is not None and metadata["text_encoder_hash"] != model_hash(clip.patcher):
         warnings.append("this was trained with another text encoder; the identifier may mean something else here")
-    if clip is None and any(name.startswith(("lora_te", "text_encoders.")) for name in tensors):
+    if clip is None and any(name.startswith(TEXT_LAYERS) for name in tensors):
         warnings.append("no CLIP is connected, and this personalization trained the text encoder, too")
     return warnings
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from run_store import ADAPTER, VALUES
 
 from comfyui_personalize.core import temporary
 from comfyui_personalize.core.errors import InputError
@@ -28,7 +29,6 @@ from comfyui_personalize.core.runs import (
 
 KEY, OTHER, THIRD = (run_key({"seed": seed}) for seed in range(3))
 TENSORS = {"x": torch.arange(3.0)}
-RATES = {"base_lrs": [0.1], "_last_lr": [0.1], "last_epoch": 7, "_step_count": 8}
 LOCK_AND_DIE = """
 import os, sys
 sys.path.insert(0, {tests!r})
@@ -39,11 +39,6 @@ with only_here(Path({root!r}), "dog", {key!r}):
     os._exit(9)
 """
 ROOT = Path(__file__).resolve().parents[2]
-VALUES = {"step": 7, "losses": [0.1, 1e-17, *[0.5] * 5], "lr_scheduler": RATES,
-          "optimizer": {"param_groups": [{"lr": 0.1}], "entries": {}}}
-ADAPTER = {"version": 1, "identifiers": ["sks"], "class_nouns": ["dog"], "captions": ["a sks dog"], "steps": 7,
-           "base_model_hash": "m", "text_encoder_hash": "t", "exposure": "once", "readers": "ComfyUI",
-           "config": {"learning_rate": 0.1, "resolution": 64}}
 
 
 def test_a_name_loses_what_nobody_can_see():
