@@ -82,12 +82,19 @@ class Candidate:
         token_ids: per encoder, the ids that it reads, alone and inside the caption.
         reasons: why it is safe.
         prior: its weak prior, once measured.
+        pull: how much more alike it makes pictures, `picture_prior.picture_pull`, once measured.
     """
 
     text: str
     token_ids: Mapping[str, tuple[int, ...]]
     reasons: tuple[str, ...]
     prior: WeakPrior | None = None
+    pull: float | None = None
+
+    @property
+    def score(self) -> float:
+        """Higher is better: the prior's in text, less what it makes pictures alike (only more alike counts)."""
+        return (self.prior.score if self.prior else 0.0) - max(0.0, self.pull or 0.0)
 
 
 def rare_words(vocabularies: Sequence[Vocabulary], avoid: Collection[str] = ()) -> tuple[str, ...]:
@@ -262,12 +269,16 @@ def _word_problem(word: str, vocabularies: Sequence[Vocabulary]) -> str | None:
 
 def report(candidates: Sequence[Candidate], class_noun: str) -> str:
     """A table of the candidates, best first, and under it why each is safe."""
-    header = f"{'rank':>4}  {'identifier':<12} {'score':>6} {'close':>6} {'like':>6} {'of':<9} token ids"
+    has_pull = any(candidate.pull is not None for candidate in candidates)
+    header = (f"{'rank':>4}  {'identifier':<12} {'score':>6} {'close':>6} {'like':>6} {'of':<9} "
+              f"{'pull  ' if has_pull else ''}token ids")
     rows = [_row(place, candidate) for place, candidate in enumerate(candidates, start=1)]
     reasons = [f"{candidate.text}: {'; '.join(candidate.reasons)}" for candidate in candidates]
     legend = (
-        "score = close - like; close: how near 'a V noun' is to 'a noun' (1 = same); "
-        "like: how much V acts like the nearest common word"
+        f"score = close - like{' - pull (where above 0)' if has_pull else ''}; close: how near 'a V noun' is to "
+        "'a noun' (1 = same); like: how much V acts like the nearest common word"
+        + ("; pull: how much more alike V makes pictures than the noun alone does (0 = not at all, 1 = all the same)"
+           if has_pull else "")
     )
     noun = class_noun.strip() or "(no noun)"
     return "\n".join(
@@ -278,7 +289,9 @@ def report(candidates: Sequence[Candidate], class_noun: str) -> str:
 def _row(place: int, candidate: Candidate) -> str:
     ids = ", ".join(f"{name} {' '.join(map(str, found))}" for name, found in candidate.token_ids.items())
     prior = candidate.prior
+    if candidate.pull is not None:
+        ids = f"{candidate.pull:<5.2f} {ids}"
     if prior is None:
         return f"{place:>4}  {candidate.text:<12} {'-':>6} {'-':>6} {'-':>6} {'-':<9} {ids}"
-    measures = f"{prior.score:>6.3f} {prior.closeness:>6.3f} {prior.meaning:>6.3f} {prior.nearest:<9}"
+    measures = f"{candidate.score:>6.3f} {prior.closeness:>6.3f} {prior.meaning:>6.3f} {prior.nearest:<9}"
     return f"{place:>4}  {candidate.text:<12} {measures} {ids}"

@@ -8,8 +8,11 @@ from comfy_api.latest import io, ui
 
 from ..core.errors import require
 from ..core.identifier import find_candidates, rank, report, warnings_about
+from ..core.picture_prior import FEWEST_PICTURES, rank_by_pictures
 from ..core.wording import clean_prompts
 from .bridge.notices import show_notice
+from .bridge.picture_prior import PicturePrior
+from .bridge.sockets import IMAGE_TEXT_ENCODER
 from .bridge.vocabulary import text_embedder, trained_names, vocabularies_of
 
 
@@ -60,6 +63,7 @@ class IdentifierPicker(io.ComfyNode):
                     multiline=True,
                     tooltip="Words never to pick, separated by spaces, commas or lines.",
                 ),
+                *_of_pictures(),
             ],
             outputs=[
                 io.String.Output("identifier", display_name="identifier", tooltip="The best candidate."),
@@ -74,17 +78,44 @@ class IdentifierPicker(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, clip, class_noun, tokens, seed, candidates, avoid) -> io.NodeOutput:
+    def execute(cls, clip, class_noun, tokens, seed, candidates, avoid, model=None, vae=None, image_text=None,
+                pictures=4, picture_steps=8, picture_size=512, picture_cfg=7.0) -> io.NodeOutput:
         class_noun, avoid = clean_prompts(class_noun=class_noun, avoid=avoid)
         require(
             clip is not None, "clip", "no text encoder", "a CLIP", "Connect a loader that has a text encoder."
         )
+        drawn = None if model is None else PicturePrior(
+            model=model, clip=clip, vae=vae, image_text=image_text, count=pictures, steps=picture_steps,
+            size=picture_size, cfg=picture_cfg)
         vocabularies, noun = vocabularies_of(clip), class_noun.strip()
         unwanted = {*re.split(r"[\s,;]+", avoid), *noun.split(), *trained_names(clip)}
         found = find_candidates(
             vocabularies, class_noun=noun, tokens=tokens, count=candidates, seed=seed, avoid=unwanted
         )
         ranked = rank(found, noun, text_embedder(clip))
+        if drawn is not None:
+            ranked = rank_by_pictures(ranked, drawn.pulls([candidate.text for candidate in ranked], noun))
         best, text = ranked[0].text, report(ranked, noun)
         show_notice(cls.hidden.unique_id, f"identifier: {best}", warnings_about(best, noun, vocabularies))
         return io.NodeOutput(best, text, ui=ui.PreviewText(text))
+
+
+def _of_pictures() -> list[io.Input]:
+    """The check on pictures, which the model alone turns on: it costs a few pictures of every candidate."""
+    return [
+        io.Model.Input("model", optional=True,
+                       tooltip="Connect it to look at the candidates in pictures too: each is drawn a few times, and "
+                               "one that makes pictures alike sinks. Off without it (default)."),
+        io.Vae.Input("vae", optional=True, tooltip="The model's VAE, where image_text is connected."),
+        IMAGE_TEXT_ENCODER.Input("image_text", optional=True,
+                                 tooltip="Compares the pictures by a CLIP; without it their latents are compared."),
+        io.Int.Input("pictures", default=4, min=FEWEST_PICTURES, max=64, optional=True, advanced=True,
+                     tooltip="Pictures of each candidate and of the noun, 2 to 64, kept on disk. Default 4."),
+        io.Int.Input("picture_steps", default=8, min=1, max=1000, optional=True, advanced=True,
+                     tooltip="Sampling steps of each picture, 1 to 1000. Default 8: layout and colours are enough."),
+        io.Int.Input("picture_size", default=512, min=64, max=4096, step=8, optional=True, advanced=True,
+                     tooltip="Width and height in pixels, 64 to 4096: what the model knows. Default 512; 96 for the "
+                             "pocket model, 1024 for SDXL."),
+        io.Float.Input("picture_cfg", default=7.0, min=0.0, max=100.0, step=0.1, optional=True, advanced=True,
+                       tooltip="Guidance scale of the pictures, 0 to 100. Default 7; 3 for the pocket model."),
+    ]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import folder_paths
 import pytest
 import tiny_model
+import torch
 from comfy.sdxl_clip import SDXLTokenizer
 from comfy.text_encoders.flux import FluxTokenizer
 from run_node import run_node
 
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.identifier import find_candidates, rare_words, warnings_about
+from comfyui_personalize.nodes.bridge import class_images
 from comfyui_personalize.nodes.bridge.vocabulary import stock_clip_vocabulary, vocabularies_of
 from comfyui_personalize.nodes.identifier_picker import IdentifierPicker
 
@@ -142,3 +145,55 @@ def test_too_many_candidates_for_encoders_with_little_in_common_are_refused():
     vocabularies = vocabularies_of(TokenizersOnly(FluxTokenizer()))
     with pytest.raises(InputError, match="candidates: got .* safe identifiers of 3 tokens, expected 64"):
         find_candidates(vocabularies, class_noun="dog", tokens=3, count=64)
+
+
+# In pictures
+
+
+@pytest.fixture
+def models(tmp_path, monkeypatch):
+    """The tiny model, and an output folder of this test's own."""
+    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
+    return tiny_model.tiny_models()
+
+
+def pick_in_pictures(models, **settings):
+    few = {"candidates": 2, "pictures": 3, "picture_steps": 1, "picture_size": 64, "picture_cfg": 1.0}
+    return pick(models[1], model=models[0], **few | settings)
+
+
+def test_with_a_model_the_report_says_how_alike_each_candidate_makes_pictures(models, tmp_path):
+    identifier, report = pick_in_pictures(models)
+    header, *rows = report.splitlines()[1:4]
+    start = header.index("pull")
+    pulls = [float(row[start:start + 6]) for row in rows]
+    assert len(pulls) == 2 and all(pull < 1 for pull in pulls) and rows[0].split()[1] == identifier
+    assert len([*tmp_path.glob("personalize/.class_images/*/*.safetensors")]) == 3 * (2 + 1)
+
+
+def test_pictures_of_candidates_are_kept_and_sampled_once(models, monkeypatch):
+    first = pick_in_pictures(models)
+    monkeypatch.setattr(class_images.ClassImageSampler, "__call__", lambda *_: pytest.fail("sampled"))
+    assert pick_in_pictures(models) == first
+
+
+def test_without_a_model_nothing_is_drawn_and_the_report_is_as_it_was(models, monkeypatch):
+    monkeypatch.setattr(class_images, "make_class_images", lambda *_: pytest.fail("drawn"))
+    assert "pull" not in pick(models[1])[1]
+
+
+def test_an_encoder_of_pictures_needs_a_vae(models):
+    with pytest.raises(InputError, match="vae: got nothing, expected a VAE beside the Image-Text Encoder"):
+        pick_in_pictures(models, image_text=object())
+
+
+def test_an_encoder_looks_at_decoded_pictures(models):
+    shapes = []
+
+    class Encoder:
+        def embed_images(self, pixels):
+            shapes.append(tuple(pixels.shape))
+            return torch.nn.functional.normalize(pixels.flatten(1), dim=1)
+
+    pick_in_pictures(models, image_text=Encoder(), vae=models[2])
+    assert shapes == [(3, 64, 64, 3)] * 3

@@ -23,7 +23,8 @@ from .parts import (
     train,
 )
 
-CONTEXTS = {"prefix": 2, "suffix": 1, "identifier_vectors": 4, "start": "words", "rate_factor": 4.0}
+CONTEXTS = {"prefix": 2, "suffix": 1, "identifier_vectors": 4, "start": "words", "rate_factor": 10.0,
+            "identifier_rate_factor": 1.0, "prefix_words": "a", "suffix_words": "on"}
 NOTES = f"""| | pocket | SD 1.5 | SDXL |
 |---|---|---|---|
 | checkpoint | pocket | yours | yours |
@@ -31,8 +32,11 @@ NOTES = f"""| | pocket | SD 1.5 | SDXL |
 | learning_rate | 5e-4 | 6e-5 | 6e-5 |
 | targets | attention_and_feed_forward | cross_attention_kv | cross_attention_kv |
 | text_encoder_rate | 5e-4 | 0 | 0 |
-| prefix, suffix, identifier_vectors | 2, 1, 4 | 2, 1, 2 | 2, 1, 2 |
-| rate_factor | 4 | 10 | 10 |
+| prefix, suffix, identifier_vectors | 2, 1, 4 | 2, 1, 3 | 2, 1, 3 |
+| rate_factor, identifier_rate_factor | 10, 1 | 10, 1 | 10, 1 |
+| prefix_words, suffix_words | a, on | a photo of a, . | a photo of a, . |
+| detach_begin_token | off | on | on |
+| Identifier Picker: tokens | 1 | 3 | 3 |
 | steps at batch | 300 at 2 | 900 at 6 | 900 at 4 |
 | cfg of pictures | 3 | 6 | 6 |
 """
@@ -56,7 +60,8 @@ def learned_contexts() -> Graph:
     graph.note(0, "No caption says what is in *this* photo besides your subject: the grass, the light, the pose. "
                   "Learned Contexts gives every photo a few vectors of its own that can take that up, so that less of "
                   "it sticks to the subject. They are not used afterwards (a file beside the adapter keeps them for "
-                  "inspection); only V's vectors and the adapter are.\n\nWrite the subject as the trainer's "
+                  "inspection); only V's vectors and the adapter are.\n\nContexts start from words that the text "
+                  "encoder knows: the pocket model knows *a* and *on*, but not *photo*, *of* or a full stop.\n\nWrite the subject as the trainer's "
                   "*identifier* output says (`embedding:...`).", height=300, title=ABOUT)
     graph.note(0, NOTES, height=320, title=OTHER)
     return graph
