@@ -23,7 +23,7 @@ def with_checked_sockets(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
 
     @functools.wraps(execute)
     def checked(cls: type[io.ComfyNode], *arguments: Any, **inputs: Any) -> Any:
-        for name, kind, value in _socket_values(cls, inputs):
+        for name, kind, value in _socket_values(node, inputs):  # a running clone is locked
             require(not is_typed(value), name, _shown(value), f"a link to an output of the type {kind}",
                     "Connect a node that has one.")
         return execute(cls, *arguments, **inputs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from comfy_api.internal import make_locked_method_func
 from comfy_api.latest import io
 
 from comfyui_personalize.core.errors import InputError
@@ -36,3 +37,10 @@ def test_what_other_nodes_give_is_no_typed_value():
 
 def test_an_object_of_another_node_goes_through_and_an_empty_socket_is_no_typed_value():
     assert run_node(PriorPreservationNode, source="base model", weight=1.0, prior=None)
+
+
+def test_a_node_runs_on_the_locked_clone_that_the_executor_makes():
+    """Nothing can be set on it, not even the schema that ComfyUI keeps on a class."""
+    clone = PriorPreservationNode.PREPARE_CLASS_CLONE({"hidden_inputs": {}})
+    run = make_locked_method_func(PriorPreservationNode, "EXECUTE_NORMALIZED", clone)
+    assert run(source="base model", weight=1.0, prior=None).args
