@@ -1,20 +1,19 @@
-"""Does the graph sample a DCI prompt on a MODEL without DCI? Seen in the graph itself, whenever one is queued.
+"""What a queued graph itself tells before anything runs: words that disagree, DCI prompts on a MODEL without DCI.
 
-The sampler cannot say so: nothing of this package is in a plain MODEL. Nor can the node that encodes the prompt: where
-only what is behind it changed, ComfyUI takes its result from the cache and does not ask it again.
+No node can say so later. Nothing of this package is in the sampler of a plain MODEL; and where only what is behind a
+node changed, ComfyUI takes its result from the cache and does not ask it again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import logging
 from typing import Any
 
 from server import PromptServer
 
+from .graph_walk import Graph, links, readable, title
+from .graph_words import Warnings, word_warnings
 from .notices import warn
-
-Graph = Mapping[str, Mapping[str, Any]]
-"""ComfyUI's prompt: node id to class_type and inputs; a link is [node id, output]."""
 
 DUAL_BRANCH_NODES = frozenset({"DCIModel", "DCIConditioning"})
 DUAL_PROMPT_NODES = frozenset({"DCIEncode", "DCIConditioning"})
@@ -29,19 +28,28 @@ def watch_queue() -> None:
 
 def check_queued(request: dict[str, Any]) -> dict[str, Any]:
     """A request to queue a graph, as it came, after warnings to the client that sent it."""
-    graph = request.get("prompt") or {}
-    for name, node in graph.items():
-        if node.get("class_type") in DUAL_PROMPT_NODES:
-            for warning in plain_model_warnings(graph, name):
+    graph = readable(request.get("prompt"))
+    for warnings in (dci_warnings(graph), word_warnings(graph)):
+        try:
+            for name, warning in warnings:
                 warn(name, warning, request.get("client_id"))
+        except Exception:  # a graph that no one thought of is queued without a warning
+            logging.exception("A queued graph could not be looked at.")
     return request
+
+
+def dci_warnings(graph: Graph) -> Warnings:
+    """DCI prompts that are sampled on a MODEL without DCI."""
+    for name, node in graph.items():
+        if node["class_type"] in DUAL_PROMPT_NODES:
+            yield from ((name, warning) for warning in plain_model_warnings(graph, name))
 
 
 def plain_model_warnings(graph: Graph, node_id: str) -> list[str]:
     """One warning for every node that takes this node's prompt, on its way through others, and a MODEL without DCI."""
-    return [f"{_title(graph[found])} samples this prompt without DCI: its MODEL does not come from DCI Model or DCI "
+    return [f"{title(graph, found)} samples this prompt without DCI: its MODEL does not come from DCI Model or DCI "
             f"Conditioning." for found in sorted(_models_meet(graph, node_id))
-            if not _is_patched(graph, str(graph[found]["inputs"]["model"][0]), set())]
+            if not _is_patched(graph, links(graph[found])["model"][0])]
 
 
 def _models_meet(graph: Graph, start: str) -> set[str]:
@@ -50,33 +58,28 @@ def _models_meet(graph: Graph, start: str) -> set[str]:
     while waiting:
         source = waiting.pop()
         for name, node in graph.items():
-            if name in seen or source not in set(_sources(node)):
+            if name in seen or source not in _sources(graph, name):
                 continue
             seen.add(name)
-            if _is_link(node["inputs"].get("model")):
+            if "model" in links(node):
                 met.add(name)
             else:
                 waiting.append(name)
     return met
 
 
-def _is_patched(graph: Graph, name: str, seen: set[str]) -> bool:
+def _is_patched(graph: Graph, name: str) -> bool:
     """Whether a node, or one before it, switches DCI on."""
-    if name in seen or name not in graph:
-        return False
-    seen.add(name)
-    node = graph[name]
-    return node.get("class_type") in DUAL_BRANCH_NODES or any(_is_patched(graph, source, seen)
-                                                              for source in _sources(node))
+    seen, waiting = set(), [name]
+    while waiting:
+        source = waiting.pop()
+        if source not in seen and source in graph:
+            seen.add(source)
+            if graph[source]["class_type"] in DUAL_BRANCH_NODES:
+                return True
+            waiting += _sources(graph, source)
+    return False
 
 
-def _sources(node: Mapping[str, Any]) -> Iterator[str]:
-    return (str(value[0]) for value in node.get("inputs", {}).values() if _is_link(value))
-
-
-def _is_link(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and isinstance(value[1], int)
-
-
-def _title(node: Mapping[str, Any]) -> str:
-    return str(node.get("_meta", {}).get("title") or node.get("class_type"))
+def _sources(graph: Graph, name: str) -> set[str]:
+    return {source for source, _ in links(graph[name]).values()}
