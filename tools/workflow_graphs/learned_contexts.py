@@ -61,7 +61,7 @@ def learned_contexts() -> Graph:
                   "Learned Contexts gives every photo a few vectors of its own that can take that up, so that less of "
                   "it sticks to the subject. They are not used afterwards (a file beside the adapter keeps them for "
                   "inspection); only V's vectors and the adapter are.\n\nContexts start from words that the text "
-                  "encoder knows: the pocket model knows *a* and *on*, but not *photo*, *of* or a full stop.\n\nWrite the subject "
-                  "as the trainer's *identifier* output says (`embedding:...`).", height=300, title=ABOUT)
+                  "encoder knows: the pocket model knows *a* and *on*, but not *photo*, *of* or a full stop."
+                  "\n\nWrite the subject as the trainer's *identifier* output says (`embedding:...`).", height=300, title=ABOUT)
     graph.note(0, NOTES, height=320, title=OTHER)
     return graph
