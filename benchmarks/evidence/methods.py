@@ -70,7 +70,9 @@ def _measured(preset: str, **parts: Any) -> Method:
 
 _LORA = _measured("lora")
 _DREAMBOOTH = _measured("dreambooth", objectives=(PriorPreservation(),), has_class_images=True)
-_ICO = _measured("ico", objectives=(LearnedContexts(), PriorPreservation()), has_class_images=True)
+KNOWN_WORDS: dict[str, Any] = {"prefix_words": "a", "suffix_words": "on", "identifier_rate_factor": 1.0}
+"""ICO as its authors train it, from words that the pocket model's captions have."""
+_ICO = _measured("ico", objectives=(LearnedContexts(**KNOWN_WORDS), PriorPreservation()), has_class_images=True)
 _CUSTOM = _measured("custom_diffusion", vectors=_word(count=1), objectives=(PriorPreservation(),),
                     has_class_images=True)
 _ONE_SHOT = _measured("one_shot", photos=1, objectives=(ObjectSpecificLoss(), ClassCharacterizing()),
@@ -102,7 +104,8 @@ def _without(method: Method, kind: str, **changes: Any) -> Method:
 
 
 def _with_contexts(name: str, title: str, **settings: int) -> Method:
-    return replace(_ICO, name=name, title=title, objectives=(LearnedContexts(**settings), PriorPreservation()))
+    return replace(_ICO, name=name, title=title,
+                   objectives=(LearnedContexts(**KNOWN_WORDS, **settings), PriorPreservation()))
 
 
 _ALL: tuple[Method, ...] = (

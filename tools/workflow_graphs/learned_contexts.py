@@ -62,6 +62,7 @@ def learned_contexts() -> Graph:
                   "it sticks to the subject. They are not used afterwards (a file beside the adapter keeps them for "
                   "inspection); only V's vectors and the adapter are.\n\nContexts start from words that the text "
                   "encoder knows: the pocket model knows *a* and *on*, but not *photo*, *of* or a full stop."
-                  "\n\nWrite the subject as the trainer's *identifier* output says (`embedding:...`).", height=300, title=ABOUT)
+                  "\n\nWrite the subject as the trainer's *identifier* output says (`embedding:...`).", height=300,
+               title=ABOUT)
     graph.note(0, NOTES, height=320, title=OTHER)
     return graph
