@@ -79,3 +79,12 @@ def test_the_queue_is_watched_once(server):
 @pytest.mark.parametrize("prompt", [None, {}, {"1": {"inputs": {}}}])
 def test_a_broken_graph_is_left_to_comfyui(server, prompt):
     assert graph_check.check_queued({"prompt": prompt}) == {"prompt": prompt} and server.sent == []
+
+
+@pytest.mark.parametrize("prompt", [
+    None, [], "x", {"1": None}, {"1": {"class_type": ["DCIEncode"], "inputs": {}}},
+    {"1": {"class_type": {}, "inputs": {}}},
+    {"1": {"class_type": "DCIEncode"}}, {"1": {"class_type": "DCIEncode", "inputs": None}}])
+def test_what_is_no_graph_goes_on_to_comfyui_untouched(prompt):
+    request = {"prompt": prompt}
+    assert graph_check.check_queued(request) is request

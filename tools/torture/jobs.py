@@ -49,7 +49,7 @@ def subject(photos: int = 2) -> Any:
 def class_images(models: Models, **changes: Any) -> Any:
     """PRIOR of a few class images."""
     model, clip, vae = models
-    return call(PriorSampleGen, **{"model": model, "clip": clip, "vae": vae, "class_noun": "dog", "count": 3,
+    return call(PriorSampleGen, **{"model": model, "clip": clip, "vae": vae, "class_noun": "dog", "count": 4,
                                    "size": SIZE, "steps": 2, "batch": 2} | changes)[0]
 
 

@@ -49,6 +49,7 @@ def ready(work: Path) -> Iterator[Callable[[str], Result]]:
         start(server)
         mutator = make_mutator(server)
         before = tree(outside, skipped)
+        told: set[str] = set()
 
         def trial(identity: str) -> Result:
             if not server.is_alive:
@@ -60,8 +61,8 @@ def ready(work: Path) -> Iterator[Callable[[str], Result]]:
             result.lost += [f"written outside: {name}" for name in sorted(after.keys() - before.keys())]
             result.lost += [f"changed outside: {name}" for name in before if after.get(name) != before[name]]
             before = after
-            result.lost += [f"left its folders: {line}" for line in server.leaks()] if server.is_alive else []
-            server.notes.unlink(missing_ok=True) if not server.is_alive else None
+            result.lost += [f"left its folders: {line}" for line in server.leaks() if line not in told]
+            told.update(server.leaks())
             return result
 
         yield trial
@@ -160,7 +161,8 @@ class Batch:
             frames = [line for line in lines if line.startswith('  File "')]
             ends = [line for line in lines[1:] if line and not line.startswith(" ")][:1]
             kind, _, message = ends[0].partition(": ") if ends else ("", "", "")
-            if frames and is_our_file(frames[-1]) and kind.rpartition(".")[2] not in OUR_ERRORS:
+            is_cause = "was the direct cause of" in block or "During handling of the above" in block
+            if frames and not is_cause and is_our_file(frames[-1]) and kind.rpartition(".")[2] not in OUR_ERRORS:
                 if not any(message.strip() in sentence for sentence in self.result.lost):
                     self._raw("in the server's log", {"exception_type": kind, "exception_message": message,
                                                       "traceback": [f"{frames[-1]}\n"]})

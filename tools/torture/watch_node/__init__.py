@@ -17,7 +17,9 @@ CHANGES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 MOVED = {"os.rename": 2, "os.link": 2, "os.symlink": 2, "os.remove": 1, "os.mkdir": 1, "os.rmdir": 1, "os.truncate": 1,
          "os.chmod": 1, "os.chown": 1, "os.utime": 1}
 """Events that change files, and how many of their first arguments are paths."""
-RUN = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "ctypes.dlopen", "pickle.find_class")
+RUN = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn")
+HARMLESS = ("fc-list",)
+"""Programs that libraries of ComfyUI start: matplotlib lists the system's fonts."""
 LOCAL = ("127.0.0.1", "localhost", "::1", "0.0.0.0", "", None)
 
 
@@ -35,19 +37,25 @@ def watch() -> None:
         real = os.path.realpath(os.fsdecode(path))
         return not (real.startswith(allowed) or real == os.devnull or "__pycache__" in real)
 
+    def inside(path: Any, folder: Any) -> Any:
+        """The path, where it is relative to an open folder (the last argument of an event, or -1)."""
+        if isinstance(path, int) or not isinstance(folder, int) or folder < 0 or os.path.isabs(os.fsdecode(path)):
+            return path
+        return os.path.join(os.readlink(f"/proc/self/fd/{folder}"), os.fsdecode(path))
+
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         try:
             if event == "open" and isinstance(arguments[2], int) and arguments[2] & CHANGES:
                 paths = arguments[:1]
             elif event in MOVED:
-                paths = arguments[:MOVED[event]]
+                paths = tuple(inside(path, arguments[-1]) for path in arguments[:MOVED[event]])
             else:
                 paths = ()
                 if event in ("socket.connect", "socket.bind", "socket.sendto"):
                     note(event, arguments[1])
                 elif event == "socket.getaddrinfo" and arguments[0] not in LOCAL:
                     note(event, arguments[0])
-                elif event in RUN[:5]:
+                elif event in RUN and os.path.basename(str(arguments[0])) not in HARMLESS:
                     note(event, arguments[0])
             for path in paths:
                 if is_outside(path) and not (event == "os.mkdir" and os.path.exists(path)):
