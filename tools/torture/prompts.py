@@ -24,7 +24,7 @@ CLAIM = ("No prompt ends the server, freezes it, gets a raw exception out of our
          "outside of the server's folders.")
 BATCH = 50
 TRIALS = {"full": 200, "quick": 10, "small": 0}
-PATIENCE, LONGEST, ANSWER = 3.0, 90.0, 15.0
+PATIENCE, LONGEST, ANSWER = 2.0, 90.0, 15.0
 """Seconds: until a prompt is interrupted, until it counts as not to be stopped, and until HTTP must have answered."""
 WORKFLOWS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 15, 16, 17)
 MEMORY = 16 * 2**30
