@@ -59,5 +59,5 @@ class ValidationNode(io.ComfyNode):
         config = ValidationConfig(every=every, draws=draws, best_by=best_by, patience=patience, pictures=pictures)
         path = dino_path.strip()
         dino = load_image_encoder(path) if path else None
-        return io.NodeOutput(Validation(config=config, held_out=tuple(held_out), image_text=image_text, dino=dino,
+        return io.NodeOutput(Validation(config=config, held_out=tuple(held_out or ()), image_text=image_text, dino=dino,
                                         dino_path=path))

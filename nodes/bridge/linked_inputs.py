@@ -1,9 +1,10 @@
-"""Sockets take what another node gives. Over the API a number, a text or an object can stand in a link's place; ComfyUI
-hands it on as it is, and the node would fail in the middle of its work."""
+"""Sockets take what another node gives. Over the API a number, a text or an object can stand in a link's place, and
+NaN in a number's: ComfyUI hands it on as it is, and the node would fail in the middle of its work."""
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,7 +19,8 @@ GROWING = "COMFY_AUTOGROW_V3"
 
 
 def with_checked_sockets(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
-    """The same class, whose `execute` raises InputError for a value that was typed where a link belongs."""
+    """The same class, whose `execute` raises InputError for a value that was typed where a link belongs, and for NaN
+    and infinity: no range keeps NaN out."""
     execute = node.execute.__func__
 
     @functools.wraps(execute)
@@ -26,6 +28,9 @@ def with_checked_sockets(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
         for name, kind, value in _socket_values(node, inputs):  # a running clone is locked
             require(not is_typed(value), name, _shown(value), f"a link to an output of the type {kind}",
                     "Connect a node that has one.")
+        for name, value in inputs.items():
+            for each in value if isinstance(value, list) else [value]:
+                require(not isinstance(each, float) or math.isfinite(each), name, each, "a finite number", "Type one.")
         return execute(cls, *arguments, **inputs)
 
     node.execute = classmethod(checked)

@@ -19,7 +19,9 @@ import nodes as stock
 import pytest
 from comfy_extras.nodes_preview_any import PreviewAny
 
+from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.nodes import NODES
+from comfyui_personalize.tests.nodes.run_node import run_node
 
 FEW = 5
 MIXTURES = 300
@@ -184,3 +186,34 @@ def test_whole_steps_are_taken(resolution):
     graph = good_graph(node)
     put(graph, "resolution", resolution)
     assert refusals(graph) == []
+
+
+def without_sockets() -> list[Any]:
+    """Nodes that need nothing but widgets."""
+    plain = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+    return [node for node in NODES
+            if all(isinstance(kind, list) or kind in plain for kind, *_ in node.INPUT_TYPES()["required"].values())]
+
+
+@pytest.mark.parametrize("many", [False, pytest.param(True, marks=pytest.mark.full)], ids=["few", "many"])
+@pytest.mark.parametrize("node", without_sockets(), ids=named)
+def test_a_node_of_widgets_alone_runs_or_refuses_by_words_whatever_the_queue_lets_through(node, many):
+    found = {}
+    for name, (kind, _) in inputs_of(node).items():
+        for value in values_for(node, name, many):
+            graph = good_graph(node)
+            put(graph, name, value)
+            if refusals(graph):
+                continue
+            given = {key: value for key, value in graph["here"]["inputs"].items()
+                     if value != [f"source of {key}", 0]}
+            try:
+                run_node(node, **given)
+            except InputError as refusal:
+                assert len(str(refusal)) < 5000, (name, repr(value)[:60])
+            except Exception as error:
+                found[name, repr(value)[:60]] = repr(error)[:200]
+            else:
+                if kind == "FLOAT" and value != value:
+                    found[name, "nan"] = "taken"
+    assert found == {}
