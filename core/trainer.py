@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from .checkpointing import checkpointed, find_blocks, is_needed, measure_kept
 from .conditioning import Conditioning, Denoiser, TextEncoder
 from .config import TrainingConfig
 from .data import TrainingData, generator_for
+from .divergence import loss_of_zeros
 from .draws import Exposure, draw_subject_rows, exposure
 from .errors import TrainingDiverged
 from .image_text import ImageTextEncoder
@@ -223,6 +225,11 @@ class Trainer:
                 return Artifacts(adapter=tensors)
             return Artifacts(adapter=tensors, token_vectors=words.export(contexts=False),
                              contexts=words.export(contexts=True))
+
+    @cached_property
+    def loss_of_zeros(self) -> float:
+        """The loss that no network which knows anything reaches, for `divergence`."""
+        return loss_of_zeros(self.config.objectives, self.denoiser.schedule, self._draw_rows)
 
     @property
     def is_validated(self) -> bool:

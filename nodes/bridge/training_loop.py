@@ -10,6 +10,7 @@ from typing import Any
 import comfy.model_management
 from torch import Tensor
 
+from ...core.divergence import divergence, is_diverged
 from ...core.errors import TrainingDiverged
 from ...core.files import StorageError
 from ...core.runs import Run, reopened
@@ -119,7 +120,8 @@ class Keeper:
         if self.trainer.step > self.newest:
             tensors, values = self.trainer.state()
             figures = self.history.figures if self.history else []
-            self.run.save_state(self.trainer.step, tensors, {**values, "figures": figures})
+            self.run.save_state(self.trainer.step, tensors, {**values, "figures": figures,
+                                                          "loss_of_zeros": self.trainer.loss_of_zeros})
             self.newest = self.trainer.step
             self._remove(self._stopgap)
             self._stopgap = None
@@ -151,6 +153,7 @@ class Loop:
     Attributes:
         prepare: makes the models trainable again after a preview.
         pictures: the previews so far.
+        divergence: what the user was told of a loss that rose too far; it follows from the losses alone.
     """
 
     request: Request
@@ -159,12 +162,16 @@ class Loop:
     progress: Progress
     prepare: Callable[[], None]
     pictures: list[Tensor] = field(default_factory=list)
+    divergence: str | None = None
 
     def run(self) -> None:
         """All steps; everything is kept, whatever ends it early."""
         try:
             self.progress.show(self.trainer.step)
+            self._tell_divergence()
             for step in self.trainer.steps():
+                if self.divergence is None and is_diverged(self.trainer.losses, self.trainer.loss_of_zeros):
+                    self._tell_divergence()
                 self._after(step)
                 if self._is_over(step.step):
                     break
@@ -177,6 +184,13 @@ class Loop:
             except Exception:
                 logging.exception("The steps since the last save could not be kept.")
             raise
+
+    def _tell_divergence(self) -> None:
+        """Warn where the losses so far say that learning went wrong."""
+        rate = self.request.config.learning_rate
+        self.divergence = divergence(self.trainer.losses, self.trainer.loss_of_zeros, rate)
+        if self.divergence is not None:
+            warn_running_node(self.divergence)
 
     def _after(self, step: TrainingStep) -> None:
         """Preview, judge, show and save, where it is time."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ...core.data import TrainingData
+from ...core.divergence import divergence
 from ...core.errors import InputError
 from ...core.metadata import NewerVersion
 from ...core.runs import Run, SavedState, only_here, open_run
@@ -104,13 +105,20 @@ def _load(request: Request, run: Run, saved: SavedState | None, damage: InputErr
     losses = saved.metadata["losses"][:end] if saved else []
     what = f"loaded {end} steps, nothing to train" + _said_of(history, best, end)
     if done >= end:
-        return _result(run, result, losses, what, history)
+        return _result(run, result, losses, what, history, _divergence(request, saved, losses))
     is_ahead = damage is not None or end - done > request.config.options.save_every
     if history is not None or not is_ahead:
         return None  # a stop between two files of one save; or the best step is not known
     reason = str(damage) if damage else "the training state could not be saved with it"
     warning = f"losses are known for {done} of {end} steps, and more steps start again from there: {reason}"
     return _result(run, result, losses, what, history, [warning])
+
+
+def _divergence(request: Request, saved: SavedState | None, losses: Sequence[float]) -> list[str]:
+    """What the losses of a run that is loaded say of its learning; nothing where an earlier version trained it."""
+    zeros = saved.metadata.get("loss_of_zeros") if saved else None
+    told = None if zeros is None else divergence(losses, zeros, request.config.learning_rate)
+    return [] if told is None else [told]
 
 
 def _kept_result(run: Run, step: int) -> Result | None:
@@ -161,14 +169,16 @@ def _train(request: AnyRequest, run: Run, saved: SavedState | None, damage: Inpu
         if usable is not None:
             _restore(trainer, run, usable)
         keeper = Keeper(request, run, trainer, history, newest=saved.step if saved else 0)
-        Loop(request, trainer, keeper, progress, prepare, pictures).run()
+        loop = Loop(request, trainer, keeper, progress, prepare, pictures)
+        loop.run()
         result = keeper.keep_result()
         losses, last = list(trainer.losses), trainer.step
     best = history.best_step(last) if history else None
     if best is not None and best != last:
         result = keeper.best or _kept_result(keeper.run, best) or result
     what = f"trained {last - first} steps" + (f", resumed from step {first}" if first else "")
-    return _result(keeper.run, result, losses, what + _said_of(history, best, last), history, keeper.failures.values())
+    warnings = [*keeper.failures.values(), *([loop.divergence] if loop.divergence else [])]
+    return _result(keeper.run, result, losses, what + _said_of(history, best, last), history, warnings)
 
 
 def _restore(trainer: Trainer, run: Run, saved: SavedState) -> None:
