@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...core.divergence import divergence, is_diverged
 from ...core.errors import TrainingDiverged
-from ...core.files import StorageError
+from ...core.files import OUT_OF_SPACE, StorageError
 from ...core.runs import Run, reopened
 from ...core.trainable import Artifacts
 from ...core.trainer import Trainer, TrainingStep
@@ -114,6 +114,11 @@ class Keeper:
             save_words(self.run, result.step, result.learned)
             self.run.save_adapter(result.step, result.learned.adapter, result.metadata)
 
+        failure = self._try("result", RESULT_FAILED, write)
+        if failure is None or failure.reason.errno not in OUT_OF_SPACE or self._stopgap is None:
+            return failure
+        self._remove(self._stopgap)  # an older result, whose room the new one needs
+        self._stopgap = None
         return self._try("result", RESULT_FAILED, write)
 
     def _save_state(self) -> None:

@@ -163,6 +163,25 @@ def test_while_the_state_does_not_fit_the_newest_adapter_stands_for_it(store, mo
     assert saved(store) == ["adapter-000004.safetensors"]
 
 
+def test_the_last_result_takes_the_room_of_the_one_that_stood_for_a_state(store, monkeypatch, whole):
+    models = tiny_models()
+    run(models)
+    adapter = (store / "test" / "adapter-000005.safetensors").stat().st_size
+    shutil.rmtree(store / "test")
+    disk = sum(path.stat().st_size for path in store.rglob("*") if path.is_file()) + adapter * 3 // 2
+    original = files._fill
+
+    def fill(file, data):
+        if len(data) + sum(path.stat().st_size for path in store.rglob("*") if path.is_file()) > disk:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        original(file, data)
+
+    monkeypatch.setattr(files, "_fill", fill)
+    outputs = run(models)
+    assert equal(outputs[2], whole[2]) and "the result could not be saved" not in outputs[6]
+    assert saved(store) == ["adapter-000005.safetensors"]
+
+
 def test_a_result_whose_state_never_fitted_is_loaded_and_says_so(store, monkeypatch, whole):
     models = tiny_models()
     with monkeypatch.context() as patch:
