@@ -26,7 +26,6 @@ from .errors import TrainingDiverged
 from .image_text import ImageTextEncoder
 from .loss import SUBJECT, compare, loss_terms, text_terms, wants_base
 from .noise_source import NoiseSource
-from .objectives import PriorPreservation
 from .objectives.base import TextView
 from .parts import (
     DENOISER,
@@ -82,7 +81,7 @@ class Trainer:
     def __init__(self, *, denoiser: Denoiser, text_encoder: TextEncoder, data: TrainingData,
                  config: TrainingConfig, held_out: TrainingData | None = None, free_bytes: int | None = None,
                  starts: WordVectors | None = None, image_text: ImageTextEncoder | None = None):
-        if not any(isinstance(objective, PriorPreservation) for objective in config.objectives):
+        if not any(objective.needs_class_images for objective in config.objectives):
             data = replace(data, class_latents={}, class_prompts={}, class_captions={})
         for objective in config.objectives:
             data = objective.prepare(data)

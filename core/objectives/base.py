@@ -65,12 +65,18 @@ class Objective:
         kind: its name in metadata; no two objectives of one kind can be combined.
         needs_base: whether `target` wants the base network's prediction of the subject rows.
         needs_image_text: whether `text_term` wants an image-text encoder.
+        needs_masks: whether it reads the photos' masks.
+        needs_class_images: whether it draws from the pools of class images.
+        separates_objects: whether it tells several objects of one photo apart.
         later_fields: fields that came after runs were kept; their default is what those runs did.
     """
 
     kind: ClassVar[str]
     needs_base: ClassVar[bool] = False
     needs_image_text: ClassVar[bool] = False
+    needs_masks: ClassVar[bool] = False
+    needs_class_images: ClassVar[bool] = False
+    separates_objects: ClassVar[bool] = False
     later_fields: ClassVar[tuple[str, ...]] = ()
 
     # Before the run
@@ -81,6 +87,30 @@ class Objective:
 
     def check(self, data: TrainingData) -> None:
         """Raise `InputError` where this objective cannot be used with the prepared data."""
+
+    def check_learning(self, data: TrainingData, words: Sequence[TokenVectorsConfig],
+                       is_text_side_trained: bool) -> None:
+        """Raise `InputError` where nothing that learns is reached by this objective.
+
+        Args:
+            words: the learned words of the run.
+            is_text_side_trained: whether the text side of the image-text encoder is the text encoder that trains.
+        """
+
+    @property
+    def start_words(self) -> tuple[str, ...]:
+        """Words that its own learned words start from."""
+        return ()
+
+    @property
+    def mask_dilation(self) -> int:
+        """Pixels by which it wants masks to be grown before they are brought to latent size."""
+        return 0
+
+    @property
+    def background_weight_of_eq1(self) -> float:
+        """What a pixel outside the mask counts in eq. 1, where one inside counts 1."""
+        return 1.0
 
     def token_vectors(self, data: TrainingData, learning_rate: float) -> tuple[TokenVectorsConfig, ...]:
         """Words of the prepared captions that this objective learns; `learning_rate` is the run's."""
@@ -160,3 +190,23 @@ def combine(objectives: Iterable[Objective]) -> tuple[Objective, ...]:
             raise InputError("objective", f"{first.kind} twice", "each kind of objective once",
                              "Remove one of the two nodes, or set the weight you want on one of them.")
     return tuple(ordered)
+
+
+def warnings_about_masks(objectives: Iterable[Objective], has_masks: bool, has_several_objects: bool) -> list[str]:
+    """Masks that nothing reads, and an object term without the whole image beside it (METHODS 3, eq. 4).
+
+    Args:
+        has_masks: whether photos have masks.
+        has_several_objects: whether a photo has several objects.
+    """
+    given, warnings = tuple(objectives), []
+    separates = any(objective.separates_objects for objective in given)
+    background = min((objective.background_weight_of_eq1 for objective in given), default=1.0)
+    if has_masks and not any(objective.needs_masks for objective in given):
+        warnings.append("the photos have masks, but no objective uses them: connect Masked Loss")
+    if has_several_objects and not separates:
+        warnings.append("a photo has several objects, but nothing tells them apart: turn on Masked Loss's object term")
+    if separates and background < 1:
+        warnings.append(f"the object term is on with a background weight of {background:g}; "
+                        "the paper's loss (eq. 4) has 1")
+    return warnings

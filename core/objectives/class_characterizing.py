@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -44,6 +44,15 @@ class ClassCharacterizing(Objective):
             require(all(noun.strip() for _, noun in example.subjects), "class_noun", "an empty text",
                     "what the subject is", "Write the class noun, or remove Class Characterizing.")
 
+    def check_learning(self, data: TrainingData, words: Sequence[TokenVectorsConfig],
+                       is_text_side_trained: bool) -> None:
+        """The term has no gradient where neither identifiers nor text side learn."""
+        learned = {word.word for word in words}
+        reached = is_text_side_trained or any(
+            identifier in learned for example in data.examples for identifier, _ in example.subjects)
+        require(reached, "objective", "class-characterizing regularisation with a frozen identifier and text encoder",
+                "an identifier that learns", "Connect Token Vectors or Prototypical Embedding to the trainer.")
+
     def text_term(self, text: TextView, data: TrainingData, generator: Generator) -> Tensor:
         assert text.encoder is not None  # the caller saw to it: needs_image_text
         if float(torch.rand((), generator=generator)) >= self.probability:
@@ -65,12 +74,3 @@ def _cosine(text: TextView, encoder: ImageTextEncoder, identifier: str, class_no
 def vectors_for(encoder: ImageTextEncoder, vectors: Iterable[Tensor]) -> Tensor | None:
     """Among a word's vectors (m, D) of several text encoders, those of the encoder's text side; None without any."""
     return next((found for found in vectors if found.shape[-1] == encoder.token_width), None)
-
-
-def check_reach(words: Iterable[TokenVectorsConfig], data: TrainingData, is_text_side_trained: bool) -> None:
-    """Raise `InputError` where the term would have no gradient: neither identifiers nor text side learn."""
-    learned = {word.word for word in words}
-    reached = is_text_side_trained or any(
-        identifier in learned for example in data.examples for identifier, _ in example.subjects)
-    require(reached, "objective", "class-characterizing regularisation with a frozen identifier and text encoder",
-            "an identifier that learns", "Connect Token Vectors or Prototypical Embedding to the trainer.")

@@ -37,6 +37,7 @@ class MaskedLoss(Objective):
     """
 
     kind: ClassVar[str] = "masked_loss"
+    needs_masks: ClassVar[bool] = True
     background_weight: float = 0.0
     normalise_floor: float = 0.1
     dilation: int = 0
@@ -47,6 +48,14 @@ class MaskedLoss(Objective):
         require(0 < self.normalise_floor <= 1, "normalise_floor", self.normalise_floor, "above 0, up to 1",
                 "Use 0.1, or 1 for no normalisation.")
         require(self.dilation >= 0, "dilation", self.dilation, "0 pixels or more", "Use 0.")
+
+    @property
+    def mask_dilation(self) -> int:
+        return self.dilation
+
+    @property
+    def background_weight_of_eq1(self) -> float:
+        return self.background_weight
 
     def check(self, data: TrainingData) -> None:
         require_masks(data)

@@ -27,6 +27,7 @@ class MaskedPrior(Objective):
 
     kind: ClassVar[str] = "masked_prior"
     needs_base: ClassVar[bool] = True
+    needs_masks: ClassVar[bool] = True
 
     def check(self, data: TrainingData) -> None:
         require_masks(data)

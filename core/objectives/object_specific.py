@@ -44,6 +44,8 @@ class ObjectSpecificLoss(Objective):
     """
 
     kind: ClassVar[str] = "object_specific_loss"
+    needs_masks: ClassVar[bool] = True
+    separates_objects: ClassVar[bool] = True
     weight: float = 1.0
     dilation: int = 0
     objects_per_step: int = 2
@@ -53,6 +55,10 @@ class ObjectSpecificLoss(Objective):
                 "Use 1, or turn it off.")
         require(self.dilation >= 0, "dilation", self.dilation, "0 pixels or more", "Use 0.")
         require(self.objects_per_step >= 1, "objects_per_step", self.objects_per_step, "1 or more", "Use 2.")
+
+    @property
+    def mask_dilation(self) -> int:
+        return self.dilation
 
     def check(self, data: TrainingData) -> None:
         require_masks(data)

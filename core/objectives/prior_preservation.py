@@ -27,6 +27,7 @@ class PriorPreservation(Objective):
     """
 
     kind: ClassVar[str] = "prior_preservation"
+    needs_class_images: ClassVar[bool] = True
     weight: float = 1.0
 
     def __post_init__(self) -> None:

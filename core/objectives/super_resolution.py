@@ -6,6 +6,7 @@ the subject's fine patterns; at 1e-5 in place of 1e-3 they are kept.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -39,6 +40,11 @@ class SuperResolution(Objective):
     variance: float = LOW_VARIANCE
     level: int = 0
     crop: int = 512
+
+    @classmethod
+    def among(cls, objectives: Iterable[Objective]) -> SuperResolution:
+        """The one that an upscaler's run has."""
+        return next(objective for objective in objectives if isinstance(objective, cls))
 
     def __post_init__(self) -> None:
         require(0 <= self.variance < 1, "variance", self.variance, "0 or more, and below 1", "The paper uses 1e-5.")

@@ -35,7 +35,7 @@ class UpscalerRequest(Request):
     @property
     def pairs(self) -> SuperResolution:
         """How pairs are made."""
-        return next(objective for objective in self.config.objectives if isinstance(objective, SuperResolution))
+        return SuperResolution.among(self.config.objectives)
 
     def own_metadata(self) -> dict[str, Any]:
         return {"readers": "ComfyUI: LoraLoader and LoadPersonalization, on the upscaler that it was trained on"}

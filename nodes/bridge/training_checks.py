@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...core.errors import require
-from ...core.objectives import MaskedLoss, ObjectSpecificLoss
-from ...core.objectives.learned_contexts import LearnedContexts
+from ...core.objectives import warnings_about_masks
 from ...core.photo_warnings import warnings_about_batch, warnings_about_photos, warnings_about_resolution
 from ...core.runs import check_run_name
 from ...core.subject import warnings_about_data
@@ -74,7 +73,8 @@ def warnings_about_run(request: Request) -> list[str]:
         warnings.append("the model is stored in fp8, where a merged LoRA is rounded away in part: MODEL has it beside "
                         "the weights, so nodes that merge or save MODEL are refused; load the saved file with Load "
                         "Personalization or a bypass LoRA loader")
-    return warnings + family_warnings(request.model) + warnings_about_masks(request) + warnings_about_contexts(request)
+    return [*warnings, *family_warnings(request.model), *warnings_about_own_masks(request),
+            *warnings_about_contexts(request)]
 
 
 def warnings_about_sizes(request: Request) -> list[str]:
@@ -101,26 +101,16 @@ def shared_identifiers(request: Request) -> list[list[str]]:
     return sorted(sorted(set(group)) for group in same_words(request.clip, names) if len(group) > 1)
 
 
-def warnings_about_masks(request: Request) -> list[str]:
-    """Masks that nothing reads, and an object term without the whole image beside it (METHODS 3, eq. 4)."""
-    masked = {type(objective): objective for objective in request.config.objectives}
+def warnings_about_own_masks(request: Request) -> list[str]:
+    """Masks and several objects of the photos that no objective reads."""
     has_masks = any(photo.mask is not None for subject in request.subjects for photo in subject.photos)
-    warnings = []
-    if has_masks and not any(isinstance(objective, MaskedLoss | ObjectSpecificLoss) for objective in masked.values()):
-        warnings.append("the photos have masks, but no objective uses them: connect Masked Loss")
-    if ObjectSpecificLoss not in masked and any(len(subject.objects) > 1 for subject in request.subjects):
-        warnings.append("a photo has several objects, but nothing tells them apart: turn on Masked Loss's object term")
-    plain = masked.get(MaskedLoss)
-    if ObjectSpecificLoss in masked and isinstance(plain, MaskedLoss) and plain.background_weight < 1:
-        warnings.append(f"the object term is on with a background weight of {plain.background_weight:g}; "
-                        "the paper's loss (eq. 4) has 1")
-    return warnings
+    has_objects = any(len(subject.objects) > 1 for subject in request.subjects)
+    return warnings_about_masks(request.config.objectives, has_masks, has_objects)
 
 
 def warnings_about_contexts(request: Request) -> list[str]:
     """Contexts that start from words the text encoder was never taught: they act as names."""
-    words = [word for objective in request.config.objectives if isinstance(objective, LearnedContexts)
-             for word in objective.start_words]
+    words = [word for objective in request.config.objectives for word in objective.start_words]
     unknown = unknown_words(request.clip, words)
     if not unknown:
         return []

@@ -10,7 +10,6 @@ import torch
 
 from ...core.config import TrainingConfig
 from ...core.data import Example, TrainingData
-from ...core.objectives import PriorPreservation
 from ...core.prior_cache import ClassImages
 from ...core.subject import Subject
 from ...core.trainable import WordVectors
@@ -52,13 +51,13 @@ class Request:
 
 def used_class_images(request: Request) -> tuple[ClassImages, ...]:
     """The pools that an objective draws from."""
-    is_used = any(isinstance(objective, PriorPreservation) for objective in request.config.objectives)
+    is_used = any(objective.needs_class_images for objective in request.config.objectives)
     return request.chain.class_images if is_used else ()
 
 
 def training_data(request: Request, latents: PhotoLatents) -> TrainingData:
     """Photos (raw VAE latents of all views) and class images, all in the model's latent space."""
-    dilation = max([getattr(objective, "dilation", 0) for objective in request.config.objectives], default=0)
+    dilation = max((objective.mask_dilation for objective in request.config.objectives), default=0)
     with torch.inference_mode(False), torch.no_grad():
         examples = make_examples(request.model, request.subjects, latents, request.config.resolution, dilation)
         pools = {noun: request.model.model.process_latent_in(pool.latents.clone())

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ...core.data import TrainingData
 from ...core.errors import require
-from ...core.objectives.class_characterizing import ClassCharacterizing, check_reach
 from ...core.parts import learned_words
 from ...core.runs import Run
 from ...core.subject import Subject, fill
@@ -70,8 +69,9 @@ def check_words(request: Request, data: TrainingData) -> None:
     needs_encoder = [objective for objective in request.config.objectives if objective.needs_image_text]
     require(not needs_encoder or request.image_text is not None, "image_text", "nothing", "an image-text encoder",
             "Connect Image-Text Encoder to the trainer.")
-    if any(isinstance(objective, ClassCharacterizing) for objective in needs_encoder):
-        check_reach(words, data, request.is_text_trained and is_text_side_of(request.image_text, request.clip))
+    is_text_side_trained = request.is_text_trained and is_text_side_of(request.image_text, request.clip)
+    for objective in request.config.objectives:
+        objective.check_learning(data, words, is_text_side_trained)
     if not words:
         return
     check_trainable(request.clip, "token vectors", "Train without token vectors, or use a Stable Diffusion checkpoint.")

@@ -14,7 +14,7 @@ from comfyui_personalize.core.config import TrainingConfig
 from comfyui_personalize.core.data import generator_for
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.objectives.base import TextView
-from comfyui_personalize.core.objectives.class_characterizing import ClassCharacterizing, check_reach
+from comfyui_personalize.core.objectives.class_characterizing import ClassCharacterizing
 from comfyui_personalize.core.token_vectors import TokenVectorsConfig
 
 WORD = TokenVectorsConfig(word="sks", count=2, start="random", std=1.0)
@@ -118,9 +118,9 @@ def test_a_resumed_run_draws_the_same_steps():
 
 def test_a_run_in_which_nothing_of_the_words_learns_is_refused():
     with pytest.raises(InputError, match="a frozen identifier and text encoder"):
-        check_reach((), data(), is_text_side_trained=False)
-    check_reach((WORD,), data(), is_text_side_trained=False)
-    check_reach((), data(), is_text_side_trained=True)
+        ClassCharacterizing().check_learning(data(), (), is_text_side_trained=False)
+    ClassCharacterizing().check_learning(data(), (WORD,), is_text_side_trained=False)
+    ClassCharacterizing().check_learning(data(), (), is_text_side_trained=True)
 
 
 def test_a_subject_without_a_class_noun_is_refused():

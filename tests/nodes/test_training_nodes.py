@@ -22,7 +22,7 @@ from comfyui_personalize.core.objectives import (
 from comfyui_personalize.core.prior_cache import ClassImages
 from comfyui_personalize.nodes import NODES
 from comfyui_personalize.nodes.bridge.sockets import ObjectiveChain, PreviewSettings
-from comfyui_personalize.nodes.bridge.training_checks import warnings_about_masks
+from comfyui_personalize.nodes.bridge.training_checks import warnings_about_own_masks
 from comfyui_personalize.nodes.bridge.training_request import Request
 from comfyui_personalize.nodes.loss_weighting import LossWeightingNode
 from comfyui_personalize.nodes.masked_loss import MaskedLossNode
@@ -174,7 +174,7 @@ def test_refused_before_a_model_is_loaded_or_a_folder_made(models, store, monkey
 
 def warnings(*objectives) -> list[str]:
     config = TrainingConfig(steps=1, objectives=objectives)
-    return warnings_about_masks(Request(model=None, clip=None, vae=None, subjects=subjects(photos=photos(masked=True)),
+    return warnings_about_own_masks(Request(model=None, clip=None, vae=None, subjects=subjects(photos=photos(masked=True)),
                                         chain=ObjectiveChain(), config=config, run_name="test"))
 
 
