@@ -65,6 +65,7 @@ def _later() -> list[io.Input]:
     """Widgets that came later. A prompt without them means what it meant before: V at the contexts' rate."""
     return [
         io.Float.Input("identifier_rate_factor", default=1.0, min=0.01, max=1000.0, step=0.5, optional=True,
+                       advanced=True,
                        tooltip="V's learning rate in multiples of the trainer's, 0.01 to 1000. Default 1, as in the "
                                "authors' code."),
         io.String.Input("prefix_words", default=PREFIX_WORDS, optional=True,
