@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from .errors import InputError, require
-from .files import canonical_json, make_folder, read_tensors, write_bytes, write_tensors
+from .files import StorageError, canonical_json, make_folder, read_tensors, write_bytes, write_tensors
 from .metadata import CLASS_IMAGE, check
 from .temporary import sweep
 
@@ -40,6 +40,7 @@ class ClassImages:
         key: digest of everything that the latents depend on, their number included.
         size: width and height in pixels.
         captions: one for each image, where they have their own; empty = `prompt` for all.
+        unsaved: why new images are not on disk; empty where they are.
     """
 
     class_noun: str
@@ -48,6 +49,7 @@ class ClassImages:
     key: str
     size: int
     captions: tuple[str, ...] = ()
+    unsaved: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +173,8 @@ def class_images(
 ) -> ClassImages:
     """Images 0 .. count - 1 of a recipe, from the cache or, a whole batch at a time, from `sample`.
 
-    Whatever ends `sample` or a save early (also a cancel), what was saved is kept, and the rest is the same to the bit.
+    Whatever ends `sample` early (also a cancel), what was saved is kept, and the rest is the same to the bit. A disk
+    that takes no image ends nothing: the pool is used all the same, and says so.
 
     Args:
         sample: indices -> (len(indices), C, h, w), the last batch going beyond `count`; not called when nothing is
@@ -183,6 +186,7 @@ def class_images(
     kept = kept_recipe(cache, recipe)
     found = {index: cache.load(kept, index) for index in range(count)}
     missing = [index for index, latents in found.items() if latents is None]
+    unsaved = ""
     for indices in _whole_batches(missing, recipe.batch or 1):
         for index, latents in zip(indices, sample(indices), strict=True):
             require(
@@ -193,7 +197,10 @@ def class_images(
                 "Lower cfg, or start ComfyUI with --force-fp32.",
             )
             if index in missing or not cache.has(kept, index):
-                cache.save(kept, index, latents)
+                try:
+                    cache.save(kept, index, latents)
+                except StorageError as reason:
+                    unsaved = f"{reason.reason.strerror or reason.reason} at {reason.path.parent}"
             if index in missing:
                 found[index] = latents.detach().cpu().float()
     rows = [latents for _, latents in sorted(found.items()) if latents is not None]
@@ -203,6 +210,7 @@ def class_images(
         latents=torch.stack(rows).clone(),
         key=f"{kept.key}-{count}",
         size=recipe.size,
+        unsaved=unsaved,
     )
 
 

@@ -58,6 +58,8 @@ class PriorSampleGen(io.ComfyNode):
             scheduler=scheduler, steps=steps, cfg=cfg, seed=seed, prompt=fill(CLASS_TEMPLATE, "", noun))
         pool, new = make_class_images(model, clip, recipe, noun, count, batch)
         warnings = [] if noun else ["the class noun is empty: the class images show anything at all."]
+        if pool.unsaved:
+            warnings.append(f"class images could not be kept, and are made again next time: {pool.unsaved}")
         show_notice(cls.hidden.unique_id, f"{count} images of '{recipe.prompt}', {new} of them new", warnings)
         return io.NodeOutput((*upstream, pool), decode(vae, pool.latents[:shown], batch))
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from comfyui_personalize.core.errors import InputError
-from comfyui_personalize.core.files import StorageError
 from comfyui_personalize.core.prior_cache import (
     PriorCache,
     PriorRecipe,
@@ -206,16 +205,18 @@ def test_the_pool_s_key_holds_the_count(cache):
     assert pool(cache, Sampler(), count=2).key != pool(cache, Sampler(), count=3).key
 
 
-def test_a_full_disk_is_told_and_leaves_no_half_file(cache, monkeypatch):
+def test_a_full_disk_ends_nothing_is_told_and_leaves_no_half_file(cache, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
     pool(cache, Sampler(), count=2)
     monkeypatch.setattr("os.replace", full)
-    with pytest.raises(StorageError, match="No space left on device"):
-        pool(cache, Sampler())
+    made = pool(cache, Sampler())
     monkeypatch.undo()
+    assert made.unsaved.startswith("No space left on device at ")
     assert len(list(cache.root.rglob("*"))) == 1 + 1 + 2  # folder, recipe, two images
+    again = pool(cache, Sampler())
+    assert not again.unsaved and again.key == made.key and torch.equal(again.latents, made.latents)
 
 
 def test_broken_latents_are_refused_and_not_kept(cache):
