@@ -136,7 +136,7 @@ class Mutator:
 
     def _ended(self, graph: Graph, target: str, chance: random.Random) -> Graph:
         """The node with what it needs, mostly; sometimes everything that hangs on it."""
-        if chance.random() < 0.25:
+        if chance.random() < 0.15:
             kinds = {key: node["class_type"] for key, node in graph.items() if isinstance(node["class_type"], str)}
             ends = [key for key, kind in kinds.items() if self.info.get(kind, {}).get("output_node")]
             return pruned(graph, target, chance.choice(ends or [target]))

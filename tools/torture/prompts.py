@@ -29,6 +29,9 @@ PATIENCE, LONGEST, ANSWER = 2.0, 90.0, 15.0
 WORKFLOWS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 15, 16, 17)
 MEMORY = 16 * 2**30
 """Bytes of address space of the server."""
+IGNORED = (".git", ".venv", ".comfyui", ".torture", ".demo", ".evidence", ".pocket", ".ruff_cache", ".mypy_cache",
+           ".pytest_cache")
+"""Folders of the checkout in which other commands work."""
 COMFYUI_WRITES = ("input", "output", "temp", "user", "models")
 """Folders of ComfyUI's own checkout that another server of this machine may use."""
 KINDS = ("exception_during_validation", "exception_during_inner_validation")
@@ -44,7 +47,7 @@ def ready(work: Path) -> Iterator[Callable[[str], Result]]:
     """Fifty prompts."""
     server = WatchedServer(work / "base")
     outside = {"checkout": ROOT, "comfyui": comfyui_directory(), "beside": work}
-    skipped = (".git", ".venv", ".comfyui", ".torture", "__pycache__", "base", EXPANDED.name, *COMFYUI_WRITES)
+    skipped = (*IGNORED, "__pycache__", "base", EXPANDED.name, *COMFYUI_WRITES)
     try:
         start(server)
         mutator = make_mutator(server)

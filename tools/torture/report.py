@@ -17,7 +17,8 @@ SHOWN = 20
 HEAD = """# Reliability
 
 What happens to runs that are killed, disks that are full, files that rot and prompts that nobody would write. Made by
-`make torture` (`make torture TORTURE=--quick` in about ten minutes) at commit {commit}, on {platform}.
+`make torture` (`make torture TORTURE=--quick` in about ten minutes) at commit
+{commit}, on {platform}.
 
 An attempt is one kill, one death, one cancel, one fault, one disk, one flipped bit, one file, one meeting, one prompt
 or one job. Lost is an attempt after which anything was gone, torn, different, raw or left behind. Bit for bit means

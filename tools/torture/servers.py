@@ -20,6 +20,8 @@ from .rig import is_our_file
 CHECKPOINT = "tiny.safetensors"
 EXPANDED = ROOT / "pocket" / "image_text_expanded"
 """Where the package unpacks its own image-text model, once."""
+MISSING = "validate_inputs() missing"
+"""ComfyUI's own frame raises it, because a node of ours asks for an input that a prompt may leave out."""
 WRITABLE = ("output", "temp", "input", "user", "tmp", "home", "models/loras", "models/embeddings")
 SMALL: Mapping[str, Mapping[str, Any]] = {
     "PersonalizeTrainer": {"steps": 4, "resolution": 64, "batch": 1},
@@ -131,7 +133,7 @@ def is_raw_and_ours(details: Mapping[str, Any], our_errors: tuple[str, ...]) -> 
              if line.lstrip().startswith("File ")]
     if kind in our_errors:
         return False
-    return bool(lines) and is_our_file(lines[-1]) or "validate_inputs()" in str(details.get("exception_message", ""))
+    return bool(lines) and is_our_file(lines[-1]) or MISSING in str(details.get("exception_message", ""))
 
 
 def tree(folders: Mapping[str, Path], without: tuple[str, ...] = ()) -> dict[str, tuple[int, int]]:
