@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -204,6 +205,7 @@ def class_images(
             if index in missing:
                 found[index] = latents.detach().cpu().float()
     rows = [latents for _, latents in sorted(found.items()) if latents is not None]
+    _check_shapes(cache.root / kept.key, rows)
     return ClassImages(
         class_noun=class_noun,
         prompt=recipe.prompt,
@@ -212,6 +214,14 @@ def class_images(
         size=recipe.size,
         unsaved=unsaved,
     )
+
+
+def _check_shapes(folder: Path, rows: Sequence[Tensor]) -> None:
+    """Raise `InputError` for an image of another shape than most have: its file is whole, and of something else."""
+    usual, _ = Counter(tuple(row.shape) for row in rows).most_common(1)[0]
+    for index, row in enumerate(rows):
+        require(tuple(row.shape) == usual, "file", f"{folder / f'{index:05d}.safetensors'}: shape {tuple(row.shape)}",
+                f"{usual}, as the other class images have", "Remove that file; the image is made again.")
 
 
 def _whole_batches(missing: Sequence[int], batch: int) -> list[list[int]]:

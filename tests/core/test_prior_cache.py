@@ -257,3 +257,13 @@ def test_one_pool_per_noun(cache, noun):
     check_noun_is_new(dogs, "cat")
     with pytest.raises(InputError, match="twice in one chain, expected another noun"):
         check_noun_is_new(dogs, noun)
+
+
+def test_a_whole_file_of_another_shape_is_refused_by_its_name(cache):
+    pool(cache, Sampler())
+    path = cache.root / replace(RECIPE, batch=2).key / "00001.safetensors"
+    cache.save(replace(RECIPE, batch=2), 1, torch.zeros(0, 8, 8))
+    with pytest.raises(InputError, match=r"00001\.safetensors: shape \(0, 8, 8\), expected \(4, 8, 8\).*Remove"):
+        pool(cache, Sampler())
+    path.unlink()
+    assert pool(cache, Sampler()).latents.shape == (5, 4, 8, 8)

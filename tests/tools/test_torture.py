@@ -94,7 +94,7 @@ def test_a_state_that_goes_back_and_a_torn_file_are_seen(tmp_path):
     assert any("is torn" in sentence for sentence in watch.look())
 
 
-HELD = ("kills", "cancels", "faults")
+HELD = ("kills", "file_operations", "cancels", "faults", "full_disk", "bit_flips", "hostile_files", "two_servers")
 INFO = {"SubjectPhotos": {"input": {"required": {"identifier": ["STRING", {"default": "sks"}], "count": ["INT", {
     "default": 1, "min": 0, "max": 9}], "image": ["IMAGE", {}]}}, "output": ["SUBJECT"], "output_node": False},
     "LoadImage": {"input": {"required": {"image": ["STRING", {}]}}, "output": ["IMAGE"], "output_node": False}}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .record import Result
-from .rig import empty, fingerprint, forked, start_comfyui, use_store
+from .rig import STEPS, empty, fingerprint, forked, start_comfyui, use_store
 
 TITLE = "Full disks"
 CLAIM = ("A disk that fills up ends in one sentence, with the adapter wherever it fits; with more room the same graph "
@@ -72,11 +72,12 @@ def ready(work: Path) -> Iterator[Callable[[str], Result]]:
             free = shutil.disk_usage(store).free if is_real else 0
             if value["raised"] and not list(store.rglob("adapter-*.safetensors")) and free > adapter_size + PAGE:
                 result.lost.append(f"no adapter of {adapter_size} bytes, where {free} are free")
+            had_result = any(store.rglob(f"adapter-{STEPS:06d}.safetensors"))
             if is_real:
                 subprocess.run(["mount", "-o", f"remount,size={size + 64 * KIB * KIB}", str(store)], check=True)
             outcome = forked(functools.partial(attempt, store, None), work / "log.txt")
             found = results_of(store)
-            if not value["raised"]:  # it was said that the state has not fitted beside the result
+            if had_result:  # it was said that the state has not fitted beside it
                 wanted = {path: digest for path, digest in wanted.items() if not path.endswith("state.safetensors")}
             result.lost += [f"with room, {path} differs" for path in wanted if found.get(path) != wanted[path]]
         return result
