@@ -96,8 +96,8 @@ def dual(model: Any, clip: Any, case: Case, window: float) -> tuple[Any, list]:
     """MODEL and CONDITIONING with DCI at its defaults."""
     from comfyui_personalize.core.dci.config import DCIConfig
     from comfyui_personalize.core.dci.subjects import Subject, SubjectPrompt
-    from comfyui_personalize.nodes.bridge.dual_branch import patch_dual_branch
-    from comfyui_personalize.nodes.bridge.dual_prompt import encode_dual_prompt
+    from comfyui_personalize.nodes.bridge.dci.dual_branch import patch_dual_branch
+    from comfyui_personalize.nodes.bridge.dci.dual_prompt import encode_dual_prompt
 
     one = Subject(identifier=case.name, class_noun=case.noun, auxiliary_noun=case.auxiliary_noun)
     conditioning = encode_dual_prompt(clip, SubjectPrompt(prompt=case.prompt, subjects=(one,)))
@@ -111,7 +111,7 @@ def look_once(model: Any, clip: Any, vae: Any, case: Case, index: int, levels: S
     import torch
 
     from comfyui_personalize.core.dci.observation import MaskRecorder
-    from comfyui_personalize.nodes.bridge.dual_branch import record_masks
+    from comfyui_personalize.nodes.bridge.dci.dual_branch import record_masks
 
     schedule = model.get_model_object("model_sampling")
     pictures = vae.encode(torch.stack([case.picture, case.auxiliary_picture]))
@@ -138,8 +138,8 @@ def sample_case(model: Any, clip: Any, vae: Any, case: Case, index: int) -> tupl
     """A picture (H, W, 3) sampled with DCI at its defaults, and the recorder of that run."""
     import torch
 
-    from comfyui_personalize.nodes.bridge.sampling import conditioning
-    from comfyui_personalize.nodes.bridge.watched_sampling import SamplerSettings, sample_watched
+    from comfyui_personalize.nodes.bridge.dci.watched_sampling import SamplerSettings, sample_watched
+    from comfyui_personalize.nodes.bridge.sampling.sampling import conditioning
 
     patched, positive = dual(model, clip, case, 0.3)
     latent = {"samples": torch.zeros(1, 16, 12, 12)}

@@ -186,8 +186,8 @@ def small_model(with_dci: bool) -> tuple[Any, list, list]:
 
     from comfyui_personalize.core.dci.config import DCIConfig
     from comfyui_personalize.core.dci.dbim import BranchTokens
-    from comfyui_personalize.nodes.bridge.dual_branch import patch_dual_branch
-    from comfyui_personalize.nodes.bridge.dual_prompt import CONDITIONING_KEY, DualPrompt
+    from comfyui_personalize.nodes.bridge.dci.dual_branch import patch_dual_branch
+    from comfyui_personalize.nodes.bridge.dci.dual_prompt import CONDITIONING_KEY, DualPrompt
 
     generator = torch.Generator().manual_seed(0)
     unet = openaimodel.UNetModel(**UNET_SHAPE, dtype=torch.float32, device="meta",

@@ -280,7 +280,7 @@ def train(models: tuple[Any, Any, Any], size: int, steps: int, seed: int, name: 
     """The trainer node's report on two photos of noise, at its defaults: gradient checkpointing by the free memory."""
     import torch
 
-    from comfyui_personalize.core.subject import Photo, Subject
+    from comfyui_personalize.core.subject.subject import Photo, Subject
     from comfyui_personalize.nodes.personalize_trainer import PersonalizeTrainer
 
     photos = tuple(Photo(pixels=torch.rand(size, size, 3, generator=torch.Generator().manual_seed(number)))
@@ -322,7 +322,7 @@ def measure_dci(models: tuple[Any, Any, Any], size: int) -> tuple[float, float]:
     import comfy.sample
     import torch
 
-    from comfyui_personalize.nodes.bridge.sampling import conditioning, empty_latent
+    from comfyui_personalize.nodes.bridge.sampling.sampling import conditioning, empty_latent
     from comfyui_personalize.nodes.dci_conditioning import DCIConditioning
 
     found: dict[str, list[float]] = {"plain": [], "dci": []}
@@ -348,7 +348,7 @@ def measure_dci(models: tuple[Any, Any, Any], size: int) -> tuple[float, float]:
 
 def weights_of(model: Any) -> dict[str, str]:
     """A digest of every weight of MODEL."""
-    from comfyui_personalize.nodes.bridge.hashes import tensor_digest
+    from comfyui_personalize.nodes.bridge.model.hashes import tensor_digest
 
     return {name: tensor_digest(patches[0][0]).hex() for name, patches in model.get_key_patches().items()}
 

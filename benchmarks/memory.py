@@ -208,7 +208,7 @@ def ours(model: str, checkpointing: str, size: int, steps: int) -> Callable[[], 
     import torch
     from comfy import model_patcher, supported_models
 
-    from comfyui_personalize.nodes.bridge.model import ComfyDenoiser, casting_layers, static_patcher, trainable
+    from comfyui_personalize.nodes.bridge.model.denoiser import ComfyDenoiser, casting_layers, static_patcher, trainable
 
     with torch.inference_mode():  # as ComfyUI's loaders run
         config = {"sd15": supported_models.SD15, "sdxl": supported_models.SDXL}[model](comfyui_shape(model))
@@ -241,11 +241,11 @@ def run_trainer(denoiser: Any, width: int, size: int, steps: int, free_bytes: in
     """Our trainer on a photo of noise."""
     import torch
 
-    from comfyui_personalize.core.adapter import AdapterConfig
-    from comfyui_personalize.core.conditioning import Conditioning
-    from comfyui_personalize.core.config import TrainingConfig, TrainingOptions
-    from comfyui_personalize.core.data import Example, TrainingData
-    from comfyui_personalize.core.trainer import Trainer
+    from comfyui_personalize.core.data.examples import Example, TrainingData
+    from comfyui_personalize.core.learning.adapter import AdapterConfig
+    from comfyui_personalize.core.model.contracts import Conditioning
+    from comfyui_personalize.core.training.config import TrainingConfig, TrainingOptions
+    from comfyui_personalize.core.training.trainer import Trainer
 
     class TextEncoder:
         module = torch.nn.Module()

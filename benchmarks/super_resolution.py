@@ -87,12 +87,12 @@ def identity(judge: Any, pictures: Tensor, photos: Tensor) -> float:
 def methods(models: tuple[Any, Any, Any], photos: Tensor, noun: str,
             steps: int) -> Iterator[tuple[str, Any, int]]:
     """Name, upscaler and level of every way to upscale."""
-    from comfyui_personalize.core.config import TrainingConfig, TrainingOptions
-    from comfyui_personalize.core.subject import Photo, Subject
-    from comfyui_personalize.nodes.bridge.sampling import patched
+    from comfyui_personalize.core.subject.subject import Photo, Subject
+    from comfyui_personalize.core.training.config import TrainingConfig, TrainingOptions
+    from comfyui_personalize.nodes.bridge.sampling.sampling import patched
     from comfyui_personalize.nodes.bridge.sockets import ObjectiveChain
-    from comfyui_personalize.nodes.bridge.super_resolution import UpscalerRequest, personalize_upscaler
-    from comfyui_personalize.nodes.bridge.upscaler import LOW, USUAL, pairs_objective, upscaler_adapter
+    from comfyui_personalize.nodes.bridge.super_resolution.training import UpscalerRequest, personalize_upscaler
+    from comfyui_personalize.nodes.bridge.super_resolution.upscaler import LOW, USUAL, pairs_objective, upscaler_adapter
 
     model, clip, vae = models
     usual = pairs_objective(model, USUAL, SIZE).level
@@ -113,9 +113,9 @@ def methods(models: tuple[Any, Any, Any], photos: Tensor, noun: str,
 def measure(models: tuple[Any, Any, Any], judge: Any, number: int,
             steps: int) -> tuple[dict[str, tuple[float, ...]], Tensor]:
     """Figures of every method on one subject, and a row of pictures."""
-    from comfyui_personalize.core.pairs import low_res
-    from comfyui_personalize.nodes.bridge.super_resolution_sheet import psnr
-    from comfyui_personalize.nodes.bridge.upscaler import upscale
+    from comfyui_personalize.core.data.low_res_pairs import low_res
+    from comfyui_personalize.nodes.bridge.super_resolution.sheet import psnr
+    from comfyui_personalize.nodes.bridge.super_resolution.upscaler import upscale
     from comfyui_personalize.pocket.world import subject
 
     noun, scenes = subject(number).noun, draw(number)

@@ -165,7 +165,7 @@ def core(rows: int, steps: int) -> Callable[[], None]:
     import bare_loop
     import torch
 
-    from comfyui_personalize.core.schedule import NoiseSchedule
+    from comfyui_personalize.core.model.schedule import NoiseSchedule
 
     class Denoiser:
         module = bare_loop.small_unet()
@@ -183,7 +183,7 @@ def core(rows: int, steps: int) -> Callable[[], None]:
 def in_comfyui(rows: int, steps: int, prior: bool = False) -> Callable[[], None]:
     import torch
 
-    from comfyui_personalize.nodes.bridge.model import ComfyDenoiser, static_patcher, trainable
+    from comfyui_personalize.nodes.bridge.model.denoiser import ComfyDenoiser, static_patcher, trainable
 
     with torch.inference_mode():  # as ComfyUI's loaders run
         model = static_patcher(small_model())
@@ -204,12 +204,12 @@ def run_trainer(denoiser: Any, batch: int, steps: int, prior: bool = False) -> N
     import bare_loop
     import torch
 
-    from comfyui_personalize.core.adapter import AdapterConfig
-    from comfyui_personalize.core.conditioning import Conditioning
-    from comfyui_personalize.core.config import TrainingConfig, TrainingOptions
-    from comfyui_personalize.core.data import Example, TrainingData
+    from comfyui_personalize.core.data.examples import Example, TrainingData
+    from comfyui_personalize.core.learning.adapter import AdapterConfig
+    from comfyui_personalize.core.model.contracts import Conditioning
     from comfyui_personalize.core.objectives import PriorPreservation
-    from comfyui_personalize.core.trainer import Trainer
+    from comfyui_personalize.core.training.config import TrainingConfig, TrainingOptions
+    from comfyui_personalize.core.training.trainer import Trainer
 
     class TextEncoder:
         module = torch.nn.Module()

@@ -8,8 +8,8 @@ import pkgutil
 
 from comfy_api.latest import ComfyExtension, io
 
-from .bridge.graph_check import watch_queue
-from .bridge.linked_inputs import with_checked_sockets
+from .bridge.queue.graph_check import watch_queue
+from .bridge.queue.linked_inputs import with_checked_sockets
 from .examples import list_example_personalizations, provide_example_photos
 
 

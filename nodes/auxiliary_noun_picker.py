@@ -10,8 +10,8 @@ from comfy_api.latest import io, ui
 
 from ..core.dci.nouns import CATEGORIES, LIKE_THE_CLASS
 from ..core.wording import clean_prompts
+from .bridge.dci.noun_request import MODES, NounRequest, pick_noun
 from .bridge.notices import show_notice
-from .bridge.noun_request import MODES, NounRequest, pick_noun
 from .bridge.sockets import IMAGE_TEXT_ENCODER
 
 

@@ -7,11 +7,11 @@ import re
 from comfy_api.latest import io, ui
 
 from ..core.errors import require
-from ..core.metrics import NOUN_TEMPLATE, NounScore, class_nouns, rank_nouns
+from ..core.evaluation.metrics import NOUN_TEMPLATE, NounScore, class_nouns, rank_nouns
 from ..core.wording import clean_prompts
 from .bridge.notices import show_notice
-from .bridge.photos import photos_from_images
-from .bridge.queue_checks import answer
+from .bridge.photos.photos import photos_from_images
+from .bridge.queue.queue_checks import answer
 from .bridge.sockets import IMAGE_TEXT_ENCODER, SUBJECT
 
 SURE = 0.5

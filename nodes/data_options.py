@@ -6,7 +6,7 @@ from typing import get_args
 
 from comfy_api.latest import io
 
-from ..core.data_options import DataOptions, Shape
+from ..core.data.options import DataOptions, Shape
 from .bridge.sockets import DATA_OPTIONS
 
 

@@ -14,9 +14,9 @@ from comfy_api.latest import io
 from ..core.dci.config import DCIConfig
 from ..core.dci.subjects import Subject, SubjectPrompt
 from ..core.wording import clean_prompts
-from .bridge.dual_branch import patch_dual_branch
-from .bridge.dual_prompt import encode_dual_prompt
-from .bridge.mixing_sites import warnings_about
+from .bridge.dci.dual_branch import patch_dual_branch
+from .bridge.dci.dual_prompt import encode_dual_prompt
+from .bridge.dci.mixing_sites import warnings_about
 from .bridge.notices import show_notice
 from .bridge.sockets import DCI_OPTIONS
 

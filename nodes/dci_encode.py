@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..core.dci.config import DCIConfig
 from ..core.dci.subjects import SubjectPrompt, parse_subjects
 from ..core.wording import clean_prompts
-from .bridge.dual_prompt import encode_dual_prompt
+from .bridge.dci.dual_prompt import encode_dual_prompt
 from .bridge.notices import show_notice
 from .bridge.sockets import DCI_OPTIONS
 

@@ -12,8 +12,8 @@ from comfy_api.latest import io
 
 from ..core.dci.observation import Kind
 from ..core.dci.sheets import draw_sheets
+from .bridge.dci.watched_sampling import SamplerSettings, picture_mask, sample_watched
 from .bridge.notices import show_notice
-from .bridge.watched_sampling import SamplerSettings, picture_mask, sample_watched
 
 LAYOUTS = ("scales", "steps", "layers")
 SHOWN: dict[str, Kind] = {"mask": "mask", "auxiliary mask": "auxiliary mask", "concept map": "concept",

@@ -9,8 +9,8 @@ from dataclasses import replace
 from comfy_api.latest import io
 
 from ..core.dci.config import DCIConfig
-from .bridge.dual_branch import patch_dual_branch
-from .bridge.mixing_sites import mixing_sites, warnings_about
+from .bridge.dci.dual_branch import patch_dual_branch
+from .bridge.dci.mixing_sites import mixing_sites, warnings_about
 from .bridge.notices import show_notice
 from .bridge.sockets import DCI_OPTIONS
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import comfy.samplers
 from comfy_api.latest import io
 
+from ..core.evaluation.metrics import check_lpips
 from ..core.evaluation.prompts import EXAMPLE, check_prompts
-from ..core.metrics import check_lpips
 from ..core.model_folders import read_config
-from .bridge.evaluation_request import evaluate, make_request
+from .bridge.evaluation.request import evaluate, make_request
 from .bridge.notices import show_notice
-from .bridge.queue_checks import WholeSteps, answer
+from .bridge.queue.queue_checks import WholeSteps, answer
 from .bridge.sockets import IMAGE_TEXT_ENCODER, SUBJECT
 
 

@@ -7,13 +7,13 @@ import re
 from comfy_api.latest import io, ui
 
 from ..core.errors import require
-from ..core.identifier import find_candidates, rank, report, warnings_about
-from ..core.picture_prior import FEWEST_PICTURES, rank_by_pictures
+from ..core.subject.identifier import find_candidates, rank, report, warnings_about
+from ..core.subject.picture_prior import FEWEST_PICTURES, rank_by_pictures
 from ..core.wording import clean_prompts
 from .bridge.notices import show_notice
-from .bridge.picture_prior import PicturePrior
+from .bridge.sampling.picture_prior import PicturePrior
 from .bridge.sockets import IMAGE_TEXT_ENCODER
-from .bridge.vocabulary import text_embedder, trained_names, vocabularies_of
+from .bridge.text.vocabulary import text_embedder, trained_names, vocabularies_of
 
 
 class IdentifierPicker(io.ComfyNode):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..core.errors import require
-from ..core.image_text import ImageTextEncoder as Encoder
-from .bridge.image_text import ComfyImageText, find_folder, load_folder
+from ..core.model.image_text import ImageTextEncoder as Encoder
 from .bridge.notices import show_notice
-from .bridge.queue_checks import answer
+from .bridge.queue.queue_checks import answer
 from .bridge.sockets import IMAGE_TEXT_ENCODER
+from .bridge.text.image_text import ComfyImageText, find_folder, load_folder
 
 
 class ImageTextEncoder(io.ComfyNode):

@@ -6,8 +6,8 @@ from typing import get_args
 
 from comfy_api.latest import io
 
+from ..core.learning.token_vectors import MOST
 from ..core.objectives.learned_contexts import LONGEST, PREFIX_WORDS, SUFFIX_WORDS, ContextStart, LearnedContexts
-from ..core.token_vectors import MOST
 from ..core.wording import clean_prompts
 from .bridge.sockets import OBJECTIVE, ObjectiveChain
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
-from .bridge.embedding_files import identifiers
+from .bridge.files.embeddings import identifiers
+from .bridge.files.personalizations import check_file, describe, file_state, list_personalizations, load_personalization
 from .bridge.notices import show_notice
-from .bridge.personalization_files import check_file, describe, file_state, list_personalizations, load_personalization
-from .bridge.queue_checks import answer
+from .bridge.queue.queue_checks import answer
 
 
 class LoadPersonalization(io.ComfyNode):

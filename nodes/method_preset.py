@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from comfy_api.latest import io, ui
 
-from ..core.measured_presets import MEASURED
-from ..core.presets import PRESETS
-from ..core.presets import MethodPreset as Preset
+from ..core.training.measured_presets import MEASURED
+from ..core.training.presets import PRESETS
+from ..core.training.presets import MethodPreset as Preset
 from .bridge.sockets import OPTIONS
 
 SETTINGS: dict[str, Mapping[str, Preset]] = {"published": PRESETS, "measured": MEASURED}

@@ -6,10 +6,9 @@ from __future__ import annotations
 from comfy_api.latest import io, ui
 
 from ..core.errors import require
-from ..core.paired_page import MOST_PHOTOS, check_names, make_page
+from ..core.evaluation.paired_page import MOST_PHOTOS, check_names, make_page
 from ..core.wording import clean_text
-from .bridge.notices import show_notice
-from .bridge.paired_pages import (
+from .bridge.evaluation.paired_pages import (
     as_raters_read,
     check_page_name,
     prompt_of_each,
@@ -17,7 +16,8 @@ from .bridge.paired_pages import (
     save_page,
     stacked_pictures,
 )
-from .bridge.queue_checks import answer
+from .bridge.notices import show_notice
+from .bridge.queue.queue_checks import answer
 from .bridge.sockets import SUBJECT
 
 LETTERS = "abcd"

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
-from ..core.config import TrainingConfig, TrainingOptions
-from ..core.runs import check_run_name
+from ..core.store.runs import check_run_name
+from ..core.training.config import TrainingConfig, TrainingOptions
 from .bridge.notices import show_notice
-from .bridge.queue_checks import WholeSteps, answer
-from .bridge.sampling import patched
+from .bridge.queue.queue_checks import WholeSteps, answer
+from .bridge.sampling.sampling import patched
 from .bridge.sockets import (
     IMAGE_TEXT_ENCODER,
     LORA_MODEL,
@@ -26,10 +26,10 @@ from .bridge.sockets import (
     VALIDATION,
     ObjectiveChain,
 )
-from .bridge.training_checks import warnings_about_run
-from .bridge.training_request import Request
-from .bridge.training_run import personalize
-from .bridge.training_words import subject_texts, with_words, words_of_subjects
+from .bridge.training.checks import warnings_about_run
+from .bridge.training.request import Request
+from .bridge.training.run import personalize
+from .bridge.training.words import subject_texts, with_words, words_of_subjects
 
 
 class PersonalizeTrainer(io.ComfyNode):

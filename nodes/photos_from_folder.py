@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
-from ..core.data_options import DataOptions
+from ..core.data.options import DataOptions
 from ..core.errors import InputError
-from ..core.identifier import warnings_about
-from ..core.photo_warnings import warnings_about_photos
-from ..core.subject import CAPTION_TEMPLATE, check_words, warnings_about_data
+from ..core.subject.identifier import warnings_about
+from ..core.subject.photo_warnings import warnings_about_photos
+from ..core.subject.subject import CAPTION_TEMPLATE, check_words, warnings_about_data
 from ..core.wording import clean_prompts
 from .bridge.notices import show_notice
-from .bridge.photo_folders import files_digest, find_folder, images_of, input_folders, photo_sheet, read_subjects
-from .bridge.queue_checks import answer
+from .bridge.photos.folders import files_digest, find_folder, images_of, input_folders, photo_sheet, read_subjects
+from .bridge.queue.queue_checks import answer
 from .bridge.sockets import DATA_OPTIONS, SUBJECT
-from .bridge.vocabulary import stock_clip_vocabulary
+from .bridge.text.vocabulary import stock_clip_vocabulary
 
 
 class PhotosFromFolder(io.ComfyNode):

@@ -6,11 +6,11 @@ import comfy.samplers
 from comfy_api.latest import io
 
 from ..core.errors import require
-from ..core.prior_cache import PriorRecipe, check_noun_is_new
-from ..core.subject import CLASS_TEMPLATE, fill
+from ..core.store.class_images import PriorRecipe, check_noun_is_new
+from ..core.subject.subject import CLASS_TEMPLATE, fill
 from ..core.wording import clean_prompt
-from .bridge.class_images import decode, make_class_images, model_digest, text_encoder_digest
 from .bridge.notices import show_notice
+from .bridge.sampling.class_images import decode, make_class_images, model_digest, text_encoder_digest
 from .bridge.sockets import PRIOR
 
 LARGEST_SEED = 0xFFFFFFFFFFFFFFFF

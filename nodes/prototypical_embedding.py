@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
-from ..core.prototype import PrototypeConfig
-from ..core.token_vectors import MOST, TokenVectorsConfig
+from ..core.learning.prototype import PrototypeConfig
+from ..core.learning.token_vectors import MOST, TokenVectorsConfig
 from .bridge.notices import show_notice
-from .bridge.prototypes import looks, prototype_words
 from .bridge.sockets import IMAGE_TEXT_ENCODER, SUBJECT, TOKEN_VECTORS
+from .bridge.text.prototypes import looks, prototype_words
 
 
 class PrototypicalEmbedding(io.ComfyNode):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..core.errors import InputError, require
-from ..core.prior_cache import check_noun_is_new
+from ..core.store.class_images import check_noun_is_new
 from ..core.wording import clean_prompt
 from .bridge.notices import show_notice
-from .bridge.own_class_images import check_vae, encode_class_photos, photos_of_class
-from .bridge.photo_folders import files_digest, find_folder, input_folders
-from .bridge.queue_checks import WholeSteps, answer
+from .bridge.photos.folders import files_digest, find_folder, input_folders
+from .bridge.photos.own_class_images import check_vae, encode_class_photos, photos_of_class
+from .bridge.queue.queue_checks import WholeSteps, answer
 from .bridge.sockets import PRIOR
 
 NO_FOLDER = "none"

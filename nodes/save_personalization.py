@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
-from ..core.files import read_metadata
-from .bridge.personalization_files import check_name, describe, save_personalization
-from .bridge.queue_checks import answer
+from ..core.store.files import read_metadata
+from .bridge.files.personalizations import check_name, describe, save_personalization
+from .bridge.queue.queue_checks import answer
 from .bridge.sockets import PERSONALIZATION
 
 

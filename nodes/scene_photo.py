@@ -5,15 +5,15 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..core.identifier import warnings_about
-from ..core.photo_warnings import warnings_about_photos
-from ..core.subject import SCENE_TEMPLATE, SceneObject, check_words, warnings_about_data
+from ..core.subject.identifier import warnings_about
+from ..core.subject.photo_warnings import warnings_about_photos
+from ..core.subject.subject import SCENE_TEMPLATE, SceneObject, check_words, warnings_about_data
 from ..core.wording import clean_prompt, clean_prompts
 from .bridge.notices import show_notice
-from .bridge.photos import scene_from_image
-from .bridge.queue_checks import answer
+from .bridge.photos.photos import scene_from_image
+from .bridge.queue.queue_checks import answer
 from .bridge.sockets import DATA_OPTIONS, OBJECTS, SUBJECT
-from .bridge.vocabulary import stock_clip_vocabulary
+from .bridge.text.vocabulary import stock_clip_vocabulary
 
 
 class ObjectMask(io.ComfyNode):

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..core.data_options import DataOptions
-from ..core.identifier import warnings_about
-from ..core.photo_warnings import warnings_about_photos
-from ..core.subject import CAPTION_TEMPLATE, Subject, check_words, warnings_about_data
+from ..core.data.options import DataOptions
+from ..core.subject.identifier import warnings_about
+from ..core.subject.photo_warnings import warnings_about_photos
+from ..core.subject.subject import CAPTION_TEMPLATE, Subject, check_words, warnings_about_data
 from ..core.wording import clean_prompts
 from .bridge.notices import show_notice
-from .bridge.photos import photos_from_images, with_captions
-from .bridge.queue_checks import answer
+from .bridge.photos.photos import photos_from_images, with_captions
+from .bridge.queue.queue_checks import answer
 from .bridge.sockets import DATA_OPTIONS, SUBJECT
-from .bridge.vocabulary import stock_clip_vocabulary
+from .bridge.text.vocabulary import stock_clip_vocabulary
 
 MAX_SOCKETS = 50
 

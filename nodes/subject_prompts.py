@@ -8,9 +8,9 @@ from __future__ import annotations
 from comfy_api.latest import io, ui
 
 from ..core.errors import require
-from ..core.subject_prompts import KINDS, fill_prompts, subject_prompts
+from ..core.subject.prompts import KINDS, fill_prompts, subject_prompts
 from ..core.wording import clean_prompt, clean_prompts
-from .bridge.queue_checks import answer
+from .bridge.queue.queue_checks import answer
 
 OWN = "your own"
 

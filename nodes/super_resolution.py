@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
-from ..core.config import TrainingConfig, TrainingOptions
-from ..core.runs import check_run_name
+from ..core.store.runs import check_run_name
+from ..core.training.config import TrainingConfig, TrainingOptions
 from .bridge.notices import show_notice
-from .bridge.queue_checks import WholeSteps, answer
-from .bridge.sampling import patched
+from .bridge.queue.queue_checks import WholeSteps, answer
+from .bridge.sampling.sampling import patched
 from .bridge.sockets import LORA_MODEL, PERSONALIZATION, SUBJECT, ObjectiveChain
-from .bridge.super_resolution import (
+from .bridge.super_resolution.sheet import SheetSettings, compare_upscalers
+from .bridge.super_resolution.training import (
     UpscalerRequest,
     blocked,
     check_models,
@@ -22,8 +23,7 @@ from .bridge.super_resolution import (
     personalize_upscaler,
     warnings_about_pairs,
 )
-from .bridge.super_resolution_sheet import SheetSettings, compare_upscalers
-from .bridge.upscaler import LOW, NOISES, NONE, noise_augmentation, pairs_objective, upscaler_adapter
+from .bridge.super_resolution.upscaler import LOW, NOISES, NONE, noise_augmentation, pairs_objective, upscaler_adapter
 
 
 class PersonalizeSuperResolution(io.ComfyNode):

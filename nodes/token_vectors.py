@@ -6,7 +6,7 @@ from typing import get_args
 
 from comfy_api.latest import io
 
-from ..core.token_vectors import MOST, Norm, TokenVectorsConfig
+from ..core.learning.token_vectors import MOST, Norm, TokenVectorsConfig
 from ..core.wording import clean_prompts
 from .bridge.sockets import TOKEN_VECTORS, WordSettings
 

@@ -9,8 +9,8 @@ from typing import Any, get_args
 
 from comfy_api.latest import io
 
-from ..core.adapter import KINDS, TARGETS, AdapterConfig
-from ..core.config import LRSchedule, Optimizer, Precision, Switch, TrainingOptions
+from ..core.learning.adapter import KINDS, TARGETS, AdapterConfig
+from ..core.training.config import LRSchedule, Optimizer, Precision, Switch, TrainingOptions
 from .bridge.sockets import OPTIONS
 
 SAME = "same"

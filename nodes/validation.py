@@ -6,8 +6,8 @@ from typing import get_args
 
 from comfy_api.latest import io
 
-from ..core.metrics import load_image_encoder
-from ..core.validation import BestBy, ValidationConfig
+from ..core.evaluation.metrics import load_image_encoder
+from ..core.training.validation import BestBy, ValidationConfig
 from .bridge.sockets import IMAGE_TEXT_ENCODER, SUBJECT, VALIDATION, Validation
 
 

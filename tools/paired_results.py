@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from ..core.errors import InputError
-from ..core.paired_comparison import read_answers, results_table
+from ..core.evaluation.paired_comparison import read_answers, results_table
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...core.subject import Photo, Subject, fill
+from ...core.subject.subject import Photo, Subject, fill
 from ...pocket.config import SIZE
 from ...pocket.world import render, subject, subject_scenes
 from ...pocket.world_scenes import CONTEXTS, PHRASES

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ...nodes.bridge.sampling import conditioning
+from ...nodes.bridge.sampling.sampling import conditioning
 from ...nodes.personalize_trainer import PersonalizeTrainer
 from ...pocket.config import SIZE
 from .bench import PROMPTS, Case, Prompt, case

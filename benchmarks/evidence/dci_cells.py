@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from ...core.dci.subjects import Subject, SubjectPrompt
-from ...nodes.bridge.dual_branch import patch_dual_branch
-from ...nodes.bridge.dual_prompt import encode_dual_prompt
-from ...nodes.bridge.noun_request import NounRequest, pick_noun
-from ...nodes.bridge.sampling import conditioning
+from ...nodes.bridge.dci.dual_branch import patch_dual_branch
+from ...nodes.bridge.dci.dual_prompt import encode_dual_prompt
+from ...nodes.bridge.dci.noun_request import NounRequest, pick_noun
+from ...nodes.bridge.sampling.sampling import conditioning
 from ...pocket.config import LATENT_CHANNELS, SIZE
 from .bench import Case, Prompt, case
 from .cells import case_of, through_autoencoder, train

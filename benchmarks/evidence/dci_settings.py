@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from ...core.adapter import AdapterConfig
-from ...core.config import TrainingOptions
 from ...core.dci.config import DCIConfig
+from ...core.learning.adapter import AdapterConfig
+from ...core.learning.token_vectors import TokenVectorsConfig
 from ...core.objectives.learned_contexts import LearnedContexts
-from ...core.token_vectors import TokenVectorsConfig
+from ...core.training.config import TrainingOptions
 from .bench import IDENTIFIER, PROMPTS, Prompt
 from .claims import AREA, ICO_DCI, Claim
 from .methods import KNOWN_WORDS, Method

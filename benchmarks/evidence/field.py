@@ -17,8 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...core.image_text import ImageTextEncoder, load_image_text
-from ...core.metrics import (
+from ...core.evaluation.metrics import (
     ImageEncoder,
     PictureDistance,
     diversity,
@@ -29,7 +28,8 @@ from ...core.metrics import (
     prompt_alignment,
     without_identifier,
 )
-from ...core.metrics.kernel_distance import has_torchmetrics
+from ...core.evaluation.metrics.kernel_distance import has_torchmetrics
+from ...core.model.image_text import ImageTextEncoder, load_image_text
 from ...pocket.image_text import transformers_folder
 from ...pocket.world import subject
 from .bench import IDENTIFIER, PROMPTS, Prompt

@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from scipy import stats
 
-from ...core.metrics.intervals import FEWEST, Estimate, estimate, expanded
+from ...core.evaluation.metrics.intervals import FEWEST, Estimate, estimate, expanded
 
 __all__ = ["FEWEST", "LEVEL", "Estimate", "at_equal_fidelity", "chance_of", "estimate", "expanded", "frontier_area",
            "holm", "subject_means", "value_at", "verdict"]

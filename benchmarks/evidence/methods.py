@@ -1,6 +1,6 @@
 """What is compared: every method of the papers as a choice of the same parts, as a graph would choose them.
 
-Rates and steps are the measured presets (`core/measured_presets.py`), chosen on held-in subjects by `tuning.py`.
+Rates and steps are the measured presets (`core/training/measured_presets.py`), chosen on held-in subjects by `tuning.py`.
 """
 
 from __future__ import annotations
@@ -8,15 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...core.config import TrainingOptions
-from ...core.measured_presets import MEASURED
+from ...core.learning.token_vectors import TokenVectorsConfig
 from ...core.objectives import PriorPreservation
 from ...core.objectives.base import Objective
 from ...core.objectives.class_characterizing import ClassCharacterizing
 from ...core.objectives.learned_contexts import LearnedContexts
 from ...core.objectives.masked import MaskedLoss
 from ...core.objectives.object_specific import ObjectSpecificLoss
-from ...core.token_vectors import TokenVectorsConfig
+from ...core.training.config import TrainingOptions
+from ...core.training.measured_presets import MEASURED
 from .bench import IDENTIFIER
 
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...core.errors import require
-from ...core.metrics import without_identifier
-from ...core.paired_page import write_page
+from ...core.evaluation.metrics import without_identifier
+from ...core.evaluation.paired_page import write_page
 from ...pocket.world import subject
 from .bench import IDENTIFIER, PROMPTS
 from .methods import METHODS

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from comfy_api.latest import io
 
-from ...core.prior_cache import PriorRecipe
-from ...core.subject import Subject
-from ...nodes.bridge.class_images import make_class_images, model_digest, text_encoder_digest
+from ...core.store.class_images import PriorRecipe
+from ...core.subject.subject import Subject
+from ...nodes.bridge.sampling.class_images import make_class_images, model_digest, text_encoder_digest
 from ...nodes.bridge.sockets import ObjectiveChain, WordSettings
 from ...nodes.image_text_encoder import ImageTextEncoder
 from ...nodes.prototypical_embedding import PrototypicalEmbedding

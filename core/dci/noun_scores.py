@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from ..errors import require
-from ..files import canonical_json
-from ..subject import CLASS_TEMPLATE, fill
+from ..store.files import canonical_json
+from ..subject.subject import CLASS_TEMPLATE, fill
 
 ANYTHING = "object"
 """The noun that says least; shifts are measured from it."""

@@ -11,8 +11,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ..metrics import Estimate, estimate
 from .figures import Figure
+from .metrics import Estimate, estimate
 from .prompts import kinds_of
 from .report import Evaluation
 

@@ -10,8 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..image_text import ImageTextEncoder
-from ..metrics import (
+from ..model.image_text import ImageTextEncoder
+from .metrics import (
     Estimate,
     ImageEncoder,
     PictureDistance,

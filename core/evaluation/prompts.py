@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import require
-from ..metrics import without_identifier
-from ..subject import fill
-from ..subject_prompts import KINDS
+from ..subject.prompts import KINDS
+from ..subject.subject import fill
 from ..wording import has_word
+from .metrics import without_identifier
 
 HEADING = "#"
 OTHER = "prompts"

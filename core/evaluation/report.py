@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..errors import InputError
-from ..metrics import Estimate, estimate
 from .figures import Figure, Figures
+from .metrics import Estimate, estimate
 from .prompts import EvaluationPrompt
 
 FORMAT = "personalize evaluation 1"

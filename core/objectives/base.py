@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Generator, Tensor
 
-from ..data import TrainingData
+from ..data.batch import Rows
+from ..data.examples import TrainingData
+from ..data.noise import NoiseSource
 from ..errors import InputError
-from ..noise_source import NoiseSource
-from ..rows import Rows
-from ..schedule import NoiseSchedule
-from ..trainable import WordVectors
+from ..learning.trainable import WordVectors
+from ..model.schedule import NoiseSchedule
 
 if TYPE_CHECKING:
-    from ..image_text import ImageTextEncoder
-    from ..token_vectors import TokenVectorsConfig
+    from ..learning.token_vectors import TokenVectorsConfig
+    from ..model.image_text import ImageTextEncoder
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import Generator, Tensor
 
+from ..data.batch import Rows
+from ..data.noise import NoiseSource
 from ..errors import require
-from ..noise_source import NoiseSource
-from ..rows import Rows
-from ..subject import CLASS_TEMPLATE, fill
+from ..subject.subject import CLASS_TEMPLATE, fill
 from .base import Objective, Outcome
 
 if TYPE_CHECKING:
-    from ..data import TrainingData
+    from ..data.examples import TrainingData
 
 
 @dataclass(frozen=True, kw_only=True)

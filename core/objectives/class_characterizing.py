@@ -9,10 +9,10 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from ..data import TrainingData
+from ..data.examples import TrainingData
 from ..errors import require
-from ..image_text import ImageTextEncoder
-from ..token_vectors import TokenVectorsConfig
+from ..learning.token_vectors import TokenVectorsConfig
+from ..model.image_text import ImageTextEncoder
 from .base import Objective, TextView
 
 

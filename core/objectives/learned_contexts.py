@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, get_args
 
-from ..data import Example, TrainingData
+from ..data.examples import Example, TrainingData
 from ..errors import require
-from ..token_vectors import MOST, TokenVectorsConfig
+from ..learning.token_vectors import MOST, TokenVectorsConfig
 from .base import Objective
 
 ContextStart = Literal["words", "random"]

@@ -15,7 +15,7 @@ import torch
 from torch import Generator, Tensor
 
 from ..errors import require
-from ..schedule import NoiseSchedule
+from ..model.schedule import NoiseSchedule
 from .base import Objective
 
 Weighting = Literal["native", "epsilon", "min_snr", "debiased"]

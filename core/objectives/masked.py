@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import Tensor
 from torch.nn import functional
 
+from ..data.batch import Rows
 from ..errors import require
-from ..rows import Rows
 from .base import Objective
 
 if TYPE_CHECKING:
-    from ..data import TrainingData
+    from ..data.examples import TrainingData
 
 
 def mask_to_latent(mask: Tensor, height: int, width: int, dilation: int = 0) -> Tensor:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
+from ..data.batch import Rows
 from ..errors import require
-from ..rows import Rows
 from .base import Objective
 from .masked import require_masks
 
 if TYPE_CHECKING:
-    from ..data import TrainingData
+    from ..data.examples import TrainingData
 
 
 @dataclass(frozen=True, kw_only=True)

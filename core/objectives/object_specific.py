@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 import torch
 from torch import Generator, Tensor
 
+from ..data.batch import Rows
+from ..data.noise import NoiseSource
 from ..errors import require
-from ..noise_source import NoiseSource
-from ..rows import Rows
 from .base import Objective, Outcome
 from .masked import require_masks
 
 if TYPE_CHECKING:
-    from ..data import Example, TrainingData, View
+    from ..data.examples import Example, TrainingData, View
 
 
 class Cut(NamedTuple):

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Generator, Tensor
 
+from ..data.batch import Rows
+from ..data.noise import NoiseSource
 from ..errors import require
-from ..noise_source import NoiseSource
-from ..rows import Rows
 from .base import Objective, Outcome
 
 if TYPE_CHECKING:
-    from ..data import TrainingData
+    from ..data.examples import TrainingData
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from ..data import TrainingData
+from ..data.examples import TrainingData
 from ..errors import require
 from .base import Objective
 

@@ -11,14 +11,14 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ...core.errors import require
+from ...core.learning.token_vectors import TokenVectorsConfig
+from ...core.learning.trainable import WordVectors
 from ...core.objectives.base import Objective, combine
-from ...core.token_vectors import TokenVectorsConfig
-from ...core.trainable import WordVectors
-from ...core.validation import ValidationConfig
+from ...core.training.validation import ValidationConfig
 
 if TYPE_CHECKING:
-    from ...core.prior_cache import ClassImages
-    from ...core.subject import Subject
+    from ...core.store.class_images import ClassImages
+    from ...core.subject.subject import Subject
 
 SUBJECT = io.Custom("SUBJECT")
 OBJECTS = io.Custom("OBJECTS")

@@ -18,8 +18,8 @@ from comfyui_personalize.benchmarks.evidence import (
     dci_values,
 )
 from comfyui_personalize.benchmarks.evidence.claims import AREA
-from comfyui_personalize.core.config import TrainingConfig
 from comfyui_personalize.core.dci.config import DCIConfig
+from comfyui_personalize.core.training.config import TrainingConfig
 from comfyui_personalize.pocket.world_shapes import NOUNS
 
 

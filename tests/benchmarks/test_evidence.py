@@ -34,9 +34,9 @@ from comfyui_personalize.benchmarks.evidence.claims import (
 )
 from comfyui_personalize.benchmarks.evidence.methods import METHODS, QUICK
 from comfyui_personalize.benchmarks.evidence.pictures import read_pictures, write_pictures
-from comfyui_personalize.core.config import TrainingConfig
 from comfyui_personalize.core.errors import InputError
-from comfyui_personalize.core.metrics import coarse_distance
+from comfyui_personalize.core.evaluation.metrics import coarse_distance
+from comfyui_personalize.core.training.config import TrainingConfig
 from comfyui_personalize.pocket.world import render, subject_scenes, with_context
 
 

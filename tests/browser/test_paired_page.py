@@ -13,8 +13,14 @@ import pytest
 import torch
 from torch.nn import functional
 
-from comfyui_personalize.core.paired_comparison import COLUMNS, QUESTIONS, compare, parse_answers, read_answers
-from comfyui_personalize.core.paired_page import write_page
+from comfyui_personalize.core.evaluation.paired_comparison import (
+    COLUMNS,
+    QUESTIONS,
+    compare,
+    parse_answers,
+    read_answers,
+)
+from comfyui_personalize.core.evaluation.paired_page import write_page
 from comfyui_personalize.tools.install_comfyui import ROOT
 
 PROMPTS = ['a "dog", wet', "a dog in the snow", "a dog on the beach, at night"]

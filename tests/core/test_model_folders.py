@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from comfyui_personalize.core.errors import LONGEST_GOT, InputError
-from comfyui_personalize.core.image_text import load_image_text
-from comfyui_personalize.core.metrics import load_image_encoder
-from comfyui_personalize.core.metrics.lpips import _read
+from comfyui_personalize.core.evaluation.metrics import load_image_encoder
+from comfyui_personalize.core.evaluation.metrics.lpips import _read
+from comfyui_personalize.core.model.image_text import load_image_text
 from comfyui_personalize.core.model_folders import path_of, read_config
 
 CONFIGS = ["[1]", "5", "null", '"clip"', "[" * 100_000, "{", "", "\x00", '{"model_type": ["clip"]}',

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from comfyui_personalize.core.adapter import AdapterConfig, find_all_targets
 from comfyui_personalize.core.errors import InputError
+from comfyui_personalize.core.learning.adapter import AdapterConfig, find_all_targets
 from comfyui_personalize.core.patterns import LONGEST, matching
 
 from .tiny_unet import tiny_unet

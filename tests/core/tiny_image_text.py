@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from comfyui_personalize.core.image_text import unit
+from comfyui_personalize.core.model.image_text import unit
 
 WORDS = ["a", "sks", "dog", "cat", "photo", "of", "."]
 

@@ -8,14 +8,14 @@ import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import nn
 
-from comfyui_personalize.core.adapter import AdapterConfig
-from comfyui_personalize.core.conditioning import Conditioning
-from comfyui_personalize.core.config import TrainingConfig, TrainingOptions
-from comfyui_personalize.core.data import Example, TrainingData, generator_for
+from comfyui_personalize.core.data.examples import Example, TrainingData, generator_for
+from comfyui_personalize.core.learning.adapter import AdapterConfig
+from comfyui_personalize.core.learning.token_vectors import reads
+from comfyui_personalize.core.model.contracts import Conditioning
+from comfyui_personalize.core.model.schedule import NoiseSchedule
 from comfyui_personalize.core.objectives.base import Outcome
-from comfyui_personalize.core.schedule import NoiseSchedule
-from comfyui_personalize.core.token_vectors import reads
-from comfyui_personalize.core.trainer import Trainer
+from comfyui_personalize.core.training.config import TrainingConfig, TrainingOptions
+from comfyui_personalize.core.training.trainer import Trainer
 
 CONTEXT, TOKENS = 16, 7
 PROMPTS = {"caption": "a photo of a sks dog", "object_caption": "a sks dog"}

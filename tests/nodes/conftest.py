@@ -25,7 +25,8 @@ def make_base_directory() -> Path:
 
 def start_comfyui(comfyui: Path, base: Path) -> None:
     """Set ComfyUI's options before its first import; they are read only once."""
-    sys.path[:0] = [str(comfyui), str(Path(__file__).parent)]  # the second for tiny_model and other rigs
+    here = Path(__file__).parent  # tiny_model and other rigs, and tests that share theirs
+    sys.path[:0] = [str(comfyui), str(here), *(str(folder) for folder in sorted(here.rglob("*/")) if folder.is_dir())]
     from comfy.cli_args import args
 
     args.cpu = True

@@ -11,7 +11,7 @@ import nodes as stock
 import torch
 from torch import Tensor
 
-from comfyui_personalize.nodes.bridge.dual_branch import dual_branch_of
+from comfyui_personalize.nodes.bridge.dci.dual_branch import dual_branch_of
 from comfyui_personalize.nodes.dci_conditioning import DCIConditioning
 
 PROMPT = "a photo of a sks dog in times square"

@@ -11,9 +11,9 @@ from typing import Any
 from run_node import run_node
 from trainer_rig import photos, subjects
 
-from comfyui_personalize.core.adapter import AdapterConfig
-from comfyui_personalize.core.config import TrainingConfig, TrainingOptions
-from comfyui_personalize.core.data_options import DataOptions
+from comfyui_personalize.core.data.options import DataOptions
+from comfyui_personalize.core.learning.adapter import AdapterConfig
+from comfyui_personalize.core.learning.token_vectors import TokenVectorsConfig
 from comfyui_personalize.core.objectives import (
     BasePrior,
     LossWeighting,
@@ -23,15 +23,15 @@ from comfyui_personalize.core.objectives import (
     PriorPreservation,
 )
 from comfyui_personalize.core.objectives.learned_contexts import LearnedContexts
-from comfyui_personalize.core.prior_cache import ClassImages, PriorRecipe
-from comfyui_personalize.core.token_vectors import TokenVectorsConfig
-from comfyui_personalize.core.validation import ValidationConfig
-from comfyui_personalize.nodes.bridge.class_images import model_digest, text_encoder_digest
-from comfyui_personalize.nodes.bridge.noun_evidence import Judge, gather
+from comfyui_personalize.core.store.class_images import ClassImages, PriorRecipe
+from comfyui_personalize.core.training.config import TrainingConfig, TrainingOptions
+from comfyui_personalize.core.training.validation import ValidationConfig
+from comfyui_personalize.nodes.bridge.dci.noun_evidence import Judge, gather
+from comfyui_personalize.nodes.bridge.sampling.class_images import model_digest, text_encoder_digest
 from comfyui_personalize.nodes.bridge.sockets import ObjectiveChain, Validation, WordSettings
-from comfyui_personalize.nodes.bridge.training_key import key_of
-from comfyui_personalize.nodes.bridge.training_request import Request
-from comfyui_personalize.nodes.bridge.training_words import words_of_subjects
+from comfyui_personalize.nodes.bridge.training.key import key_of
+from comfyui_personalize.nodes.bridge.training.request import Request
+from comfyui_personalize.nodes.bridge.training.words import words_of_subjects
 from comfyui_personalize.nodes.prior_sample_gen import PriorSampleGen
 
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"

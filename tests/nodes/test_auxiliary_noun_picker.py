@@ -11,8 +11,8 @@ from tiny_model import tiny_models
 
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.nodes.auxiliary_noun_picker import AuxiliaryNounPicker
-from comfyui_personalize.nodes.bridge import noun_evidence
-from comfyui_personalize.nodes.bridge.noun_request import MODES
+from comfyui_personalize.nodes.bridge.dci import noun_evidence
+from comfyui_personalize.nodes.bridge.dci.noun_request import MODES
 
 SETTINGS = {"prompt": "a sks dog in the snow", "identifier": "sks", "class_noun": "dog", "mode": "prior",
             "category": "like the class noun", "candidates": "cat, car", "pictures": 2, "seed": 0, "tried": 8,

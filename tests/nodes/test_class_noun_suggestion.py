@@ -8,7 +8,7 @@ import torch
 from run_node import run_node
 
 from comfyui_personalize.core.errors import InputError
-from comfyui_personalize.core.subject import Photo, Subject
+from comfyui_personalize.core.subject.subject import Photo, Subject
 from comfyui_personalize.nodes.class_noun_suggestion import ClassNounSuggestion
 from comfyui_personalize.nodes.image_text_encoder import ImageTextEncoder
 from comfyui_personalize.pocket import image_text, world

@@ -13,8 +13,8 @@ from tiny_model import tiny_models
 
 from comfyui_personalize.core.dci.config import DCIConfig
 from comfyui_personalize.core.errors import InputError
-from comfyui_personalize.nodes.bridge.dual_branch import patch_dual_branch
-from comfyui_personalize.nodes.bridge.watched_sampling import SamplerSettings, sample_watched
+from comfyui_personalize.nodes.bridge.dci.dual_branch import patch_dual_branch
+from comfyui_personalize.nodes.bridge.dci.watched_sampling import SamplerSettings, sample_watched
 from comfyui_personalize.nodes.dci_masks import LAYOUTS, SHOWN, DCIMasks
 
 SETTINGS = {"seed": 3, "steps": 8, "cfg": 4.0, "sampler_name": "ddim", "scheduler": "normal", "denoise": 1.0,

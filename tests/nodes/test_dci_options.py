@@ -10,7 +10,7 @@ from tiny_model import tiny_models
 
 from comfyui_personalize.core.dci.config import DCIConfig
 from comfyui_personalize.core.errors import InputError
-from comfyui_personalize.nodes.bridge.dual_branch import dual_branch_of, record_masks
+from comfyui_personalize.nodes.bridge.dci.dual_branch import dual_branch_of, record_masks
 from comfyui_personalize.nodes.dci_conditioning import DCIConditioning
 from comfyui_personalize.nodes.dci_encode import DCIEncode
 from comfyui_personalize.nodes.dci_model import DCIModel

@@ -15,8 +15,8 @@ from run_node import run_node
 from tiny_model import tiny_models
 
 from comfyui_personalize.core.errors import InputError
-from comfyui_personalize.core.image_text import unit
-from comfyui_personalize.core.subject import Photo, Subject
+from comfyui_personalize.core.model.image_text import unit
+from comfyui_personalize.core.subject.subject import Photo, Subject
 from comfyui_personalize.nodes.evaluate_personalization import EvaluatePersonalization
 
 PROMPTS = "# places\na {V} {noun} in the snow\na sks dog at night\n# properties\na red {V} {noun}"

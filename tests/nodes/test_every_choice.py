@@ -17,7 +17,7 @@ from tiny_model import tiny_models
 from trainer_rig import photos, subjects, train, use_store
 
 from comfyui_personalize.core.errors import InputError
-from comfyui_personalize.core.prior_cache import ClassImages
+from comfyui_personalize.core.store.class_images import ClassImages
 from comfyui_personalize.nodes import NODES
 
 pytestmark = pytest.mark.usefixtures("inference_mode")

@@ -11,9 +11,9 @@ from comfy.text_encoders.flux import FluxTokenizer
 from run_node import run_node
 
 from comfyui_personalize.core.errors import InputError
-from comfyui_personalize.core.identifier import find_candidates, rare_words, warnings_about
-from comfyui_personalize.nodes.bridge import class_images
-from comfyui_personalize.nodes.bridge.vocabulary import stock_clip_vocabulary, vocabularies_of
+from comfyui_personalize.core.subject.identifier import find_candidates, rare_words, warnings_about
+from comfyui_personalize.nodes.bridge.sampling import class_images
+from comfyui_personalize.nodes.bridge.text.vocabulary import stock_clip_vocabulary, vocabularies_of
 from comfyui_personalize.nodes.identifier_picker import IdentifierPicker
 
 

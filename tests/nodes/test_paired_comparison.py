@@ -13,8 +13,8 @@ import torch
 from run_node import run_node
 
 from comfyui_personalize.core.errors import InputError
-from comfyui_personalize.core.subject import Photo, Subject
-from comfyui_personalize.nodes.bridge.paired_pages import as_raters_read, prompt_of_each
+from comfyui_personalize.core.subject.subject import Photo, Subject
+from comfyui_personalize.nodes.bridge.evaluation.paired_pages import as_raters_read, prompt_of_each
 from comfyui_personalize.nodes.paired_comparison import PairedComparison
 
 

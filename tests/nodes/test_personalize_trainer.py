@@ -12,14 +12,14 @@ import torch
 from tiny_model import tiny_models
 from trainer_rig import CancelAt, Untouched, equal, photos, sample, subjects, train, use_store
 
-from comfyui_personalize.core.adapter import AdapterConfig
-from comfyui_personalize.core.config import TrainingConfig, TrainingOptions
 from comfyui_personalize.core.errors import InputError, TrainingDiverged
-from comfyui_personalize.core.trainer import Trainer
-from comfyui_personalize.nodes.bridge.model import ComfyDenoiser
+from comfyui_personalize.core.learning.adapter import AdapterConfig
+from comfyui_personalize.core.training.config import TrainingConfig, TrainingOptions
+from comfyui_personalize.core.training.trainer import Trainer
+from comfyui_personalize.nodes.bridge.model.denoiser import ComfyDenoiser
 from comfyui_personalize.nodes.bridge.sockets import ObjectiveChain, PreviewSettings
-from comfyui_personalize.nodes.bridge.training_key import key_of
-from comfyui_personalize.nodes.bridge.training_request import Request
+from comfyui_personalize.nodes.bridge.training.key import key_of
+from comfyui_personalize.nodes.bridge.training.request import Request
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 Interrupted = comfy.model_management.InterruptProcessingException

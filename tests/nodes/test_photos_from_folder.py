@@ -13,10 +13,10 @@ from comfy_api.latest import io
 from PIL import Image
 from run_node import run_node
 
-from comfyui_personalize.core.data_options import DataOptions
+from comfyui_personalize.core.data.options import DataOptions
 from comfyui_personalize.core.errors import InputError
-from comfyui_personalize.nodes.bridge.images import data_hash
-from comfyui_personalize.nodes.bridge.photo_folders import input_folders, photo_sheet
+from comfyui_personalize.nodes.bridge.photos.folders import input_folders, photo_sheet
+from comfyui_personalize.nodes.bridge.photos.latents import data_hash
 from comfyui_personalize.nodes.photos_from_folder import PhotosFromFolder
 from comfyui_personalize.nodes.subject_photos import SubjectPhotos
 

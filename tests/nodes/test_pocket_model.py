@@ -17,12 +17,12 @@ from comfy_extras.nodes_model_merging import CheckpointSave
 from run_node import run_node
 from tiny_model import tiny_models
 
-from comfyui_personalize.core.config import TrainingConfig
 from comfyui_personalize.core.objectives.learned_contexts import LearnedContexts
+from comfyui_personalize.core.training.config import TrainingConfig
 from comfyui_personalize.nodes import PersonalizeExtension, pocket_model
-from comfyui_personalize.nodes.bridge.families import trained_at
-from comfyui_personalize.nodes.bridge.training_checks import warnings_about_contexts
-from comfyui_personalize.nodes.bridge.vocabulary import trained_names, unknown_words
+from comfyui_personalize.nodes.bridge.model.families import trained_at
+from comfyui_personalize.nodes.bridge.text.vocabulary import trained_names, unknown_words
+from comfyui_personalize.nodes.bridge.training.checks import warnings_about_contexts
 from comfyui_personalize.nodes.identifier_picker import IdentifierPicker
 from comfyui_personalize.pocket import config, published
 

@@ -14,8 +14,8 @@ from run_node import run_node
 from tiny_model import tiny_models
 
 from comfyui_personalize.core.errors import InputError
-from comfyui_personalize.core.prior_cache import PriorCache
-from comfyui_personalize.nodes.bridge import class_images
+from comfyui_personalize.core.store.class_images import PriorCache
+from comfyui_personalize.nodes.bridge.sampling import class_images
 from comfyui_personalize.nodes.prior_sample_gen import PriorSampleGen
 
 Interrupted = comfy.model_management.InterruptProcessingException

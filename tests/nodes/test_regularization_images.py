@@ -14,10 +14,10 @@ from tiny_model import tiny_models
 from trainer_rig import equal, photos, subjects, train, use_store
 
 from comfyui_personalize.core.errors import InputError
+from comfyui_personalize.core.learning.token_vectors import TokenVectorsConfig
 from comfyui_personalize.core.objectives import PriorPreservation
-from comfyui_personalize.core.prior_cache import ClassImages
-from comfyui_personalize.core.token_vectors import TokenVectorsConfig
-from comfyui_personalize.nodes.bridge.images import encode_view, photo_crops
+from comfyui_personalize.core.store.class_images import ClassImages
+from comfyui_personalize.nodes.bridge.photos.latents import encode_view, photo_crops
 from comfyui_personalize.nodes.bridge.sockets import ObjectiveChain, WordSettings
 from comfyui_personalize.nodes.prior_preservation import PriorPreservationNode
 from comfyui_personalize.nodes.regularization_images import RegularizationImages

@@ -8,9 +8,9 @@ from comfy_extras.nodes_dataset import LoadImageTextDataSetFromFolderNode
 from PIL import Image
 from run_node import run_node
 
-from comfyui_personalize.core.data_options import DataOptions
+from comfyui_personalize.core.data.options import DataOptions
 from comfyui_personalize.core.errors import InputError
-from comfyui_personalize.nodes.bridge.photos import MAX_SIDE
+from comfyui_personalize.nodes.bridge.photos.photos import MAX_SIDE
 from comfyui_personalize.nodes.data_options import DataOptionsNode
 from comfyui_personalize.nodes.scene_photo import ObjectMask, ScenePhoto
 from comfyui_personalize.nodes.subject_photos import SubjectPhotos

@@ -11,7 +11,7 @@ from PIL import Image
 from run_node import run_node
 
 from comfyui_personalize.core.errors import InputError
-from comfyui_personalize.nodes.bridge.photos import MAX_SIDE
+from comfyui_personalize.nodes.bridge.photos.photos import MAX_SIDE
 from comfyui_personalize.nodes.subject_photos import SubjectPhotos
 
 

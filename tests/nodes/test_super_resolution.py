@@ -14,14 +14,14 @@ from tiny_model import tiny_models
 from tiny_upscaler import upscaler_models
 from trainer_rig import CancelAt, equal, train, use_store
 
-from comfyui_personalize.core.conditioning import Conditioning
-from comfyui_personalize.core.config import TrainingConfig, TrainingOptions
 from comfyui_personalize.core.errors import InputError
-from comfyui_personalize.core.files import write_tensors
-from comfyui_personalize.core.subject import Photo, Subject
+from comfyui_personalize.core.model.contracts import Conditioning
+from comfyui_personalize.core.store.files import write_tensors
+from comfyui_personalize.core.subject.subject import Photo, Subject
+from comfyui_personalize.core.training.config import TrainingConfig, TrainingOptions
 from comfyui_personalize.nodes.bridge.sockets import ObjectiveChain
-from comfyui_personalize.nodes.bridge.super_resolution import UpscalerRequest, pair_data, prepared_pairs
-from comfyui_personalize.nodes.bridge.upscaler import (
+from comfyui_personalize.nodes.bridge.super_resolution.training import UpscalerRequest, pair_data, prepared_pairs
+from comfyui_personalize.nodes.bridge.super_resolution.upscaler import (
     LOW,
     NONE,
     USUAL,

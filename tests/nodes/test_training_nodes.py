@@ -8,9 +8,8 @@ import torch
 from tiny_model import tiny_models
 from trainer_rig import photos, subjects, train, use_store
 
-from comfyui_personalize.core.adapter import AdapterConfig
-from comfyui_personalize.core.config import TrainingConfig, TrainingOptions
 from comfyui_personalize.core.errors import InputError
+from comfyui_personalize.core.learning.adapter import AdapterConfig
 from comfyui_personalize.core.objectives import (
     BasePrior,
     LossWeighting,
@@ -19,11 +18,12 @@ from comfyui_personalize.core.objectives import (
     ObjectSpecificLoss,
     PriorPreservation,
 )
-from comfyui_personalize.core.prior_cache import ClassImages
+from comfyui_personalize.core.store.class_images import ClassImages
+from comfyui_personalize.core.training.config import TrainingConfig, TrainingOptions
 from comfyui_personalize.nodes import NODES
 from comfyui_personalize.nodes.bridge.sockets import ObjectiveChain, PreviewSettings
-from comfyui_personalize.nodes.bridge.training_checks import warnings_about_own_masks
-from comfyui_personalize.nodes.bridge.training_request import Request
+from comfyui_personalize.nodes.bridge.training.checks import warnings_about_own_masks
+from comfyui_personalize.nodes.bridge.training.request import Request
 from comfyui_personalize.nodes.loss_weighting import LossWeightingNode
 from comfyui_personalize.nodes.masked_loss import MaskedLossNode
 from comfyui_personalize.nodes.prior_preservation import PriorPreservationNode

@@ -11,10 +11,10 @@ from families import family_models
 from tiny_model import tiny_models
 from trainer_rig import train, use_store
 
-from comfyui_personalize.core.adapter import KINDS, AdapterConfig
 from comfyui_personalize.core.errors import InputError
-from comfyui_personalize.core.measured_presets import MEASURED
-from comfyui_personalize.core.presets import PRESETS
+from comfyui_personalize.core.learning.adapter import KINDS, AdapterConfig
+from comfyui_personalize.core.training.measured_presets import MEASURED
+from comfyui_personalize.core.training.presets import PRESETS
 from comfyui_personalize.nodes.method_preset import MethodPreset
 from comfyui_personalize.nodes.training_options import TrainingOptionsNode
 

@@ -13,9 +13,9 @@ from torch.nn import functional
 from trainer_rig import CancelAt, equal, photos, subjects, train, use_store
 
 from comfyui_personalize.core.errors import InputError
-from comfyui_personalize.core.files import read_metadata
-from comfyui_personalize.core.trainer import Trainer
-from comfyui_personalize.core.validation import ValidationConfig
+from comfyui_personalize.core.store.files import read_metadata
+from comfyui_personalize.core.training.trainer import Trainer
+from comfyui_personalize.core.training.validation import ValidationConfig
 from comfyui_personalize.nodes.bridge.sockets import PreviewSettings, Validation
 from comfyui_personalize.nodes.validation import ValidationNode
 

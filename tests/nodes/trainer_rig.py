@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from comfyui_personalize.core.subject import Photo, Subject
+from comfyui_personalize.core.subject.subject import Photo, Subject
 from comfyui_personalize.nodes.personalize_trainer import PersonalizeTrainer
 
 

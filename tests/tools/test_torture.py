@@ -11,7 +11,7 @@ from collections import Counter
 import pytest
 import torch
 
-from comfyui_personalize.core.files import write_bytes, write_tensors
+from comfyui_personalize.core.store.files import write_bytes, write_tensors
 from comfyui_personalize.tools.install_comfyui import HOME, PACKAGE_LINK, ROOT, link
 from comfyui_personalize.tools.torture import bit_flips, injected, mutations, soak, stores
 from comfyui_personalize.tools.torture.record import Record, Result, missing, total

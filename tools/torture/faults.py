@@ -84,9 +84,10 @@ def injected(fault: str, call: int, store: Path) -> Iterator[None]:
     import comfy.sd
     import torch
 
-    from ...core import files, trainer
-    from ...nodes.bridge import training_loop
-    from ...nodes.bridge.model import ComfyDenoiser
+    from ...core.store import files
+    from ...core.training import trainer
+    from ...nodes.bridge.model.denoiser import ComfyDenoiser
+    from ...nodes.bridge.training import loop as training_loop
 
     memory, library = torch.OutOfMemoryError("CUDA out of memory (injected)"), RuntimeError("a library's error")
     runs = store / "output" / "personalize"

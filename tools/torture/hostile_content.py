@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from safetensors.torch import load, save
 
-from ...core.files import METADATA_KEY, tensors_to_bytes
+from ...core.store.files import METADATA_KEY, tensors_to_bytes
 
 DEEP = 100_000
 WRONG: Mapping[str, Any] = {

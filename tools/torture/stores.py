@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ...core.errors import InputError
-from ...core.files import read_metadata, read_tensors
+from ...core.store.files import read_metadata, read_tensors
 from .rig import RUN, STEPS, Outcome
 
 KEPT = ("output", "loras", "embeddings")

@@ -29,8 +29,8 @@ def trials(size: str) -> list[str]:
 def ready(work: Path) -> Iterator[Callable[[str], Result]]:
     """One meeting."""
     models = start_comfyui(work.parent / "comfyui")
-    from ...core.files import read_tensors
-    from ...core.runs import Run, open_run
+    from ...core.store.files import read_tensors
+    from ...core.store.runs import Run, open_run
     from . import jobs
     from .stores import torn_files
 

@@ -1,0 +1,1 @@
+"""Photos to batches: examples, crops, the order they are drawn in, the noise they are given."""

@@ -1,0 +1,184 @@
+"""What a run trains on: photos as latents in one or several views, masks, captions, class images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Generator, Tensor
+
+from ..errors import require
+
+SIMILAR_AREA = 2.0
+"""Class images may have at most so many times the latent pixels of a photo, or as many times fewer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectWords:
+    """What is said of one of several objects in a photo.
+
+    Attributes:
+        caption: 'a {V} {noun}', c_m,i of eq. 5 (Lu, Xie, Guo 2024).
+    """
+
+    identifier: str
+    class_noun: str
+    caption: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class View:
+    """One crop of a photo, mirrored or not.
+
+    Attributes:
+        latents: (C, h, w).
+        mask: (1, h, w) in 0..1, 1 = subject (any object), or None.
+        object_masks: (r, h, w), one for each of several objects, or None.
+        concat: (K, h, w), or None.
+    """
+
+    latents: Tensor
+    mask: Tensor | None = None
+    object_masks: Tensor | None = None
+    concat: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Example:
+    """One photo, ready to train on. Its own tensors are its first view.
+
+    Attributes:
+        latents: (C, h, w), in the model's own latent space and scale.
+        caption: the photo's prompt, c.
+        object_caption: 'a {V} {noun}', c_m of the object-specific loss.
+        class_noun: chooses the pool of class images.
+        identifier: V, the word for the subject; empty where nobody asks for it.
+        photo: number of the photo that it was made from; None = its own number.
+        mask: (1, h, w) in 0..1, 1 = subject, or None.
+        concat: (K, h, w), what the network reads beside the noisy latents, or None.
+        objects: the words of several objects in this photo, which the caption names all; empty for one subject.
+        object_masks: (r, h, w), a mask for each of them.
+        more_views: other crops of the same shape, and mirrored ones; views are taken in turn.
+        repeats: how often an epoch shows the photo.
+        caption_dropout: how often the caption is replaced by an empty one, 0..1.
+        has_own_caption: whether the caption was written for this photo, and not made of a template for all.
+    """
+
+    latents: Tensor
+    caption: str
+    object_caption: str
+    class_noun: str
+    identifier: str = ""
+    photo: int | None = None
+    mask: Tensor | None = None
+    concat: Tensor | None = None
+    objects: tuple[ObjectWords, ...] = ()
+    object_masks: Tensor | None = None
+    more_views: tuple[View, ...] = ()
+    repeats: int = 1
+    caption_dropout: float = 0.0
+    has_own_caption: bool = False
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """All views, the first one first."""
+        first = View(latents=self.latents, mask=self.mask, object_masks=self.object_masks, concat=self.concat)
+        return (first, *self.more_views)
+
+    @property
+    def nouns(self) -> tuple[str, ...]:
+        """The class nouns of what is in the photo; its visits take them in turn for class images."""
+        return tuple(words.class_noun for words in self.objects) or (self.class_noun,)
+
+    @property
+    def subjects(self) -> tuple[tuple[str, str], ...]:
+        """Identifier and class noun of everything that is personalized in the photo."""
+        return (tuple((words.identifier, words.class_noun) for words in self.objects)
+                or ((self.identifier, self.class_noun),))
+
+    def prompts(self) -> tuple[str, ...]:
+        """Every text of this photo."""
+        dropped = ("",) if self.caption_dropout else ()
+        return (self.caption, self.object_caption, *(words.caption for words in self.objects), *dropped)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingData:
+    """All examples, and one pool of class images (n, C, h, w) with its prompt per class noun.
+
+    Attributes:
+        class_captions: the captions of a pool's images, one for each, where they have their own.
+        base_prompts: what the network without anything learned reads in place of a caption whose words only this run
+            knows.
+    """
+
+    examples: tuple[Example, ...]
+    class_latents: Mapping[str, Tensor] = field(default_factory=dict)
+    class_prompts: Mapping[str, str] = field(default_factory=dict)
+    class_captions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    base_prompts: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require(bool(self.examples), "images", "no photo", "1 or more photos",
+                "Connect an image to SubjectPhotos.")
+        for example in self.examples:
+            _check_views(example, self.examples[0].latents.shape[0])
+        for noun, latents in self.class_latents.items():
+            self._check_pool(noun, latents)
+
+    def _check_pool(self, noun: str, latents: Tensor) -> None:
+        channels, *sides = self.examples[0].latents.shape
+        ratio = latents[0, 0].numel() / (sides[0] * sides[1])
+        require(latents.shape[1] == channels and 1 / SIMILAR_AREA <= ratio <= SIMILAR_AREA, "class images",
+                f"latents of {tuple(latents.shape[1:])} for {noun!r}, photos have {(channels, *sides)}",
+                "class images of the training resolution", "Generate them at the trainer's resolution.")
+        require(noun in self.class_prompts, "class images", f"no prompt for {noun!r}",
+                "the prompt of each pool", "Generate the class images again.")
+        captions = self.class_captions.get(noun, ())
+        require(len(captions) in (0, len(latents)), "class images",
+                f"{len(captions)} captions for {len(latents)} images of {noun!r}", "one for each image, or none",
+                "Give each image a caption, or none at all.")
+
+    @property
+    def nouns(self) -> tuple[str, ...]:
+        """Every class noun once, in order of the alphabet."""
+        return tuple(sorted({noun for example in self.examples for noun in example.nouns}))
+
+    def class_caption(self, noun: str, image: int) -> str:
+        """The prompt of one image of a noun's pool."""
+        return self.class_captions[noun][image] if self.class_captions.get(noun) else self.class_prompts[noun]
+
+    def prompts(self) -> tuple[str, ...]:
+        """Every text the run can encode, each once, always in the same order."""
+        subject = (text for example in self.examples for text in example.prompts())
+        captions = (text for found in self.class_captions.values() for text in found)
+        return tuple(dict.fromkeys([*subject, *self.class_prompts.values(), *captions]))
+
+
+def generator_for(seed: int, stream: str, counter: int) -> Generator:
+    """A CPU generator for draw number `counter` of a named stream.
+
+    Draws depend on (seed, stream, counter) alone, so a resumed run needs no generator state, and looking at one stream
+    never moves another.
+    """
+    digest = hashlib.blake2b(f"{seed}/{stream}/{counter}".encode(), digest_size=8).digest()
+    return Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+def _check_views(example: Example, channels: int) -> None:
+    """Raise `InputError` unless all views of a photo are finite, of one shape, and of the other photos' channels."""
+    shape = tuple(example.latents.shape)
+    require(shape[0] == channels, "images", f"latents of {shape[0]} channels beside {channels}",
+            "one VAE for all photos", "Encode all photos with the model's own VAE.")
+    require(example.repeats >= 1, "repeats", example.repeats, "1 or more", "Use 1.")
+    for view in example.views:
+        got = tuple(view.latents.shape)
+        require(got == shape, "images", f"views of {got} and {shape} of one photo", "one size for all views of a photo",
+                "Encode all views at one size.")
+        require(bool(view.latents.isfinite().all()), "images", "latents with NaN or infinite values",
+                "finite latents", "Run the VAE in fp32 or bf16.")
+        masks = view.object_masks
+        require(not example.objects or masks is not None and len(masks) == len(example.objects), "masks",
+                f"{0 if masks is None else len(masks)} masks for {len(example.objects)} objects",
+                "a mask for every object", "Give each Object Mask its own mask.")

@@ -1,0 +1,1 @@
+"""What trains: adapters, weights, token vectors."""

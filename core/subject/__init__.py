@@ -1,0 +1,1 @@
+"""Who is personalized, and by which words: subject, identifier, prompts."""

@@ -1,0 +1,90 @@
+"""What of a run trains, and at which rate: adapters in the networks, learned words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..data.examples import TrainingData
+from ..errors import require
+from ..learning.adapter import Adapter, AdapterConfig, BeginTokenDetached, Frozen, make_adapters
+from ..learning.token_vectors import TokenVectors, TokenVectorsConfig, start_vectors
+from ..learning.trainable import Trainable, WordVectors
+from ..model.contracts import Denoiser, TextEncoder
+from ..wording import fold
+from .config import TrainingConfig, TrainingOptions
+
+DENOISER, TEXT_ENCODER, TOKEN_VECTORS = "denoiser", "text_encoder", "token_vectors"
+
+FROZEN, BEGIN_TOKEN = "frozen", "begin token"
+
+Parts = dict[str, Trainable]
+
+
+def make_parts(owners: Mapping[str, Denoiser | TextEncoder], config: TrainingConfig, data: TrainingData,
+               text_encoder: TextEncoder, starts: WordVectors) -> Parts:
+    """Everything that trains, by name; nothing is put in where one of them cannot be made.
+
+    Raises:
+        InputError: as for the parts, or where nothing would train.
+    """
+    words = learned_words(config, data)
+    vectors = {word.word: starts[word.word] if word.start == "given" else
+               start_vectors(word, config.seed, text_encoder.widths, text_encoder.token_rows) for word in words}
+    trained = _with_a_rate(owners, config)
+    require(bool(trained or words), "training", "nothing that trains", "a network or token vectors",
+            "Turn on training of the diffusion model, or connect token vectors.")
+    detached = BeginTokenDetached(owners[DENOISER].module) if config.options.detach_begin_token else None
+    parts: Parts = dict(make_adapters(trained, adapter_configs(config.options), config.seed))
+    parts |= {f"{FROZEN} {name}": Frozen(owner.module) for name, owner in owners.items() if name not in trained}
+    if words:
+        parts[TOKEN_VECTORS] = TokenVectors(words, vectors)
+    return parts if detached is None else {**parts, BEGIN_TOKEN: detached}  # last: its hooks go around adapters
+
+
+def adapter_configs(options: TrainingOptions) -> dict[str, AdapterConfig]:
+    """How each network learns, where it does."""
+    return {DENOISER: options.adapter, TEXT_ENCODER: options.text_adapter or options.adapter}
+
+
+def learned_words(config: TrainingConfig, data: TrainingData) -> tuple[TokenVectorsConfig, ...]:
+    """The user's own learned words and those of the objectives.
+
+    Raises:
+        InputError: one word is learned twice.
+    """
+    words = [*config.token_vectors, *(word for objective in config.objectives
+                                      for word in objective.token_vectors(data, config.learning_rate))]
+    names = [word.word for word in words]
+    for name in names:
+        alike = [other for other in names if fold(other) == fold(name)]
+        require(len(alike) == 1, "token vectors", f"{' and '.join(map(repr, dict.fromkeys(alike)))} learned twice",
+                "each word once", "Remove one of the two nodes, or pick another identifier; case does not count.")
+    return tuple(words)
+
+
+def parameter_groups(parts: Parts, config: TrainingConfig) -> list[dict[str, Any]]:
+    """One group of parameters per rate: each adapter's, and each learned word's, with the fraction of the run
+    after which it stands still."""
+    rates = {DENOISER: config.learning_rate, TEXT_ENCODER: config.options.text_encoder_rate}
+    groups: list[dict[str, Any]] = []
+    for name, part in parts.items():
+        if isinstance(part, TokenVectors):
+            groups += [{"params": part.of(word), "lr": word.learning_rate, "stop_at": word.stop_at, "weight_decay": 0.0}
+                       for word in part.configs]
+        elif name in rates:
+            groups.append({"params": part.parameters(), "lr": rates[name], "stop_at": 1.0})
+    return groups
+
+
+def leave_casts_to_autocast(parts: Parts) -> None:
+    """Keep peft from casting under autocast."""
+    for part in parts.values():
+        if isinstance(part, Adapter):
+            part.leave_casts_to_autocast()
+
+
+def _with_a_rate(owners: Mapping[str, Denoiser | TextEncoder],
+                 config: TrainingConfig) -> dict[str, Denoiser | TextEncoder]:
+    trains = {DENOISER: config.options.trains_denoiser, TEXT_ENCODER: config.options.text_encoder_rate > 0}
+    return {name: owner for name, owner in owners.items() if trains[name]}

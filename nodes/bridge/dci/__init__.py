@@ -1,0 +1,1 @@
+"""DCI inside ComfyUI's sampling."""

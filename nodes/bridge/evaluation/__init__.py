@@ -1,0 +1,1 @@
+"""Judging a personalization on loaded models."""

@@ -1,0 +1,1 @@
+"""Personalizations among ComfyUI's model files."""

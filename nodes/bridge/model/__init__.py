@@ -1,0 +1,1 @@
+"""A MODEL as a denoiser that trains."""

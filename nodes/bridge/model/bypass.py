@@ -1,0 +1,100 @@
+"""Adapters that ComfyUI computes beside the weights instead of adding them: the only way on weights of 8 bits, which
+cannot hold what would be added to them.
+
+A MODEL has them as injections: functions that wrap the layers' forward while the model is in use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import comfy.sd
+from comfy.patcher_extension import PatcherInjection
+from comfy.weight_adapter.bypass import BypassForwardHook
+from torch import Tensor, nn
+
+from ....core.errors import InputError
+
+BYPASS = "bypass_lora"
+"""Where ComfyUI keeps them among a patcher's injections."""
+
+
+def load_beside(model: Any, clip: Any, lora: Mapping[str, Tensor], strength_model: float,
+                strength_clip: float) -> tuple[Any, Any]:
+    """Clones of MODEL and CLIP that compute the adapter beside their weights, on top of those that they have already.
+
+    Stock nodes that merge or save weights do not see such an adapter, so they are refused the clones' weights.
+    """
+    models = comfy.sd.load_bypass_lora_for_models(model, clip, dict(lora), strength_model, strength_clip)
+    for after, before in zip(models, (model, clip), strict=True):
+        if after is not None:
+            patcher = getattr(after, "patcher", after)
+            _keep_earlier(patcher, getattr(before, "patcher", before))
+            if BYPASS in patcher.injections:
+                _guard(patcher)
+    return models
+
+
+def adapters_of(patcher: Any) -> list[PatcherInjection]:
+    """The injections of a patcher that compute adapters; another list, for another set of adapters."""
+    return list(patcher.injections.get(BYPASS, ()))
+
+
+def injected_adapters(module: nn.Module) -> Iterator[Any]:
+    """The adapters that wrap the layers of a loaded module at the moment, the outermost of each layer first."""
+    for layer in module.modules():
+        forward = layer.__dict__.get("forward")
+        while isinstance(hook := getattr(forward, "__self__", None), BypassForwardHook):
+            yield hook.adapter
+            forward = hook.original_forward
+
+
+def _keep_earlier(patcher: Any, before: Any) -> None:
+    """Keep the adapters that were there before, which the stock function replaces by the new ones.
+
+    They wrap a layer's forward one around the other, so they go out in the opposite order.
+    """
+    earlier, new = adapters_of(before), adapters_of(patcher)
+    if earlier and new != earlier:
+        both = [*earlier, *new]
+        patcher.set_injections(BYPASS, [PatcherInjection(
+            inject=lambda model: [one.inject(model) for one in both],
+            eject=lambda model: [one.eject(model) for one in reversed(both)])])
+
+
+class _WeightsAlone:
+    """A patcher that hands its weights to nobody who would take them for the whole model."""
+
+    def get_key_patches(self, filter_prefix: str | None = None) -> Any:
+        """Refused with a prefix, as nodes that merge models ask for the weights of the second one."""
+        if filter_prefix is not None:
+            raise _refusal()
+        return super().get_key_patches(filter_prefix)  # type: ignore[misc]
+
+    def add_patches(self, patches: Mapping[str, Any], *strengths: float) -> Any:
+        """Refused where a patch is a list, as the weights of a whole model are: a merge into this one."""
+        if any(isinstance(patch, list) for patch in patches.values()):
+            raise _refusal()
+        return super().add_patches(patches, *strengths)  # type: ignore[misc]
+
+    def state_dict_for_saving(self, *parts: Any, **named: Any) -> Any:
+        raise _refusal()
+
+
+_GUARDED: dict[type, type] = {}
+"""For each class of patchers the one whose weights are guarded."""
+
+
+def _guard(patcher: Any) -> None:
+    """Make a patcher, and its clones, refuse its weights to nodes that merge or save them."""
+    known = type(patcher)
+    if not isinstance(patcher, _WeightsAlone):
+        patcher.__class__ = _GUARDED.setdefault(known, type(known.__name__, (_WeightsAlone, known), {}))
+
+
+def _refusal() -> InputError:
+    return InputError("model", "a model stored in 8 bits, which has its personalization beside the weights",
+                      "weights that hold it, for merging, saving or extracting",
+                      "Load the base model in 16 or 32 bits, put the saved personalization on it with Load "
+                      "Personalization, and merge or save that.")

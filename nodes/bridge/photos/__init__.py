@@ -1,0 +1,1 @@
+"""Photos from ComfyUI's sockets and folders, and their latents."""

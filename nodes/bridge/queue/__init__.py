@@ -1,0 +1,1 @@
+"""What a queued graph tells before anything runs, and how a node answers."""

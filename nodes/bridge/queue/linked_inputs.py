@@ -1,0 +1,72 @@
+"""Sockets take what another node gives. Over the API a number, a text or an object can stand in a link's place, and
+NaN in a number's: ComfyUI hands it on as it is, and the node would fail in the middle of its work."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from comfy_api.latest import io
+
+from ....core.errors import require
+
+PLAIN = (str, int, float, bool)
+AS_TYPED = frozenset({"*", "STRING", "INT", "FLOAT", "BOOLEAN", "COMBO", "LOSS_MAP", "LORA_MODEL"})
+"""Types of sockets whose values may be texts, numbers, or lists and objects of them."""
+GROWING = "COMFY_AUTOGROW_V3"
+
+
+def with_checked_sockets(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
+    """The same class, whose `execute` raises InputError for a value that was typed where a link belongs, and for NaN
+    and infinity: no range keeps NaN out."""
+    execute = node.execute.__func__
+
+    @functools.wraps(execute)
+    def checked(cls: type[io.ComfyNode], *arguments: Any, **inputs: Any) -> Any:
+        for name, kind, value in _socket_values(node, inputs):  # a running clone is locked
+            require(not is_typed(value), name, _shown(value), f"a link to an output of the type {kind}",
+                    "Connect a node that has one.")
+        for name, value in inputs.items():
+            for each in value if isinstance(value, list) else [value]:
+                require(not isinstance(each, float) or math.isfinite(each), name, each, "a finite number", "Type one.")
+        return execute(cls, *arguments, **inputs)
+
+    node.execute = classmethod(checked)
+    return node
+
+
+def _socket_values(node: type[io.ComfyNode], inputs: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """Name, type and value of everything that came through a socket; what is not connected is left out."""
+    schema = node.GET_SCHEMA()
+    for slot in schema.inputs:
+        growing = slot.get_io_type() == GROWING
+        kind = slot.template.input.get_io_type() if growing else slot.get_io_type()
+        found = inputs.get(slot.id)
+        if found is None or isinstance(slot, io.WidgetInput) or kind in AS_TYPED:
+            continue
+        named = found.items() if growing and isinstance(found, Mapping) else [(slot.id, found)]
+        for name, value in named:
+            for each in value if schema.is_input_list and isinstance(value, list) else [value]:
+                if each is not None:
+                    yield f"{slot.id}.{name}" if growing and name != slot.id else name, kind, each
+
+
+def is_typed(value: Any) -> bool:
+    """Whether a value holds nothing but texts, numbers, and lists and objects of them, as JSON does."""
+    waiting = [value]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, list):
+            waiting += found
+        elif isinstance(found, dict):
+            waiting += found.values()
+        elif not (found is None or isinstance(found, PLAIN)):
+            return False
+    return True
+
+
+def _shown(value: Any) -> str:
+    text = ascii(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."

@@ -1,0 +1,1 @@
+"""ComfyUI's samplers, called in one place."""

@@ -1,0 +1,61 @@
+"""Previews: pictures by ComfyUI's own samplers from a clone patched with the weights so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import comfy.sample
+import comfy.sd
+import comfy.utils
+import torch
+from torch import Tensor
+
+from ..model.bypass import load_beside
+from ..model.denoiser import has_eight_bit_weights, is_quantised
+from ..sockets import PreviewSettings
+
+TEXT_KEYS = ("lora_te", "text_encoder")
+"""How the names of a text encoder's tensors begin in an adapter file."""
+
+
+def patched(model: Any, clip: Any, lora: Mapping[str, Tensor], strength_model: float = 1.0,
+            strength_clip: float = 1.0) -> tuple[Any, Any]:
+    """Clones of MODEL and CLIP with the adapter on top, as the stock LoraLoader makes them.
+
+    Weights of 8 bits cannot hold what is added to them: such a MODEL (or CLIP) computes the adapter beside them.
+    """
+    load_model = load_beside if is_quantised(model) else comfy.sd.load_lora_for_models
+    load_clip = load_beside if clip is not None and has_eight_bit_weights(clip.cond_stage_model) else \
+        comfy.sd.load_lora_for_models
+    if clip is None or load_model is load_clip:
+        return load_model(model, clip, dict(lora), strength_model, strength_clip)
+    text = {name: tensor for name, tensor in lora.items() if name.startswith(TEXT_KEYS)}
+    network = {name: tensor for name, tensor in lora.items() if name not in text}
+    return (load_model(model, None, network, strength_model, 0.0)[0],
+            load_clip(None, clip, text, 0.0, strength_clip)[1])
+
+
+def sample_preview(model: Any, clip: Any, vae: Any, settings: PreviewSettings, size: int) -> Tensor:
+    """One picture (1, size, size, 3) of the preview's prompt. The global random state is left as it was."""
+    devices = [model.load_device.index or 0] if model.load_device.type == "cuda" else []
+    with torch.inference_mode(), torch.random.fork_rng(devices=devices):
+        positive, negative = (conditioning(clip, text) for text in (settings.prompt, settings.negative_prompt))
+        latent = empty_latent(model, vae, size)
+        noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(settings.seed))
+        samples = comfy.sample.sample(model, noise, settings.steps, settings.cfg, settings.sampler, settings.scheduler,
+                                      positive, negative, latent, seed=settings.seed, disable_pbar=True)
+        picture = vae.decode(samples)
+    return picture.reshape(-1, *picture.shape[-3:])[:1].clone()
+
+
+def conditioning(clip: Any, text: str) -> list[list[Any]]:
+    """A CONDITIONING, as CLIPTextEncode makes it."""
+    return clip.encode_from_tokens_scheduled(clip.tokenize(text), show_pbar=False)
+
+
+def empty_latent(model: Any, vae: Any, size: int) -> Tensor:
+    """Zeros (1, C, h, w) of the model's own latent channels."""
+    cells = size // vae.downscale_ratio if isinstance(vae.downscale_ratio, int) else size // 8
+    zeros = torch.zeros(1, model.get_model_object("latent_format").latent_channels, cells, cells)
+    return comfy.sample.fix_empty_latent_channels(model, zeros)

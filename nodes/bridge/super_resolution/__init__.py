@@ -1,0 +1,1 @@
+"""The 4x upscaler learns the subject."""

@@ -1,0 +1,1 @@
+"""A CLIP as a text encoder that trains, with learned words."""

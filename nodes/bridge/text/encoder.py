@@ -1,0 +1,204 @@
+"""The loaded CLIP as `core.conditioning.TextEncoder`: frozen through ComfyUI's own encoding, or with gradients."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from comfy.clip_model import CLIPLayer
+from torch import Tensor, nn
+
+from ....core.dci.phrases import content_tokens
+from ....core.errors import require
+from ....core.learning.token_vectors import reads
+from ....core.learning.trainable import WordVectors
+from ....core.model.contracts import Conditioning
+from ....core.store.runs import read_cache, write_cache
+from ..model.hashes import tensor_digest
+from .learned_words import CLIP_ENCODERS, tokenize_words
+
+TRAINABLE = CLIP_ENCODERS
+"""Tokenizer key and attribute of the encoders whose gradients are known to be right."""
+
+WeightedTokens = Sequence[tuple[Any, float]]
+
+
+class ComfyTextEncoder:
+    """Encodes prompts as CLIPTextEncode does.
+
+    Args:
+        clip: the loaded CLIP; its LoRA patches and clip-skip count.
+        with_gradients: through `encode_with_gradients`, for training the text side.
+        cache: folder of the run store and the CLIP's hash: frozen encodings are kept there between runs.
+    """
+
+    def __init__(self, clip: Any, with_gradients: bool = False, cache: tuple[Path, str] | None = None):
+        self.clip, self.with_gradients, self.cache = clip, with_gradients, cache
+        self.module: nn.Module = clip.cond_stage_model
+        self.adapter_keys = text_adapter_keys(self.module)
+        self.widths: Mapping[str, int] = {kind: self._table(kind).shape[1] for kind in self._kinds}
+        self._frozen: dict[str, Conditioning] = {}
+
+    def encode(self, prompts: Sequence[str], vectors: WordVectors | None = None) -> list[Conditioning]:
+        """One row per prompt; prompts over 77 tokens become longer rows.
+
+        Where a prompt has learned words, the CLIP must be inside `trainable` and `out_of_place_layers`.
+        """
+        return [self._encode(prompt, {word: found for word, found in (vectors or {}).items() if reads(prompt, word)})
+                for prompt in prompts]
+
+    def token_rows(self, text: str) -> dict[str, Tensor]:
+        """For each text encoder the embedding rows (n, D) of a text's tokens; `embedding:` files give their vectors."""
+        with torch.inference_mode(False), torch.no_grad():
+            return {kind: self._rows(kind, text) for kind in self._kinds}
+
+    @property
+    def _kinds(self) -> list[str]:
+        return [kind for kind, name in TRAINABLE.items() if hasattr(self.module, name)]
+
+    def _table(self, kind: str) -> Tensor:
+        weight: Tensor = getattr(self.module, TRAINABLE[kind]).transformer.get_input_embeddings().weight
+        return weight
+
+    def _rows(self, kind: str, text: str) -> Tensor:
+        begin, end = (entry[0] for entry in self.clip.tokenize("")[kind][0][:2])
+        chunks = [[token for token, *_ in chunk] for chunk in self.clip.tokenize(text)[kind]]
+        tokens, table = content_tokens(chunks, begin, end).tokens, self._table(kind)
+        require(bool(tokens), "start_text", repr(text), "one or more words to start from", "Write the class noun.")
+        rows = [token if isinstance(token, Tensor) else table[token] for token in tokens]
+        return torch.stack([row.detach().clone().float().cpu() for row in rows])
+
+    def _encode(self, prompt: str, vectors: WordVectors) -> Conditioning:
+        if vectors or (self.with_gradients and torch.is_grad_enabled()):
+            return encode_with_gradients(self.clip, prompt, vectors)
+        return self._encode_frozen(prompt)
+
+    def _encode_frozen(self, prompt: str) -> Conditioning:
+        if self.with_gradients:  # its adapter changes from step to step
+            with torch.no_grad():
+                return encode_with_gradients(self.clip, prompt)
+        if prompt not in self._frozen:
+            self._frozen[prompt] = self._from_disk(prompt) or self._to_disk(prompt, encode(self.clip, prompt))
+        return self._frozen[prompt]
+
+    def _from_disk(self, prompt: str) -> Conditioning | None:
+        found = read_cache(self.cache[0], self._digest(prompt)) if self.cache and is_cachable(prompt) else None
+        return None if found is None else Conditioning(found["context"], found.get("pooled"))
+
+    def _to_disk(self, prompt: str, row: Conditioning) -> Conditioning:
+        if self.cache and is_cachable(prompt):
+            tensors = {"context": row.context} | ({} if row.pooled is None else {"pooled": row.pooled})
+            write_cache(self.cache[0], self._digest(prompt), tensors)
+        return row
+
+    def _digest(self, prompt: str) -> str:
+        assert self.cache is not None
+        settings = f"{self.cache[1]}\0{self.clip.layer_idx}\0{sorted(self.clip.tokenizer_options.items())}\0{prompt}"
+        return "text-" + hashlib.blake2b(settings.encode(), digest_size=20).hexdigest()
+
+
+def is_cachable(prompt: str) -> bool:
+    """Whether the CLIP's hash and the text say everything: textual inversion files may change."""
+    return "embedding:" not in prompt
+
+
+def embedded_digest(clip: Any, prompt: str) -> str:
+    """Digest of the prompt's tokens, with the vectors of its textual inversion files."""
+    digest = hashlib.blake2b(digest_size=20)
+    for kind, chunks in sorted(clip.tokenize(prompt).items()):
+        for token, weight, *_ in (entry for chunk in chunks for entry in chunk):
+            digest.update(f"{kind}/{weight}/".encode())
+            digest.update(tensor_digest(token) if torch.is_tensor(token) else repr(token).encode())
+    return digest.hexdigest()
+
+
+def encode(clip: Any, prompt: str) -> Conditioning:
+    """One row, as CLIPTextEncode makes it, in tensors that autograd may use."""
+    with torch.inference_mode(False), torch.no_grad():
+        context, pooled = clip.encode_from_tokens(clip.tokenize(prompt), return_pooled=True)[:2]
+        return Conditioning(context.detach().clone(), None if pooled is None else pooled.detach().clone())
+
+
+def encode_with_gradients(clip: Any, prompt: str, vectors: WordVectors | None = None) -> Conditioning:
+    """The same row, with a graph back to the text encoder's adapters and to the vectors that words are read as: no
+    device moves, nothing edited in place.
+
+    Needs `out_of_place_layers`, because ComfyUI's layers add in place.
+    """
+    model = clip.cond_stage_model
+    model.reset_clip_options()
+    model.set_clip_options({"layer": clip.layer_idx} if clip.layer_idx is not None else {})
+    model.set_clip_options({"execution_device": clip.patcher.load_device})
+    tokens = tokenize_words(clip, prompt, vectors or {})
+    rows = {key: _encode_chunks(getattr(model, TRAINABLE[key]), tokens[key]) for key in sorted(tokens, reverse=True)}
+    model.reset_clip_options()
+    shortest = min(context.shape[1] for context, _ in rows.values())
+    context = torch.cat([context[:, :shortest] for context, _ in rows.values()], dim=-1)  # l, then g
+    return Conditioning(context, rows["g" if "g" in rows else next(iter(rows))][1])
+
+
+def _encode_chunks(encoder: Any, chunks: Sequence[WeightedTokens]) -> tuple[Tensor, Tensor | None]:
+    """Chunks of 77 weighted tokens side by side: context (1, 77 k, D) and the first chunk's pooled output."""
+    ids = [[token for token, *_ in chunk] for chunk in chunks]
+    weights = [[weight for _, weight, *_ in chunk] for chunk in chunks]
+    weighted = any(weight != 1.0 for row in weights for weight in row)
+    if weighted:
+        ids.append(_empty_tokens(encoder.special_tokens, len(ids[0])))
+    context, pooled = encoder.encode(ids)[:2]
+    if weighted:
+        scale = torch.tensor(weights, device=context.device, dtype=context.dtype)[..., None]
+        context = context[-1:] + (context[:-1] - context[-1:]) * scale
+    return torch.cat(list(context[:, None]), dim=1), None if pooled is None else pooled[:1]
+
+
+def _empty_tokens(special: Mapping[str, int], length: int) -> list[int]:
+    start = [special[name] for name in ("start", "end") if special.get(name) is not None]
+    return start + [special["pad"]] * (length - len(start))
+
+
+def check_trainable(clip: Any, what: str = "text_encoder_rate",
+                    fix: str = "Set text_encoder_rate to 0: the diffusion model alone is trained.") -> None:
+    """Raise `InputError` for text encoders that are not CLIP's."""
+    kinds = sorted(clip.tokenize("a"))
+    known = all(kind in TRAINABLE and hasattr(clip.cond_stage_model, TRAINABLE[kind]) for kind in kinds)
+    require(known, what, f"a CLIP with the encoders {', '.join(kinds)}", "CLIP-L, CLIP-G or CLIP-H", fix)
+
+
+def text_adapter_keys(module: nn.Module) -> Mapping[str, str]:
+    """For each module path of the text encoder the stem of its keys: kohya's, which are those of the encoders' layers,
+    and ComfyUI's own for all else (embeddings, norms outside of the layers, T5)."""
+    present = [name for name in TRAINABLE.values() if hasattr(module, name)]
+    prefix = {"clip_l": "lora_te1", "clip_g": "lora_te2"}
+    if len(present) == 1:
+        prefix = {present[0]: "lora_te"}
+    keys = {}
+    for path, _ in module.named_modules():
+        encoder, _, inside = path.partition(".transformer.")
+        is_layer = encoder in prefix and re.fullmatch(r"text_model\.encoder\.layers\.\d+\.(self_attn|mlp)\.\w+", inside)
+        keys[path] = f"{prefix[encoder]}_{inside.replace('.', '_')}" if is_layer else f"text_encoders.{path}"
+    return keys
+
+
+@contextmanager
+def out_of_place_layers(module: nn.Module) -> Iterator[None]:
+    """Within the context CLIP's layers add out of place, so that a backward pass can go through them."""
+    layers = [layer for layer in module.modules() if isinstance(layer, CLIPLayer)]
+    for layer in layers:
+        layer.forward = partial(_layer_forward, layer)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward
+
+
+def _layer_forward(layer: CLIPLayer, x: Tensor, mask: Tensor | None = None, optimized_attention: Any = None) -> Tensor:
+    """A pre-norm transformer layer: x + attention(norm(x)), then x + mlp(norm(x))."""
+    x = x + layer.self_attn(layer.layer_norm1(x), mask, optimized_attention)
+    return x + layer.mlp(layer.layer_norm2(x))

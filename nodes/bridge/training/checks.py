@@ -1,0 +1,122 @@
+"""What of a training run is refused before a model is loaded, and what is warned about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ....core.errors import require
+from ....core.objectives import warnings_about_masks
+from ....core.store.runs import check_run_name
+from ....core.subject.photo_warnings import warnings_about_batch, warnings_about_photos, warnings_about_resolution
+from ....core.subject.subject import warnings_about_data
+from ....core.wording import has_word
+from ..model.denoiser import check_model, is_quantised
+from ..model.families import family_of, family_warnings, trained_at
+from ..photos.latents import blank_latents
+from ..text.learned_words import PREFIX, embedding_names
+from ..text.same_word import check_spelling, has_same_word, same_words
+from ..text.vocabulary import unknown_words
+from .judging import check_validation
+from .request import Request, training_data, used_class_images
+from .what_trains import check_what_trains
+from .words import check_words, prepared_data
+
+
+def check(request: Request) -> None:
+    """Raise `InputError` for everything that can be refused before a model is loaded or an image encoded."""
+    check_run_name(request.run_name)
+    require(request.clip is not None, "clip", "nothing", "the CLIP of the checkpoint",
+            "This checkpoint has no text encoder; load one with CLIPLoader.")
+    check_model(request.model)
+    check_what_trains(request)
+    require(getattr(request.vae, "first_stage_model", None) is not None, "vae", "nothing", "the VAE of the checkpoint",
+            "This checkpoint has no VAE; load one with VAELoader.")
+    channels = request.model.get_model_object("latent_format").latent_channels
+    require(request.vae.latent_channels == channels, "vae", f"a VAE of {request.vae.latent_channels} latent channels",
+            f"the {channels} channels of this model", "Connect the VAE that belongs to the checkpoint.")
+    check_spelling(request.clip, request.subjects)
+    check_class_images(request)
+    probe = training_data(request, blank_latents(request.subjects, request.config.resolution, channels,
+                                                 _downscale(request.vae)))
+    data = prepared_data(request, probe)
+    for objective in request.config.objectives:
+        objective.check(data)
+    check_words(request, data)
+    check_validation(request)
+
+
+def check_class_images(request: Request) -> None:
+    """Raise `InputError` where class images that are used have another size than the run."""
+    size = request.config.resolution
+    for pool in used_class_images(request):
+        require(pool.size == size, "class images", f"{pool.size} pixels for {pool.class_noun!r}", f"{size} pixels, the "
+                "trainer's resolution", "Set the size to it in the node that the class images come from.")
+        for identifier in (identifier for subject in request.subjects for identifier, _ in subject.words):
+            named = [caption for caption in pool.captions if has_word(caption, identifier)]
+            require(not named, "class images", f"the caption {named[0]!r}" if named else "", "captions without the "
+                    f"identifier {identifier!r}, which means the subject alone", "Take it out of that caption.")
+
+
+def warnings_about_run(request: Request) -> list[str]:
+    """What will probably disappoint, although it can be trained."""
+    warnings = []
+    identifiers = [identifier for subject in request.subjects for identifier, _ in subject.words]
+    if request.preview is not None and not _names_one_of(request, request.preview.prompt, identifiers):
+        warnings.append(f"the preview's prompt names no identifier ({', '.join(identifiers)}): it shows the class")
+    warnings += [f"two subjects share the identifier {' or '.join(map(repr, names))}: they will blend"
+                 for names in shared_identifiers(request)]
+    warnings += [warning for subject in request.subjects
+                 for warning in (*warnings_about_data(subject), *warnings_about_photos(subject))]
+    warnings += warnings_about_sizes(request)
+    if is_quantised(request.model):
+        warnings.append("the model is stored in fp8, where a merged LoRA is rounded away in part: MODEL has it beside "
+                        "the weights, so nodes that merge or save MODEL are refused; load the saved file with Load "
+                        "Personalization or a bypass LoRA loader")
+    return [*warnings, *family_warnings(request.model), *warnings_about_own_masks(request),
+            *warnings_about_contexts(request)]
+
+
+def warnings_about_sizes(request: Request) -> list[str]:
+    """A batch of more than all photos, and a resolution far from what the model knows."""
+    photos = sum(len(subject.photos) for subject in request.subjects)
+    family = family_of(request.model).name
+    return [*warnings_about_batch(request.config.batch, photos),
+            *warnings_about_resolution(request.config.resolution, trained_at(request.model), family)]
+
+
+def _names_one_of(request: Request, prompt: str, identifiers: Sequence[str]) -> bool:
+    """Whether a prompt names a subject, by its identifier or as `embedding:` and its name."""
+    names = [f"{PREFIX}{name}" for name in embedding_names(identifiers).values()]
+    return (any(has_same_word(request.clip, prompt, name) for name in identifiers)
+            or any(has_word(prompt, name) for name in names))
+
+
+def shared_identifiers(request: Request) -> list[list[str]]:
+    """Identifiers of two subjects, each with its spellings. The same words in a photo of several objects and in photos
+    of one are one."""
+    plain = [words for subject in request.subjects if not subject.objects for words in subject.words]
+    scenes = {words for subject in request.subjects if subject.objects for words in subject.words}
+    names = [identifier for identifier, _ in (*plain, *(scenes - set(plain)))]
+    return sorted(sorted(set(group)) for group in same_words(request.clip, names) if len(group) > 1)
+
+
+def warnings_about_own_masks(request: Request) -> list[str]:
+    """Masks and several objects of the photos that no objective reads."""
+    has_masks = any(photo.mask is not None for subject in request.subjects for photo in subject.photos)
+    has_objects = any(len(subject.objects) > 1 for subject in request.subjects)
+    return warnings_about_masks(request.config.objectives, has_masks, has_objects)
+
+
+def warnings_about_contexts(request: Request) -> list[str]:
+    """Contexts that start from words the text encoder was never taught: they act as names."""
+    words = [word for objective in request.config.objectives for word in objective.start_words]
+    unknown = unknown_words(request.clip, words)
+    if not unknown:
+        return []
+    return [f"contexts start from {', '.join(map(repr, unknown))}, which this text encoder was never taught and reads "
+            "as names: they take part of the subject along. Use words of its captions, such as a and on"]
+
+
+def _downscale(vae: Any) -> int:
+    return vae.downscale_ratio if isinstance(vae.downscale_ratio, int) else 8

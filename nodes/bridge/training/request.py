@@ -1,0 +1,74 @@
+"""What a training run is asked for, and the data that it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from ....core.data.examples import Example, TrainingData
+from ....core.learning.trainable import WordVectors
+from ....core.store.class_images import ClassImages
+from ....core.subject.subject import Subject
+from ....core.training.config import TrainingConfig
+from ....core.wording import fold
+from ..photos.latents import PhotoLatents, make_examples
+from ..sockets import ObjectiveChain, PreviewSettings, Validation
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Request:
+    """Everything that PersonalizeTrainer was given."""
+
+    model: Any
+    clip: Any
+    vae: Any
+    subjects: tuple[Subject, ...]
+    chain: ObjectiveChain
+    config: TrainingConfig
+    run_name: str
+    preview: PreviewSettings | None = None
+    validation: Validation | None = None
+    starts: WordVectors = field(default_factory=dict)
+    image_text: Any = None
+
+    @property
+    def is_text_trained(self) -> bool:
+        return self.config.options.text_encoder_rate > 0
+
+    @property
+    def rows(self) -> int:
+        """Rows of the largest forward: the subject's, and those that objectives add."""
+        batch, objects = self.config.batch, max(len(subject.words) for subject in self.subjects)
+        return batch + sum(objective.most_rows(batch, objects) for objective in self.config.objectives)
+
+    def own_metadata(self) -> dict[str, Any]:
+        """What an adapter file of this kind of run says beyond `training_key.metadata_of`."""
+        return {}
+
+
+def used_class_images(request: Request) -> tuple[ClassImages, ...]:
+    """The pools that an objective draws from."""
+    is_used = any(objective.needs_class_images for objective in request.config.objectives)
+    return request.chain.class_images if is_used else ()
+
+
+def training_data(request: Request, latents: PhotoLatents) -> TrainingData:
+    """Photos (raw VAE latents of all views) and class images, all in the model's latent space."""
+    dilation = max((objective.mask_dilation for objective in request.config.objectives), default=0)
+    with torch.inference_mode(False), torch.no_grad():
+        examples = make_examples(request.model, request.subjects, latents, request.config.resolution, dilation)
+        pools = {noun: request.model.model.process_latent_in(pool.latents.clone())
+                 for pool in used_class_images(request) for noun in _spelled_nouns(pool, examples)}
+    prompts = {noun: pool.prompt for pool in used_class_images(request) for noun in _spelled_nouns(pool, examples)}
+    captions = {noun: pool.captions for pool in used_class_images(request) if pool.captions
+                for noun in _spelled_nouns(pool, examples)}
+    return TrainingData(examples=examples, class_latents=pools, class_prompts=prompts, class_captions=captions)
+
+
+def _spelled_nouns(pool: ClassImages, examples: Sequence[Example]) -> list[str]:
+    """A pool's noun as the subjects write it, in whatever case; its own where no subject has it."""
+    nouns = dict.fromkeys(noun for example in examples for noun in example.nouns)
+    return [noun for noun in nouns if fold(noun) == fold(pool.class_noun)] or [pool.class_noun]

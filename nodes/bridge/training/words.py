@@ -1,0 +1,197 @@
+"""The learned words of a training run: whose they are, what is refused, how the run store keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ....core.data.examples import TrainingData
+from ....core.errors import require
+from ....core.learning.token_vectors import TokenVectorsConfig, reads
+from ....core.learning.trainable import Artifacts, WordVectors
+from ....core.store.runs import Run
+from ....core.subject.subject import Subject, fill
+from ....core.training.learned_parts import learned_words
+from ....core.wording import fold
+from ..model.hashes import model_hash, tensor_digest, weights_hash
+from ..sockets import Personalization, PreviewSettings, WordSettings
+from ..text.encoder import check_trainable, embedded_digest, is_cachable
+from ..text.learned_words import CLIP_ENCODERS, PREFIX, embedding_names, name_words, reading_clip, tokenize_words
+from .request import Request
+
+WORDS = "words"
+"""Key of the learned words in an adapter file's metadata."""
+
+
+def words_of_subjects(chain: Sequence[WordSettings],
+                      subjects: Sequence[Subject]) -> tuple[tuple[TokenVectorsConfig, ...], WordVectors]:
+    """The words that TOKEN_VECTORS asks for, one per identifier, and the vectors of those that are given.
+
+    Raises:
+        InputError: for an identifier that no subject has.
+    """
+    configs, starts = [], {}
+    known = {identifier: noun for subject in subjects for identifier, noun in subject.words}
+    for settings in chain:
+        asked = fold(settings.identifier)
+        require(not asked or asked in map(fold, known), "identifier", repr(settings.identifier),
+                "one of " + ", ".join(known), "Connect the subject's own identifier, or leave it empty for all.")
+        for identifier, noun in known.items():
+            if asked in ("", fold(identifier)):
+                text = fill(settings.config.start_text, identifier, noun) or identifier
+                configs.append(replace(settings.config, word=identifier, start_text=text))
+                starts[identifier] = settings.vectors
+    return tuple(configs), {word: found for word, found in starts.items() if found}
+
+
+def prepared_words(request: Request, data: TrainingData) -> tuple[TokenVectorsConfig, ...]:
+    """Every word that the run learns."""
+    return learned_words(request.config, prepared_data(request, data))
+
+
+def prepared_data(request: Request, data: TrainingData) -> TrainingData:
+    """The data with the captions that are trained on."""
+    for objective in request.config.objectives:
+        data = objective.prepare(data)
+    return data
+
+
+def check_words(request: Request, data: TrainingData) -> None:
+    """Raise `InputError` for words that cannot be learned, on prepared data.
+
+    Contexts stand in one prompt of 77 tokens with the subject: spread over two, they would not be one prompt.
+    """
+    words = learned_words(request.config, data)
+    needs_encoder = [objective for objective in request.config.objectives if objective.needs_image_text]
+    require(not needs_encoder or request.image_text is not None, "image_text", "nothing", "an image-text encoder",
+            "Connect Image-Text Encoder to the trainer.")
+    is_text_side_trained = request.is_text_trained and is_text_side_of(request.image_text, request.clip)
+    for objective in request.config.objectives:
+        objective.check_learning(data, words, is_text_side_trained)
+    if not words:
+        return
+    check_trainable(request.clip, "token vectors", "Train without token vectors, or use a Stable Diffusion checkpoint.")
+    for word in words:
+        require(any(reads(prompt, word.word) for prompt in data.prompts()), "token vectors",
+                f"the word {word.word!r}", "a word of the captions", "Write the identifier into the caption as {V}.")
+    _check_starts(request, words)
+    _check_length(request, words, data.prompts())
+
+
+def _check_starts(request: Request, words: Iterable[TokenVectorsConfig]) -> None:
+    for word in words:
+        if word.start != "given":
+            continue
+        for kind in (kind for kind, name in CLIP_ENCODERS.items() if hasattr(request.clip.cond_stage_model, name)):
+            found = request.starts.get(word.word, {}).get(kind)
+            width = _width(request.clip, kind)
+            got = "none" if found is None else f"{len(found)} of width {found.shape[-1]}"
+            fits = found is not None and found.shape == (word.count, width)
+            require(fits, "token vectors", f"{got} for {word.word!r} in {CLIP_ENCODERS[kind]}",
+                    f"{word.count} of width {width}", "Make them with the CLIP that is trained with.")
+
+
+def _width(clip: Any, kind: str) -> int:
+    table = getattr(clip.cond_stage_model, CLIP_ENCODERS[kind]).transformer.get_input_embeddings().weight
+    return int(table.shape[1])
+
+
+def _check_length(request: Request, words: Iterable[TokenVectorsConfig], prompts: Iterable[str]) -> None:
+    contexts = [word.word for word in words if word.is_context]
+    zeros = {word.word: {kind: torch.zeros(word.count, 1) for kind in CLIP_ENCODERS} for word in words}
+    for prompt in prompts:
+        if any(reads(prompt, word) for word in contexts):
+            inside = {word: found for word, found in zeros.items() if reads(prompt, word)}
+            chunks = max(len(found) for found in tokenize_words(request.clip, prompt, inside).values())
+            require(chunks == 1, "objective", "learned contexts that fill more than one prompt of 77 tokens",
+                    "75 tokens with identifier and class noun", "Use fewer prefix, suffix or identifier vectors.")
+
+
+def is_text_side_of(image_text: Any, clip: Any) -> bool:
+    """Whether the image-text encoder reads with the very text encoder of this CLIP."""
+    other = getattr(image_text, "clip", None)
+    return other is not None and other.patcher.model is clip.patcher.model
+
+
+def image_text_in(request: Request, clip: Any) -> Any:
+    """The image-text encoder; with the trainer's own copy of the CLIP where it reads with the trained one."""
+    if is_text_side_of(request.image_text, request.clip) and clip is not request.clip:
+        return request.image_text.with_clip(clip)
+    return request.image_text
+
+
+def words_key(request: Request) -> dict[str, Any]:
+    """What of the learned words is in no config: given vectors, textual inversion files, the image-text encoder."""
+    starts = {word: weights_hash(found) for word, found in request.starts.items()}
+    texts = [word.start_text for word in request.config.token_vectors if not is_cachable(word.start_text)]
+    key: dict[str, Any] = {"starts": starts, "start_texts": [embedded_digest(request.clip, text) for text in texts]}
+    if any(objective.needs_image_text for objective in request.config.objectives) and request.image_text is not None:
+        key["image_text"] = image_text_digest(request.image_text)
+    return key
+
+
+def image_text_digest(encoder: Any) -> list[str]:
+    """Digests of an image-text encoder's text tower and projection."""
+    own = getattr(encoder, "clip", None)
+    weights = model_hash(own.patcher) if own is not None else weights_hash(encoder.model.text_model.state_dict())
+    return [weights, tensor_digest(encoder.text_projection).hex()]
+
+
+def words_metadata(learned: Artifacts) -> dict[str, Any]:
+    """What an adapter file's metadata says of its words."""
+    groups = {"token_vectors": learned.token_vectors, "contexts": learned.contexts}
+    return {WORDS: {group: sorted(words) for group, words in groups.items()}} if any(groups.values()) else {}
+
+
+def save_words(run: Run, step: int, learned: Artifacts) -> None:
+    """Keep the vectors of a step in the run store, where there are any.
+
+    Raises:
+        StorageError: for a full disk.
+    """
+    groups = {"token_vectors": learned.token_vectors, "contexts": learned.contexts}
+    tensors = {f"{group}/{word}/{kind}": vectors for group, words in groups.items()
+               for word, found in words.items() for kind, vectors in found.items()}
+    if tensors:
+        run.save_words(step, tensors, words_metadata(learned))
+
+
+def load_words(run: Run, metadata: Mapping[str, Any]) -> Artifacts | None:
+    """The vectors that belong to an adapter file; None where they are missing or damaged."""
+    if WORDS not in metadata:
+        return Artifacts()
+    found = run.load_words(metadata["steps"])
+    if found is None:
+        return None
+    groups: dict[str, dict[str, dict[str, Tensor]]] = {"token_vectors": {}, "contexts": {}}
+    for name, vectors in found[0].items():
+        group, _, rest = name.partition("/")
+        word, _, kind = rest.rpartition("/")
+        if group not in groups or kind not in CLIP_ENCODERS or vectors.ndim != 2:
+            return None
+        groups[group].setdefault(word, {})[kind] = vectors
+    said = {group: sorted(words) for group, words in groups.items()}
+    if said != {"token_vectors": [], "contexts": [], **metadata[WORDS]}:
+        return None
+    return Artifacts(token_vectors=groups["token_vectors"], contexts=groups["contexts"])
+
+
+def with_words(clip: Any, vectors: WordVectors) -> Any:
+    """The CLIP that reads `embedding:<name>` as learned vectors, where there are some."""
+    names = embedding_names(vectors)
+    return reading_clip(clip, {names[word]: found for word, found in vectors.items()}) if vectors else clip
+
+
+def preview_of(settings: PreviewSettings, vectors: WordVectors) -> PreviewSettings:
+    """The preview with its words written as `with_words` reads them."""
+    return replace(settings, prompt=name_words(settings.prompt, embedding_names(vectors)))
+
+
+def subject_texts(result: Personalization) -> str:
+    """How to write each subject in a prompt: its identifier, or `embedding:` and the name of its vectors."""
+    names = embedding_names(result.token_vectors)
+    return ", ".join(f"{PREFIX}{names[word]}" if word in names else word for word in result.metadata["identifiers"])
