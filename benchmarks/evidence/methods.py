@@ -1,6 +1,7 @@
 """What is compared: every method of the papers as a choice of the same parts, as a graph would choose them.
 
-Rates and steps are the measured presets (`core/training/measured_presets.py`), chosen on held-in subjects by `tuning.py`.
+Rates and steps are the measured presets (`core/training/measured_presets.py`), chosen on held-in subjects by
+`tuning.py`.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from ..data.examples import generator_for
 from ..errors import require
+from ..model.contracts import WordVectors
 from ..wording import word_pattern
-from .trainable import WordVectors
 
 Start = Literal["word", "random", "given"]
 Norm = Literal["free", "fixed"]

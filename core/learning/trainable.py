@@ -37,10 +37,6 @@ class Trainable(Protocol):
         ...
 
 
-WordVectors = Mapping[str, Mapping[str, Tensor]]
-"""For each learned word of the prompts and each text encoder ('l', 'g', ...) the vectors (m, D) that stand for it."""
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Artifacts:
     """What a run has learned, under the names that other programs read.

@@ -10,8 +10,10 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from ..learning.trainable import WordVectors
 from .schedule import NoiseSchedule
+
+WordVectors = Mapping[str, Mapping[str, Tensor]]
+"""For each learned word of the prompts and each text encoder ('l', 'g', ...) the vectors (m, D) that stand for it."""
 
 
 @dataclass(frozen=True, eq=False)

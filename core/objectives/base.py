@@ -17,7 +17,7 @@ from ..data.batch import Rows
 from ..data.examples import TrainingData
 from ..data.noise import NoiseSource
 from ..errors import InputError
-from ..learning.trainable import WordVectors
+from ..model.contracts import WordVectors
 from ..model.schedule import NoiseSchedule
 
 if TYPE_CHECKING:

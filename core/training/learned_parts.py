@@ -9,8 +9,8 @@ from ..data.examples import TrainingData
 from ..errors import require
 from ..learning.adapter import Adapter, AdapterConfig, BeginTokenDetached, Frozen, make_adapters
 from ..learning.token_vectors import TokenVectors, TokenVectorsConfig, start_vectors
-from ..learning.trainable import Trainable, WordVectors
-from ..model.contracts import Denoiser, TextEncoder
+from ..learning.trainable import Trainable
+from ..model.contracts import Denoiser, TextEncoder, WordVectors
 from ..wording import fold
 from .config import TrainingConfig, TrainingOptions
 

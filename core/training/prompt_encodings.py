@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from ..learning.token_vectors import TokenVectors, reads
-from ..learning.trainable import WordVectors
-from ..model.contracts import Conditioning, TextEncoder
+from ..model.contracts import Conditioning, TextEncoder, WordVectors
 
 
 class TextSide:

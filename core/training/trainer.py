@@ -22,8 +22,8 @@ from ..data.noise import NoiseSource
 from ..data.order import Exposure, draw_subject_rows, exposure
 from ..errors import TrainingDiverged
 from ..learning.token_vectors import TokenVectors
-from ..learning.trainable import Artifacts, WordVectors
-from ..model.contracts import Conditioning, Denoiser, TextEncoder
+from ..learning.trainable import Artifacts
+from ..model.contracts import Conditioning, Denoiser, TextEncoder, WordVectors
 from ..model.image_text import ImageTextEncoder
 from ..objectives.base import TextView
 from .config import TrainingConfig

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...core.errors import require
 from ...core.learning.token_vectors import TokenVectorsConfig
-from ...core.learning.trainable import WordVectors
+from ...core.model.contracts import WordVectors
 from ...core.objectives.base import Objective, combine
 from ...core.training.validation import ValidationConfig
 

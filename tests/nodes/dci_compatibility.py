@@ -286,10 +286,10 @@ def page(rows: list[Case]) -> str:
 
 HEADER = """# What DCI works with
 
-Written by `WRITE_DOCS=1 pytest tests/nodes/bridge/dci/test_compatibility.py` from the cases that the test samples, on a random
-model of Stable Diffusion's structure. *Works* means: with DCI's mixing taken out, the picture is the one that the same
-graph gives without DCI (not compared where a node draws at random), and with the mixing in it is another one. *Refused*
-means an error that says why, before the first step.
+Written by `WRITE_DOCS=1 pytest tests/nodes/bridge/dci/test_compatibility.py` from the cases that the test samples, on
+a random model of Stable Diffusion's structure. *Works* means: with DCI's mixing taken out, the picture is the one
+that the same graph gives without DCI (not compared where a node draws at random), and with the mixing in it is
+another one. *Refused* means an error that says why, before the first step.
 
 torch.compile (TorchCompileModel) works: the same picture, without compiling anew at every step; tested with a backend
 that only passes on (`test_dci_compile.py`). A prompt from DCI on a MODEL without it is an ordinary prompt; whenever

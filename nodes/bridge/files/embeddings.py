@@ -12,7 +12,7 @@ import folder_paths
 from torch import Tensor
 
 from ....core.errors import InputError, require
-from ....core.learning.trainable import WordVectors
+from ....core.model.contracts import WordVectors
 from ....core.store.files import read_content, tensors_to_bytes
 from ....core.store.metadata import EMBEDDING, check
 from ..sockets import Personalization

@@ -13,8 +13,8 @@ from ....core.store.class_images import ClassImages
 from ....core.subject.own_class_images import own_class_images
 from ....core.subject.subject import Photo
 from ..model.hashes import vae_hash
+from ..output import runs_root
 from ..progress import Progress
-from ..training.run import runs_root
 from .folders import class_photos, find_folder
 from .latents import encode_photo, pixels_hash, square_pixels
 from .photos import photos_from_images, with_captions

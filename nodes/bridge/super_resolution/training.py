@@ -20,11 +20,12 @@ from ....core.store.runs import check_run_name
 from ....core.training.trainer import Trainer
 from ..model.denoiser import casting_layers, free_memory, static_patcher, trainable
 from ..model.hashes import model_hash, vae_hash
+from ..output import runs_root
 from ..photos.latents import encode_photos, square_pixels
 from ..sockets import Personalization
 from ..text.encoder import ComfyTextEncoder
 from ..training.request import Request
-from ..training.run import runs_root, train_or_load
+from ..training.run import train_or_load
 from .upscaler import UpscalerDenoiser, check_upscaler
 
 

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from ....core.dci.phrases import content_tokens
 from ....core.errors import require
 from ....core.learning.token_vectors import reads
-from ....core.learning.trainable import WordVectors
-from ....core.model.contracts import Conditioning
+from ....core.model.contracts import Conditioning, WordVectors
 from ....core.store.runs import read_cache, write_cache
 from ..model.hashes import tensor_digest
 from .learned_words import CLIP_ENCODERS, tokenize_words

@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from ....core.learning.token_vectors import replace_words
-from ....core.learning.trainable import WordVectors
+from ....core.model.contracts import WordVectors
 from ....core.wording import fold
 
 CLIP_ENCODERS = {"l": "clip_l", "g": "clip_g", "h": "clip_h"}

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ....core.data.examples import Example, TrainingData
-from ....core.learning.trainable import WordVectors
+from ....core.model.contracts import WordVectors
 from ....core.store.class_images import ClassImages
 from ....core.subject.subject import Subject
 from ....core.training.config import TrainingConfig

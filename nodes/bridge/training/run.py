@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TypeVar
 
-import folder_paths
 import torch
 from torch import Tensor
 
@@ -29,6 +27,7 @@ from ..model.denoiser import (
     training_memory,
 )
 from ..model.hashes import model_hash, vae_hash
+from ..output import runs_root
 from ..photos.latents import encode_views, make_examples
 from ..progress import Progress, draw_losses
 from ..sampling.sampling import patched, sample_preview
@@ -44,11 +43,6 @@ from .words import image_text_in, load_words, prepared_words, preview_of, with_w
 AnyRequest = TypeVar("AnyRequest", bound=Request)
 Preparation = Callable[[AnyRequest], AbstractContextManager[tuple[Trainer, Callable[[], None]]]]
 """Loads the models of a request; gives the trainer in them, and a function that makes them trainable again."""
-
-
-def runs_root() -> Path:
-    """Where all runs are kept: `personalize` in ComfyUI's output folder."""
-    return Path(folder_paths.get_output_directory()) / "personalize"
 
 
 def personalize(request: Request) -> tuple[Personalization, Tensor]:

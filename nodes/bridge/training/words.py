@@ -12,7 +12,8 @@ from torch import Tensor
 from ....core.data.examples import TrainingData
 from ....core.errors import require
 from ....core.learning.token_vectors import TokenVectorsConfig, reads
-from ....core.learning.trainable import Artifacts, WordVectors
+from ....core.learning.trainable import Artifacts
+from ....core.model.contracts import WordVectors
 from ....core.store.runs import Run
 from ....core.subject.subject import Subject, fill
 from ....core.training.learned_parts import learned_words

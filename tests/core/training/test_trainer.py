@@ -296,7 +296,8 @@ def test_checkpointing_is_chosen_by_the_switch_and_the_free_memory(switch, free,
 
 
 def test_gradients_and_two_moments_of_all_that_learns_are_kept_free_when_checkpointing_is_chosen(monkeypatch):
-    monkeypatch.setattr("comfyui_personalize.core.training.trainer.measure_kept", lambda *_: Kept(copies=0, activations=800))
+    monkeypatch.setattr("comfyui_personalize.core.training.trainer.measure_kept",
+                        lambda *_: Kept(copies=0, activations=800))
     config = training_config(batch=2, gradient_checkpointing="auto", text_encoder_rate=1e-4)
     with trainer(config) as run:
         learned = sum(parameter.nbytes for parameter in run.updates.parameters())

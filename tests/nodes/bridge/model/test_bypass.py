@@ -12,9 +12,9 @@ from trainer_rig import equal, sample, train, weights
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.nodes.bridge.files import personalizations as personalization_files
 from comfyui_personalize.nodes.bridge.files.personalizations import load_personalization, save_personalization
+from comfyui_personalize.nodes.bridge.output import runs_root
 from comfyui_personalize.nodes.bridge.sampling.sampling import patched
 from comfyui_personalize.nodes.bridge.text.encoder import encode
-from comfyui_personalize.nodes.bridge.training.run import runs_root
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 

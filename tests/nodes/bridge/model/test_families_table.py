@@ -21,12 +21,13 @@ NAMES = {"sd15": "Stable Diffusion 1.5", "sd21": "Stable Diffusion 2.1 (768)", "
          "sd35": "SD3.5 medium (second image attention)", "flux": "Flux dev"}
 HEADER = """# Families of models
 
-Written by `WRITE_DOCS=1 pytest tests/nodes/bridge/model/test_families_table.py` from what the code answers. Every family is verified
-with a network of its true structure at reduced depth and width, random weights, and its real tokenizers, loaded by
-ComfyUI's own loader: one step of stock sampling equals the trainer's prediction (text positions, pooled text, sizes,
-guidance, timesteps), gradients are the slopes of the loss with and without checkpointing, the loss falls on fixed
-noise, and the saved file gives the same in stock LoraLoader (`tests/nodes/test_families_*.py`). No published weights
-were trained in these tests. Other families may train; the report then says that no test knows them.
+Written by `WRITE_DOCS=1 pytest tests/nodes/bridge/model/test_families_table.py` from what the code answers. Every
+family is verified with a network of its true structure at reduced depth and width, random weights, and its real
+tokenizers, loaded by ComfyUI's own loader: one step of stock sampling equals the trainer's prediction (text
+positions, pooled text, sizes, guidance, timesteps), gradients are the slopes of the loss with and without
+checkpointing, the loss falls on fixed noise, and the saved file gives the same in stock LoraLoader
+(`tests/nodes/test_families_*.py`). No published weights were trained in these tests. Other families may train; the
+report then says that no test knows them.
 
 | family | predicts | latent channels | LoRA also read by diffusers | K and V of cross-attention alone \
 | text encoder trains | identifier picked for | DCI |
