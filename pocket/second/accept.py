@@ -43,6 +43,8 @@ WANTED: Final[dict[str, tuple[str, float]]] = {
 }
 STEPS, CFG_SCALE, BATCH = 25, 3.0, 50
 MASK_TIMESTEP: Final = 400
+JUDGE_KNOWS: Final = 0.93
+"""Share of true renders about which the judge must be right before what it says of others counts."""
 
 
 def described_scenes(count: int, keep: Callable[[Scene], bool] = lambda scene: True, start: int = 1000) -> list[Scene]:
@@ -224,9 +226,11 @@ def measure(path: Path, captions: int, photos: Path | None, machine: Machine) ->
 
 
 def is_met(name: str, figures: dict[str, float]) -> bool:
-    """Whether a requirement is met; a figure that was not measured is not."""
+    """Whether a requirement is met. One that was not measured is not, nor one of which the judge knows too little."""
     direction, limit = WANTED[name]
     value = figures.get(name, float("nan"))
+    if figures.get(f"{name}, of renders", 1.0) < JUDGE_KNOWS:
+        return False
     is_good = value >= limit if direction == "at least" else value <= limit
     return is_good and (name != "mask of 'dog'" or value > figures[f"{name}, moved control"])
 

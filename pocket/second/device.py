@@ -18,6 +18,10 @@ class Machine:
     workers: int
     is_compiled: bool = False
 
+    @property
+    def is_cuda(self) -> bool:
+        return self.device.type == "cuda"
+
     def autocast(self) -> AbstractContextManager[None]:
         """bfloat16 matrix products and convolutions."""
         return torch.autocast(self.device.type, torch.bfloat16)
@@ -32,7 +36,7 @@ class Machine:
 
     def send(self, tensor: Tensor) -> Tensor:
         """The tensor on the device, copied while other work goes on."""
-        return tensor.to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
+        return tensor.to(self.device, non_blocking=True) if self.is_cuda else tensor
 
     def pictures(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) uint8 -> [0, 1], channels_last."""

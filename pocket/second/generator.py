@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
@@ -43,8 +42,7 @@ class Generator(nn.Module):
         return sample(self.unet, prompt, negative, steps=steps, cfg_scale=cfg_scale, eta=eta, seed=seed)
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """What one step sees."""
 
     pictures: Tensor
@@ -53,9 +51,6 @@ class Batch:
     """(B, 1, 12, 12): the share of each cell that things cover."""
     rows: Tensor
     """(B, 77) compact token rows; those of the empty caption where it was dropped."""
-
-    def pin_memory(self) -> Batch:
-        return Batch(self.pictures.pin_memory(), self.cover.pin_memory(), self.rows.pin_memory())
 
 
 def generator_batch(number: int, batch: int) -> Batch:

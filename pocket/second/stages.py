@@ -97,7 +97,8 @@ def train_autoencoder(plan: Plan, machine: Machine, max_noise: float) -> None:
         return "world {:.2f} dB, with noise 0.15 {:.2f}, 0.3 {:.2f}".format(*values)
 
     make = functools.partial(crops, batch=plan.batch)
-    run("autoencoder", learner, plan, stream(make, learner.step // plan.reuse, machine.workers), loss_of, look)
+    run("autoencoder", learner, plan, stream(make, learner.step // plan.reuse, machine.workers, machine.is_cuda),
+        loss_of, look)
 
 
 def train_judge(plan: Plan, machine: Machine) -> None:
@@ -126,7 +127,8 @@ def train_judge(plan: Plan, machine: Machine) -> None:
         return f"raw {accuracy(raw, check)}, through the autoencoder {accuracy(coded, check)}"
 
     make = functools.partial(judge_batch, batch=plan.batch)
-    run("judge", learner, plan, stream(make, learner.step // plan.reuse, machine.workers), loss_of, look)
+    run("judge", learner, plan, stream(make, learner.step // plan.reuse, machine.workers, machine.is_cuda),
+        loss_of, look)
 
 
 @torch.no_grad()
@@ -179,7 +181,8 @@ def train_generator(plan: Plan, machine: Machine) -> None:
         return f"held-out loss {held_out:.4f}"
 
     make = functools.partial(generator_batch, batch=plan.batch)
-    run("generator", learner, plan, stream(make, learner.step // plan.reuse, machine.workers), loss_of, look)
+    run("generator", learner, plan, stream(make, learner.step // plan.reuse, machine.workers, machine.is_cuda),
+        loss_of, look)
 
 
 def to_machine(batch: Batch, machine: Machine) -> Batch:
@@ -214,7 +217,8 @@ def train_decoder(plan: Plan, machine: Machine, max_timestep: int = 700) -> None
         return f"world {value:.2f} dB"
 
     make = functools.partial(decoder_batch, batch=plan.batch)
-    run("decoder", learner, plan, stream(make, learner.step // plan.reuse, machine.workers), loss_of, look)
+    run("decoder", learner, plan, stream(make, learner.step // plan.reuse, machine.workers, machine.is_cuda),
+        loss_of, look)
 
 
 def decoder_batch(number: int, batch: int) -> tuple[Batch, Tensor]:

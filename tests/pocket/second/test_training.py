@@ -151,6 +151,16 @@ def test_batches_are_functions_of_their_number_with_and_without_workers():
     assert first.cover.shape == (4, 1, 12, 12) and 0 < first.cover.mean() < 0.5
 
 
+def test_batches_go_through_pipes_where_shared_memory_is_small(monkeypatch):
+    monkeypatch.setattr("comfyui_personalize.pocket.second.batches.SHARED_BYTES", 10**18)
+    first, wanted = next(stream(batch_of_two, 3, 1)), batch_of_two(3)
+    assert type(first) is type(wanted) and all(torch.equal(a, b) for a, b in zip(first, wanted, strict=True))
+
+
+def batch_of_two(number: int):
+    return generator_batch(number, 2)
+
+
 def crops_of_four(number: int) -> torch.Tensor:
     return crops(number, 4)
 
