@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 SAVE_SECONDS: Final = 240.0
 LOG_SECONDS: Final = 30.0
+LOOK_SECONDS: Final = 900.0
+"""Looking costs as much as some hundred pictures on a CPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,7 @@ def clock(plan: Plan) -> Iterator[float]:
 def run(name: str, learner: Learner, plan: Plan, batches: Iterator[Any], loss_of: Callable[[Any, int], Tensor],
         look: Callable[[], str] = str) -> None:
     """The loop: batch, loss, step. Logs; saves every few minutes, at the end, and where it is told to stop."""
-    started = logged = saved = time.monotonic()
+    started = logged = saved = looked = time.monotonic()
     first, losses, batch, is_stopped = learner.step, [], None, _watch_for_termination()
     for cooled in clock(plan):
         if batch is None or learner.step % plan.reuse == 0:
@@ -67,8 +69,11 @@ def run(name: str, learner: Learner, plan: Plan, batches: Iterator[Any], loss_of
             logged, losses = now, []
         if now - saved > SAVE_SECONDS and not is_stopped:
             keep(name, learner, plan.path)
-            log.info("%s saved; %s", name, look())
-            saved = time.monotonic()
+            log.info("%s step %d saved", name, learner.step)
+            saved = now
+        if now - looked > LOOK_SECONDS:
+            log.info("%s step %d: %s", name, learner.step, look())
+            looked = time.monotonic()
         if is_stopped:
             break
     keep(name, learner, plan.path)

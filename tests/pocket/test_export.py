@@ -31,7 +31,7 @@ from comfyui_personalize.pocket.unet import (
 needs_tokenizer = pytest.mark.skipif(
     not (tokenizer_folder() / "vocab.json").exists(), reason="CLIP's vocabulary is missing: run `make setup`")
 needs_checkpoint = pytest.mark.skipif(
-    not CHECKPOINT.exists(), reason="pocket/checkpoints/pocket.safetensors is missing: run `make pocket`")
+    not CHECKPOINT.exists(), reason="pocket/checkpoints/pocket.safetensors is missing: run `python -m pocket.train`")
 
 
 def test_sizes_differ_from_stock_sd15():

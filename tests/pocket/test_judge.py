@@ -46,7 +46,7 @@ def test_subjects_are_judged_only_where_they_can_be_seen():
     assert scene_of(look, 5).look == look
 
 
-@pytest.mark.skipif(not JUDGE_FILE.exists(), reason="pocket/judge/judge.safetensors is missing: run `make pocket`")
+@pytest.mark.skipif(not JUDGE_FILE.exists(), reason="judge.safetensors is missing: run `python -m pocket.train`")
 def test_the_frozen_judge_is_right_on_held_out_renders():
     scenes = [training_scene(s) for s in SEEDS["held_out_scenes"][:100]]
     pictures = torch.stack([torch.from_numpy(render(s)[0].copy()) for s in scenes]).permute(0, 3, 1, 2) / 255

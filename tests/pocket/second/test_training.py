@@ -26,6 +26,7 @@ from comfyui_personalize.pocket.second.parts import join, split
 from comfyui_personalize.pocket.second.rows import counter_rows, full_table
 from comfyui_personalize.pocket.second.sitting import Plan, clock, run, take_up
 from comfyui_personalize.pocket.second.state import MAX_BYTES, freeze, is_frozen, load_state, save_state
+from comfyui_personalize.pocket.second.train import SHARES, main, shares
 from comfyui_personalize.pocket.second.unet import UNet, cross_attentions
 from comfyui_personalize.pocket.taesd import Decoder
 
@@ -244,6 +245,18 @@ def test_parts_join_to_the_same_bytes_and_a_missing_part_is_noticed(tmp_path, mo
     parts[1].unlink()
     with pytest.raises(ValueError, match="another digest"):
         join(tmp_path / "out", tmp_path / "y.state")
+
+
+def test_what_is_frozen_leaves_its_time_to_the_other_stages(tmp_path):
+    path = tmp_path / "s.state"
+    assert shares(path) == pytest.approx(SHARES)
+    learner = Learner(nn.Linear(2, 2), peak=1e-3)
+    save_state(path, autoencoder=learner.state(), generator=learner.state())
+    freeze(path, "autoencoder")
+    left = shares(path)
+    assert list(left) == ["judge", "generator", "decoder"] and sum(left.values()) == pytest.approx(1)
+    with pytest.raises(SystemExit, match="not frozen"):
+        main(["--stage", "autoencoder", "--state", str(path), "--device", "cpu"])
 
 
 def test_taking_up_nothing_changes_nothing(tmp_path):
