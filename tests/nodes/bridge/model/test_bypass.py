@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import comfy.sd
 import pytest
 import torch
@@ -87,9 +89,9 @@ def test_a_file_for_other_layers_is_refused_on_an_fp8_model_with_a_personalizati
     models, vae = fp8_models(), tiny_models()[2]
     name = saved(vae, models, "known")
     chain = load_personalization(name, *models, 1.0, 1.0)[:2]
-    tensors, metadata = personalization_files.read_tensors(personalization_files.find_file(name))
-    foreign = {f"lora_unet_elsewhere_{key}": tensor for key, tensor in tensors.items()}
-    monkeypatch.setattr(personalization_files, "read_tensors", lambda path: (foreign, metadata))
+    content = personalization_files.read_content(personalization_files.find_file(name))
+    foreign = {f"lora_unet_elsewhere_{key}": tensor for key, tensor in content.tensors.items()}
+    monkeypatch.setattr(personalization_files, "read_content", lambda path: replace(content, tensors=foreign))
     with pytest.raises(InputError, match="got a model with none of the layers of"):
         load_personalization(name, *chain, 1.0, 1.0)
 
