@@ -208,7 +208,8 @@ def ours(model: str, checkpointing: str, size: int, steps: int) -> Callable[[], 
     import torch
     from comfy import model_patcher, supported_models
 
-    from comfyui_personalize.nodes.bridge.model.denoiser import ComfyDenoiser, casting_layers, static_patcher, trainable
+    from comfyui_personalize.nodes.bridge.model.denoiser import ComfyDenoiser
+    from comfyui_personalize.nodes.bridge.model.gradients import casting_layers, static_patcher, trainable
 
     with torch.inference_mode():  # as ComfyUI's loaders run
         config = {"sd15": supported_models.SD15, "sdxl": supported_models.SDXL}[model](comfyui_shape(model))

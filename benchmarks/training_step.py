@@ -183,7 +183,8 @@ def core(rows: int, steps: int) -> Callable[[], None]:
 def in_comfyui(rows: int, steps: int, prior: bool = False) -> Callable[[], None]:
     import torch
 
-    from comfyui_personalize.nodes.bridge.model.denoiser import ComfyDenoiser, static_patcher, trainable
+    from comfyui_personalize.nodes.bridge.model.denoiser import ComfyDenoiser
+    from comfyui_personalize.nodes.bridge.model.gradients import static_patcher, trainable
 
     with torch.inference_mode():  # as ComfyUI's loaders run
         model = static_patcher(small_model())

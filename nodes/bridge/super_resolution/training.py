@@ -18,7 +18,7 @@ from ....core.learning.adapter import find_targets
 from ....core.objectives.super_resolution import SuperResolution
 from ....core.store.runs import check_run_name
 from ....core.training.trainer import Trainer
-from ..model.denoiser import casting_layers, free_memory, static_patcher, trainable
+from ..model.gradients import casting_layers, free_memory, static_patcher, trainable
 from ..model.hashes import model_hash, vae_hash
 from ..output import runs_root
 from ..photos.latents import encode_photos, square_pixels

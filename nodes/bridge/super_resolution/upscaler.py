@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import comfy.model_base
 import comfy.sample
 import torch
 from torch import Tensor
@@ -18,7 +17,9 @@ from ....core.errors import require
 from ....core.learning.adapter import AdapterConfig
 from ....core.model.contracts import Conditioning
 from ....core.objectives.super_resolution import LOW_VARIANCE, USUAL_VARIANCE, SuperResolution
-from ..model.denoiser import ComfyDenoiser, training_dtype, training_options
+from ..model.denoiser import ComfyDenoiser
+from ..model.families import family_of
+from ..model.gradients import training_dtype, training_options
 from ..sampling.sampling import conditioning
 
 LOW, USUAL, NONE = "low (paper)", "usual", "none = no fine-tuning"
@@ -26,7 +27,7 @@ NOISES = (LOW, USUAL, NONE)
 
 
 class UpscalerDenoiser(ComfyDenoiser):
-    """`core.conditioning.Denoiser` over a loaded upscaler.
+    """`core.model.contracts.Denoiser` over a loaded upscaler.
 
     Args:
         model: the MODEL's patcher, loaded.
@@ -51,7 +52,7 @@ class UpscalerDenoiser(ComfyDenoiser):
 
 def is_upscaler(model: Any) -> bool:
     """Whether the MODEL is Stable Diffusion's x4 upscaler, or one of its structure."""
-    return isinstance(model.model, comfy.model_base.SD_X4Upscaler)
+    return family_of(model).is_upscaler
 
 
 def check_upscaler(model: Any, vae: Any) -> None:

@@ -1,4 +1,4 @@
-"""The loaded CLIP as `core.conditioning.TextEncoder`: frozen through ComfyUI's own encoding, or with gradients."""
+"""The loaded CLIP as `core.model.contracts.TextEncoder`: frozen through ComfyUI's own encoding, or with gradients."""
 
 from __future__ import annotations
 

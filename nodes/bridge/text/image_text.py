@@ -28,7 +28,7 @@ from ....core.model.image_text import (
     unit,
 )
 from ....core.model_folders import path_of
-from ..model.denoiser import replace_inference_tensors
+from ..model.gradients import replace_inference_tensors
 from .encoder import TRAINABLE, out_of_place_layers
 
 POCKET = "pocket"

@@ -17,15 +17,8 @@ from ....core.store.runs import Run, SavedState, only_here, open_run
 from ....core.training.divergence import divergence
 from ....core.training.trainer import Trainer
 from ....core.training.validation import History
-from ..model.denoiser import (
-    ComfyDenoiser,
-    casting_layers,
-    free_memory,
-    static_clip,
-    static_patcher,
-    trainable,
-    training_memory,
-)
+from ..model.denoiser import ComfyDenoiser
+from ..model.gradients import casting_layers, free_memory, static_clip, static_patcher, trainable, training_memory
 from ..model.hashes import model_hash, vae_hash
 from ..output import runs_root
 from ..photos.latents import encode_views, make_examples

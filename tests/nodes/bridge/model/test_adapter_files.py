@@ -11,7 +11,8 @@ from tiny_model import tiny_checkpoint, tiny_models
 
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.learning.adapter import KINDS, AdapterConfig, make_adapters
-from comfyui_personalize.nodes.bridge.model.denoiser import ComfyDenoiser, casting_layers, is_quantised, trainable
+from comfyui_personalize.nodes.bridge.model.denoiser import ComfyDenoiser, is_quantised
+from comfyui_personalize.nodes.bridge.model.gradients import casting_layers, trainable
 from comfyui_personalize.nodes.bridge.sampling.sampling import patched
 from comfyui_personalize.nodes.bridge.text.encoder import (
     ComfyTextEncoder,

@@ -29,7 +29,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from comfyui_personalize.core.learning.adapter import Adapter, AdapterConfig
 from comfyui_personalize.core.model.contracts import Conditioning
-from comfyui_personalize.nodes.bridge.model.denoiser import ComfyDenoiser, trainable
+from comfyui_personalize.nodes.bridge.model.denoiser import ComfyDenoiser
+from comfyui_personalize.nodes.bridge.model.gradients import trainable
 from comfyui_personalize.nodes.bridge.text.encoder import (
     encode,
     encode_with_gradients,

@@ -19,7 +19,8 @@ from torch import Tensor
 from comfyui_personalize.core.learning.adapter import Adapter, AdapterConfig
 from comfyui_personalize.core.model.contracts import Conditioning
 from comfyui_personalize.core.training.gradient_checkpointing import checkpointed, find_blocks
-from comfyui_personalize.nodes.bridge.model.denoiser import ComfyDenoiser, trainable
+from comfyui_personalize.nodes.bridge.model.denoiser import ComfyDenoiser
+from comfyui_personalize.nodes.bridge.model.gradients import trainable
 from comfyui_personalize.nodes.bridge.text.encoder import encode
 
 pytestmark = pytest.mark.usefixtures("inference_mode")

@@ -6,19 +6,18 @@ import os
 from pathlib import Path
 from typing import Any
 
-import pytest
 from families import FAMILIES, family_models
 
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.nodes.bridge.dci.mixing_sites import mixing_sites, warnings_about
 from comfyui_personalize.nodes.bridge.model.denoiser import schedule_of
+from comfyui_personalize.nodes.bridge.model.families import FAMILIES as KNOWN
 from comfyui_personalize.nodes.bridge.model.families import check_targets, family_of
 from comfyui_personalize.nodes.bridge.text.encoder import check_trainable
 from comfyui_personalize.nodes.bridge.text.vocabulary import vocabularies_of
 
 DOCS = Path(__file__).parents[4] / "docs" / "families.md"
-NAMES = {"sd15": "Stable Diffusion 1.5", "sd21": "Stable Diffusion 2.1 (768)", "sdxl": "SDXL", "sd3": "SD3 medium",
-         "sd35": "SD3.5 medium (second image attention)", "flux": "Flux dev"}
+NAMES = {rig: name for family in KNOWN for rig, name in family.rigs.items()}
 HEADER = """# Families of models
 
 Written by `WRITE_DOCS=1 pytest tests/nodes/bridge/model/test_families_table.py` from what the code answers. Every
@@ -26,8 +25,9 @@ family is verified with a network of its true structure at reduced depth and wid
 tokenizers, loaded by ComfyUI's own loader: one step of stock sampling equals the trainer's prediction (text
 positions, pooled text, sizes, guidance, timesteps), gradients are the slopes of the loss with and without
 checkpointing, the loss falls on fixed noise, and the saved file gives the same in stock LoraLoader
-(`tests/nodes/test_families_*.py`). No published weights were trained in these tests. Other families may train; the
-report then says that no test knows them.
+(`tests/nodes/bridge/model/test_families_*.py`). No published weights were trained in these tests. Other families may
+train; the report then says that no test knows them. What is known of a family stands in one file of
+`nodes/bridge/model/families`.
 
 | family | predicts | latent channels | LoRA also read by diffusers | K and V of cross-attention alone \
 | text encoder trains | identifier picked for | DCI |
@@ -73,6 +73,6 @@ def test_the_table_of_families_is_what_the_code_does():
     assert DOCS.read_text(encoding="utf-8") == text, "run it with WRITE_DOCS=1"
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_every_family_has_a_name(name):
-    assert name in NAMES
+def test_every_network_that_tests_train_is_named_by_the_record_of_its_family():
+    assert NAMES.keys() == FAMILIES.keys()
+    assert all(name in family_of(family_models(name)[0]).rigs for name in NAMES)

@@ -22,7 +22,8 @@ from comfyui_personalize.core.training.config import TrainingConfig, TrainingOpt
 from comfyui_personalize.core.training.loss import compare, loss_terms
 from comfyui_personalize.core.training.trainer import Trainer
 from comfyui_personalize.core.training.validation import ValidationConfig
-from comfyui_personalize.nodes.bridge.model.denoiser import ComfyDenoiser, trainable
+from comfyui_personalize.nodes.bridge.model.denoiser import ComfyDenoiser
+from comfyui_personalize.nodes.bridge.model.gradients import trainable
 from comfyui_personalize.nodes.bridge.text.encoder import ComfyTextEncoder
 
 pytestmark = pytest.mark.usefixtures("inference_mode")

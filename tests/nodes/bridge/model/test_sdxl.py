@@ -10,7 +10,8 @@ from comfy import model_base, model_patcher, sd1_clip, sdxl_clip, supported_mode
 from tiny_model import TEXT_CONFIG, UNET_SHAPE, random_weights
 
 from comfyui_personalize.core.model.contracts import Conditioning
-from comfyui_personalize.nodes.bridge.model.denoiser import ComfyDenoiser, trainable, unet_adapter_keys
+from comfyui_personalize.nodes.bridge.model.denoiser import ComfyDenoiser, unet_adapter_keys
+from comfyui_personalize.nodes.bridge.model.gradients import trainable
 from comfyui_personalize.nodes.bridge.text.encoder import (
     check_trainable,
     encode,

@@ -8,7 +8,7 @@ import torch
 from tiny_model import tiny_models
 
 from comfyui_personalize.core.errors import InputError
-from comfyui_personalize.nodes.bridge.model.denoiser import trainable
+from comfyui_personalize.nodes.bridge.model.gradients import trainable
 from comfyui_personalize.nodes.bridge.text.encoder import (
     ComfyTextEncoder,
     check_trainable,

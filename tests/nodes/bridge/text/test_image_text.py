@@ -103,7 +103,7 @@ def test_a_graph_changes_no_value_and_leaves_the_clip_as_it_was(encoder, towers)
 def test_gradients_reach_adapters_in_the_loaded_text_encoder(encoder):
     from peft import LoraConfig, inject_adapter_in_model
 
-    from comfyui_personalize.nodes.bridge.model.denoiser import replace_inference_tensors
+    from comfyui_personalize.nodes.bridge.model.gradients import replace_inference_tensors
 
     clip = tiny_with_projection(torch.randn(TEXT_CONFIG["hidden_size"], TEXT_CONFIG["hidden_size"]))
     text = ComfyImageText.__new__(ComfyImageText)

@@ -12,7 +12,7 @@ from torch import nn
 from comfyui_personalize.core.dci.spelling import find_phrase, spell
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.learning.token_vectors import reads, replace_words
-from comfyui_personalize.nodes.bridge.model.denoiser import trainable
+from comfyui_personalize.nodes.bridge.model.gradients import trainable
 from comfyui_personalize.nodes.bridge.text.encoder import ComfyTextEncoder, encode, out_of_place_layers
 from comfyui_personalize.nodes.bridge.text.learned_words import (
     embedding_name,

@@ -1,0 +1,124 @@
+"""Gradients flow through a loaded MODEL, and making them flow copies no bit wrong."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny_model import tiny_models
+
+from comfyui_personalize.core.errors import InputError
+from comfyui_personalize.nodes.bridge.model.denoiser import (
+    ComfyDenoiser,
+)
+from comfyui_personalize.nodes.bridge.model.gradients import (
+    casting_layers,
+    normal_tensor,
+    replace_inference_tensors,
+    static_clip,
+    static_patcher,
+    trainable,
+)
+from comfyui_personalize.nodes.bridge.text.encoder import encode
+
+pytestmark = pytest.mark.usefixtures("inference_mode")
+
+
+@pytest.fixture(scope="module")
+def models():
+    return tiny_models()
+
+
+def test_gradients_reach_an_adapter_while_trainable(models):
+    with trainable(models[0]):
+        denoiser = ComfyDenoiser(models[0], 64)
+        row = encode(models[1], "a sks dog")
+        noisy = torch.randn(1, 4, 8, 8, requires_grad=True)
+        denoiser(noisy, torch.tensor([500]), row).square().mean().backward()
+        assert noisy.grad is not None and float(noisy.grad.abs().sum()) > 0
+    assert torch.is_inference_mode_enabled()
+
+
+def test_float16_networks_train_in_float32_with_gradients_that_are_not_rounded_away(models):
+    with trainable(models[0]):
+        network = models[0].model.diffusion_model
+        row = encode(models[1], "a sks dog")
+        gradients = []
+        for dtype in (torch.float32, torch.float16):
+            models[0].model.get_dtype_inference = lambda dtype=dtype: dtype
+            network.to(torch.float16 if dtype == torch.float16 else network.dtype)
+            noisy = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+            with casting_layers(models[0].model):
+                (1e-7 * ComfyDenoiser(models[0], 64)(noisy, torch.tensor([500]), row).square().mean()).backward()
+            gradients.append(noisy.grad)
+    assert torch.allclose(*gradients, rtol=0.1, atol=float(gradients[0].abs().max()) / 50)
+    assert not any(vars(layer).get("comfy_cast_weights") for layer in network.modules())
+
+
+def test_replaced_weights_keep_bits_ties_and_buffers():
+    tied = torch.nn.Linear(3, 3)
+    module = torch.nn.Sequential(tied, torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3))
+    module[1].weight = tied.weight
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    assert all(parameter.is_inference() for parameter in module.parameters())
+    with torch.inference_mode(False):
+        replace_inference_tensors(module)
+    assert not any(tensor.is_inference() for tensor in (*module.parameters(), *module.buffers()))
+    assert module[0].weight is module[1].weight
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+def test_replaced_weights_stay_in_their_memory_whatever_their_dtype():
+    dtypes = (torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)
+    module = torch.nn.ParameterList(torch.nn.Parameter(torch.randn(3, 4).to(dtype)) for dtype in dtypes)
+    before = [(parameter.data_ptr(), parameter.dtype) for parameter in module]
+    with torch.inference_mode(False):
+        replace_inference_tensors(module)
+    assert [(parameter.data_ptr(), parameter.dtype) for parameter in module] == before
+    assert not any(parameter.is_inference() or parameter.requires_grad for parameter in module)
+
+
+def test_weights_of_their_own_tensor_class_are_copied():
+    """Quantised weights: their memory is not what they look like."""
+    class Quantised(torch.Tensor):
+        pass
+
+    weight = torch.ones(2).as_subclass(Quantised)
+    with torch.inference_mode(False):
+        copy = normal_tensor(weight)
+    assert type(copy) is Quantised and copy.data_ptr() != weight.data_ptr() and not copy.is_inference()
+
+
+def test_dynamic_vram_models_are_trained_on_a_static_clone():
+    class Dynamic:
+        def is_dynamic(self):
+            return True
+
+        def clone(self, disable_dynamic):
+            raise RuntimeError("no loader")
+
+    with pytest.raises(InputError, match="--disable-dynamic-vram"):
+        static_patcher(Dynamic())
+
+
+def test_a_dynamic_clip_is_trained_on_the_clones_own_module():
+    class Dynamic:
+        def __init__(self, model, dynamic):
+            self.model, self.dynamic = model, dynamic
+
+        def is_dynamic(self):
+            return self.dynamic
+
+        def clone(self, disable_dynamic):
+            return Dynamic("static module", not disable_dynamic)
+
+    class Clip:
+        def __init__(self):
+            self.patcher, self.cond_stage_model = Dynamic("old module", True), "old module"
+
+        def clone(self):
+            return Clip()
+
+    clip = Clip()
+    static = static_clip(clip)
+    assert static.cond_stage_model == static.patcher.model == "static module"
+    assert clip.cond_stage_model == "old module" and static_clip(static) is static
