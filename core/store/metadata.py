@@ -111,7 +111,7 @@ STATE: Rules = {
     "state": {
         "step": WHOLE, "losses": NUMBERS,
         "figures": optional(Rule("a list of judgements, each with its step", list_of(is_figure))),
-        "loss_of_zeros": optional(NUMBER),
+        "loss_of_zeros": optional(NUMBER), "relative_change": optional(NUMBER),
         "optimizer": {"param_groups": OBJECTS, "entries": Rule("an object of numbers", table_of(is_number))},
         "lr_scheduler": {"base_lrs": NUMBERS, "_last_lr": NUMBERS, "last_epoch": WHOLE, "_step_count": WHOLE},
     },

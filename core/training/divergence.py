@@ -1,4 +1,5 @@
-"""Learning that went wrong without a NaN: a loss that stays above its start, and above that of no prediction at all."""
+"""Learning that went wrong without a NaN: a loss that stays above its start, and above that of no prediction at all;
+layers that were changed by more than they were."""
 
 from __future__ import annotations
 
@@ -16,6 +17,8 @@ WINDOW = 10
 """Losses of which the median is looked at: single steps jump with their noise level."""
 RISE = 2.0
 """Times the first loss, for networks that predict no better than zeros before they learn."""
+LARGEST_CHANGE = 1.0
+"""||dW|| / ||W|| of the median layer; runs that went well change their layers by some hundredths."""
 DRAWS = 16
 """Micro-steps over which the loss of zeros is averaged."""
 
@@ -60,3 +63,11 @@ def divergence(losses: Sequence[float], zeros: float, learning_rate: float) -> s
                     f"{zeros:.3g} of a network that predicts nothing: what is learned is probably destroyed. Lower the "
                     f"learning rate ({learning_rate:g}), for example to a tenth of it")
     return None
+
+
+def explosion(relative_change: float, learning_rate: float) -> str | None:
+    """What to tell the user of a run whose median layer changed by ||dW|| / ||W||; None where that is usual."""
+    if relative_change <= LARGEST_CHANGE:
+        return None
+    return (f"half of the trained layers were changed by {relative_change:.2g} times their own size or more: little is "
+            f"left of the base model. Lower the learning rate ({learning_rate:g}), for example to a tenth of it")

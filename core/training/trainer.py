@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from statistics import median
 from typing import Any
 
 import torch
@@ -222,6 +223,12 @@ class Trainer:
     def loss_of_zeros(self) -> float:
         """The loss that no network which knows anything reaches, for `divergence`."""
         return loss_of_zeros(self.config.objectives, self.denoiser.schedule, self._draw_rows)
+
+    def relative_change(self) -> float:
+        """||dW|| / ||W|| of the median layer that trains in the network or the text encoder; 0 where none does."""
+        changes = [change for name in self._owners() if name in self._parts
+                   for change in self._parts[name].relative_changes()]  # type: ignore[attr-defined]
+        return median(changes) if changes else 0.0
 
     @property
     def is_validated(self) -> bool:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import require
+from .base_weight import base_weight
 from .config import AdapterConfig
 from .export import export_layer
 from .frozen import Freezer
@@ -108,6 +109,13 @@ class Adapter:
         """
         return {f"{keys[path]}.{name}": tensor for path, layer in self._layers.items()
                 for name, tensor in export_layer(self.config.record, layer, self.config.alpha).items()}
+
+    @torch.no_grad()
+    def relative_changes(self) -> list[float]:
+        """||dW|| / ||W|| of every adapted layer."""
+        change = self.config.record.change
+        return [float(change(layer).float().norm() / base_weight(layer).norm().clamp(min=1e-12))
+                for layer in self._layers.values()]
 
     def _named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         for path, layer in self._layers.items():

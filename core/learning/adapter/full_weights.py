@@ -113,6 +113,12 @@ class FullWeights:
                 tensors[str(export_key(name, keys))] = difference.to("cpu", dtype)
         return tensors
 
+    @torch.no_grad()
+    def relative_changes(self) -> list[float]:
+        """||dW|| / ||W|| of every matrix that trains."""
+        pairs = [(copy, self._reference[name].float()) for name, copy in self._copies.items() if copy.ndim > 1]
+        return [float((copy - base).norm() / base.norm().clamp(min=1e-12)) for copy, base in pairs]
+
     def _get(self, name: str) -> nn.Parameter:
         return self.module.get_parameter(name)
 

@@ -1,5 +1,6 @@
-"""Sockets take what another node gives. Over the API a number, a text or an object can stand in a link's place, and
-NaN in a number's: ComfyUI hands it on as it is, and the node would fail in the middle of its work."""
+"""Sockets take what another node gives. Over the API a number, a text, an object or nothing can stand in a link's
+place, NaN in a number's, and a link under a name that no input has: ComfyUI hands all of it on, and the node would fail
+in the middle of its work."""
 
 from __future__ import annotations
 
@@ -10,21 +11,28 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ....core.errors import require
+from ....core.errors import InputError, require
 
 PLAIN = (str, int, float, bool)
 AS_TYPED = frozenset({"*", "STRING", "INT", "FLOAT", "BOOLEAN", "COMBO", "LOSS_MAP", "LORA_MODEL"})
 """Types of sockets whose values may be texts, numbers, or lists and objects of them."""
 GROWING = "COMFY_AUTOGROW_V3"
+MAY_BE_MISSING = frozenset({"CLIP", "VAE"})
+"""Stock loaders give None for what a checkpoint does not have; the nodes say so in their own words."""
 
 
 def with_checked_sockets(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
-    """The same class, whose `execute` raises InputError for a value that was typed where a link belongs, and for NaN
-    and infinity: no range keeps NaN out."""
+    """The same class, whose `execute` raises InputError for a value that was typed where a link belongs, for a link
+    that is missing or has an unknown name, and for NaN and infinity: no range keeps NaN out."""
     execute = node.execute.__func__
 
     @functools.wraps(execute)
     def checked(cls: type[io.ComfyNode], *arguments: Any, **inputs: Any) -> Any:
+        names = [slot.id for slot in node.GET_SCHEMA().inputs]
+        for name in inputs:
+            require(name in names, "inputs", f"one with the name {_shown(name)}", ", ".join(names), "Remove it.")
+        for name, kind in _missing(node, inputs):
+            raise InputError(name, "nothing", f"a link to an output of the type {kind}", "Connect a node that has one.")
         for name, kind, value in _socket_values(node, inputs):  # a running clone is locked
             require(not is_typed(value), name, _shown(value), f"a link to an output of the type {kind}",
                     "Connect a node that has one.")
@@ -35,6 +43,16 @@ def with_checked_sockets(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
 
     node.execute = classmethod(checked)
     return node
+
+
+def _missing(node: type[io.ComfyNode], inputs: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Name and type of every socket that must be linked and was given None."""
+    for slot in node.GET_SCHEMA().inputs:
+        kind, value = slot.get_io_type(), inputs.get(slot.id, ...)
+        if slot.optional or isinstance(slot, io.WidgetInput) or kind in AS_TYPED | MAY_BE_MISSING | {GROWING}:
+            continue
+        if value is None or isinstance(value, list) and len(value) == 1 and value[0] is None:
+            yield slot.id, kind
 
 
 def _socket_values(node: type[io.ComfyNode], inputs: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:

@@ -14,7 +14,7 @@ from ....core.errors import TrainingDiverged
 from ....core.learning.trainable import Artifacts
 from ....core.store.files import OUT_OF_SPACE, StorageError
 from ....core.store.runs import Run, reopened
-from ....core.training.divergence import divergence, is_diverged
+from ....core.training.divergence import divergence, explosion, is_diverged
 from ....core.training.trainer import Trainer, TrainingStep
 from ....core.training.validation import History
 from ..notices import warn_running_node
@@ -126,7 +126,8 @@ class Keeper:
             tensors, values = self.trainer.state()
             figures = self.history.figures if self.history else []
             self.run.save_state(self.trainer.step, tensors, {**values, "figures": figures,
-                                                          "loss_of_zeros": self.trainer.loss_of_zeros})
+                                                          "loss_of_zeros": self.trainer.loss_of_zeros,
+                                                          "relative_change": self.trainer.relative_change()})
             self.newest = self.trainer.step
             self._remove(self._stopgap)
             self._stopgap = None
@@ -159,6 +160,7 @@ class Loop:
         prepare: makes the models trainable again after a preview.
         pictures: the previews so far.
         divergence: what the user was told of a loss that rose too far; it follows from the losses alone.
+        explosion: what the user was told of layers that changed too much.
     """
 
     request: Request
@@ -168,6 +170,7 @@ class Loop:
     prepare: Callable[[], None]
     pictures: list[Tensor] = field(default_factory=list)
     divergence: str | None = None
+    explosion: str | None = None
 
     def run(self) -> None:
         """All steps; everything is kept, whatever ends it early."""
@@ -197,6 +200,12 @@ class Loop:
         if self.divergence is not None:
             warn_running_node(self.divergence)
 
+    def _tell_explosion(self) -> None:
+        """Warn where little is left of the layers that train."""
+        self.explosion = explosion(self.trainer.relative_change(), self.request.config.learning_rate)
+        if self.explosion is not None:
+            warn_running_node(self.explosion)
+
     def _after(self, step: TrainingStep) -> None:
         """Preview, judge, show and save, where it is time."""
         is_last = step.step == self.request.config.steps
@@ -210,7 +219,10 @@ class Loop:
             picture = draw_losses(self.trainer.losses, history.losses() if history else {})
         self.progress.show(step.step, picture)
         save_every = self.request.config.options.save_every
-        if save_every and step.step % save_every == 0 and not is_last:
+        is_saved = bool(save_every) and step.step % save_every == 0
+        if (is_saved or is_last) and self.explosion is None:
+            self._tell_explosion()
+        if is_saved and not is_last:
             self.keeper.keep_state()
 
     def _judge(self, step: int, is_last: bool) -> None:

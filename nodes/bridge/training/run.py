@@ -14,7 +14,7 @@ from ....core.data.examples import TrainingData
 from ....core.errors import InputError
 from ....core.store.metadata import NewerVersion
 from ....core.store.runs import Run, SavedState, only_here, open_run
-from ....core.training.divergence import divergence
+from ....core.training.divergence import divergence, explosion
 from ....core.training.trainer import Trainer
 from ....core.training.validation import History
 from ..model.denoiser import ComfyDenoiser
@@ -102,10 +102,11 @@ def _load(request: Request, run: Run, saved: SavedState | None, damage: InputErr
 
 
 def _divergence(request: Request, saved: SavedState | None, losses: Sequence[float]) -> list[str]:
-    """What the losses of a run that is loaded say of its learning; nothing where an earlier version trained it."""
-    zeros = saved.metadata.get("loss_of_zeros") if saved else None
-    told = None if zeros is None else divergence(losses, zeros, request.config.learning_rate)
-    return [] if told is None else [told]
+    """What is known of the learning of a run that is loaded; nothing where an earlier version trained it."""
+    values, rate = saved.metadata if saved else {}, request.config.learning_rate
+    told = [divergence(losses, values["loss_of_zeros"], rate) if "loss_of_zeros" in values else None,
+            explosion(values.get("relative_change", 0.0), rate)]
+    return [text for text in told if text]
 
 
 def _kept_result(run: Run, step: int) -> Result | None:
@@ -164,7 +165,7 @@ def _train(request: AnyRequest, run: Run, saved: SavedState | None, damage: Inpu
     if best is not None and best != last:
         result = keeper.best or _kept_result(keeper.run, best) or result
     what = f"trained {last - first} steps" + (f", resumed from step {first}" if first else "")
-    warnings = [*keeper.failures.values(), *([loop.divergence] if loop.divergence else [])]
+    warnings = [*keeper.failures.values(), *(told for told in (loop.divergence, loop.explosion) if told)]
     return _result(keeper.run, result, losses, what + _said_of(history, best, last), history, warnings)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from comfyui_personalize.core.errors import InputError
-from comfyui_personalize.core.learning.adapter import KINDS, Adapter, AdapterConfig
+from comfyui_personalize.core.learning.adapter import KINDS, Adapter, AdapterConfig, FullWeights
 
 
 class OneLayer(nn.Module):
@@ -38,3 +38,26 @@ def test_the_order_of_kinds_is_the_widgets():
 def test_a_kind_that_is_none_is_refused_with_their_names(kind):
     with pytest.raises(InputError, match="adapter kind: got .*, expected one of lora, rslora"):
         AdapterConfig(kind=kind)
+
+
+@pytest.mark.parametrize("name", list(KINDS))
+def test_the_relative_change_is_that_of_the_layers_function(name):
+    """||dW|| / ||W||, with dW read off the layer's outputs on the unit vectors."""
+    network = OneLayer()
+    weight = network.layer.weight.detach().clone()
+    config = AdapterConfig(kind=name, rank=4, alpha=2.0, targets="all")
+    keys = {"layer": "layer"}
+    part = FullWeights(network, config, keys) if name == "full" else Adapter(network, config, 0)
+    generator = torch.Generator().manual_seed(1)
+    moved = {key: value + 0.1 * torch.randn(value.shape, generator=generator)
+             for key, value in part.state_dict().items() if "magnitude" not in key}
+    part.load_state_dict(part.state_dict() | moved)
+    unit = torch.eye(8)
+    with torch.no_grad():
+        changed = (network(unit) - network(torch.zeros(1, 8))).T
+    (change,) = part.relative_changes()
+    part.eject()
+    if name == "dora":  # the direction's change, before its rows are brought to their size
+        assert change > 0.01
+    else:
+        assert change == pytest.approx(float((changed - weight).norm() / weight.norm()), rel=1e-4)

@@ -7,7 +7,7 @@ import torch
 from tiny_unet import photos, schedule, trainer, training_config, training_data
 
 from comfyui_personalize.core.objectives import BasePrior, MaskedPrior, ObjectSpecificLoss, PriorPreservation
-from comfyui_personalize.core.training.divergence import WINDOW, divergence, is_diverged
+from comfyui_personalize.core.training.divergence import LARGEST_CHANGE, WINDOW, divergence, explosion, is_diverged
 
 DESTROYED = [0.385, 5.1, 14.2, 23.4, 19.0, 16.3, 11.8, 9.2, 8.1, 7.7, 6.9, 6.1, 5.4, 5.0, 4.6, 4.2, 4.0, 3.9, 3.8, 3.8]
 """A LoRA at a rate of 0.1; it ends well above the start."""
@@ -74,3 +74,28 @@ def test_the_loss_of_zeros_is_above_that_of_a_network_that_knows_the_target():
     with run:
         losses = [step.loss for step in run.steps()]
     assert schedule().prediction == "epsilon" and not is_diverged(losses, run.loss_of_zeros)
+
+
+# Layers that changed by more than they were
+
+
+def test_layers_changed_beyond_their_own_size_are_told_with_what_to_do():
+    assert explosion(LARGEST_CHANGE, 0.1) is None
+    told = explosion(3.4, 0.1)
+    assert told.startswith("half of the trained layers were changed by 3.4 times their own size or more")
+    assert "Lower the learning rate (0.1), for example to a tenth" in told
+
+
+@pytest.mark.parametrize(("rate", "is_told"), [(1e-3, False), (0.3, True)])
+def test_a_destructive_rate_changes_layers_beyond_their_size_and_a_usual_one_does_not(rate, is_told):
+    run = trainer(training_config(steps=20, learning_rate=rate))
+    with run:
+        for _ in run.steps():
+            pass
+        assert (explosion(run.relative_change(), rate) is not None) == is_told
+
+
+def test_before_the_first_step_nothing_is_changed():
+    run = trainer()
+    with run:
+        assert run.relative_change() == pytest.approx(0, abs=1e-5)

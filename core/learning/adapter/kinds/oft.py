@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch import nn
+from torch import Tensor, nn
 
 from ....errors import require
 from ..base_weight import NAME, base_weight
@@ -33,12 +33,17 @@ def _check(path: str, layer: nn.Module, rank: int) -> None:
                 f"a block size above 1 that divides {width}, the inputs of layer {path}", "Use for example 4 or 8.")
 
 
-def _export(layer: nn.Module, _: Tensors, __: float) -> Tensors:
-    """W R^T - W: peft rotates a layer's inputs, the files' OFT its outputs, so the difference itself is stored."""
+def _change(layer: nn.Module) -> Tensor:
+    """W R^T - W."""
     weight = base_weight(layer)
     rotation = layer.get_delta_weight(NAME).float()  # type: ignore[operator]
-    return {"diff": (weight.flatten(1) @ rotation.T).view_as(weight) - weight}
+    return (weight.flatten(1) @ rotation.T).view_as(weight) - weight
+
+
+def _export(layer: nn.Module, _: Tensors, __: float) -> Tensors:
+    """The difference itself: peft rotates a layer's inputs, the files' OFT its outputs."""
+    return {"diff": _change(layer)}
 
 
 OFT = Kind(name="oft", peft_config=_config, starts={"oft_R": zero}, export=_export, takes=_takes, check_rank=_check,
-           needs_whole_weights=True)
+           needs_whole_weights=True, change=_change)

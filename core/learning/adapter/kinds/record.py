@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from ....errors import require
+from ..base_weight import NAME
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -23,6 +24,12 @@ LYCORIS = "programs that read LyCORIS files"
 
 def _any_rank(path: str, layer: nn.Module, rank: int) -> None:
     """Every rank fits every layer."""
+
+
+def _delta_weight(layer: nn.Module) -> Tensor:
+    """As peft computes it."""
+    delta: Tensor = layer.get_delta_weight(NAME)  # type: ignore[operator]
+    return delta
 
 
 def is_linear_or_convolution(layer: nn.Module) -> bool:
@@ -42,6 +49,7 @@ class Kind:
         takes: whether a module is of those that can learn this way.
         check_rank: raises `InputError` for a rank that a layer cannot have.
         needs_whole_weights: whether it changes a weight by more than a sum, or as a whole: 8 bits cannot hold that.
+        change: (the peft layer) -> what it adds to its weight.
         programs: that read its files for any base model; ComfyUI alone where they are exact for their own base only.
         layers: what its targets are called in messages, unless every layer is asked for.
     """
@@ -53,6 +61,7 @@ class Kind:
     takes: Callable[[nn.Module], bool] = is_linear_or_convolution
     check_rank: Callable[[str, nn.Module, int], None] = _any_rank
     needs_whole_weights: bool = False
+    change: Callable[[nn.Module], Tensor] = _delta_weight
     programs: tuple[str, ...] = (COMFYUI,)
     layers: str = "linear layer"
 

@@ -87,3 +87,16 @@ def test_a_state_of_a_version_that_did_not_keep_the_loss_of_zeros_loads_and_goes
     write_tensors(state, tensors, metadata)
     assert told(train(models, steps=12, **DESTRUCTIVE)) == []
     assert told(train(models, steps=13, **DESTRUCTIVE)) == [line]
+
+
+def test_layers_that_were_changed_beyond_their_size_are_told_once_and_again_when_the_run_is_loaded(models, caplog):
+    with caplog.at_level(logging.WARNING):
+        first = train(models, steps=20, **DESTRUCTIVE)
+    lines = [line for line in first[6].splitlines() if "changed by" in line]
+    assert len(lines) == 1 and "Lower the learning rate (0.1)" in lines[0]
+    assert len([record for record in caplog.records if "changed by" in record.message]) == 1
+    assert [line for line in train(models, steps=20, **DESTRUCTIVE)[6].splitlines() if "changed by" in line] == lines
+
+
+def test_a_usual_rate_changes_no_layer_beyond_its_size(models):
+    assert "changed by" not in train(models, steps=20, learning_rate=1e-3, run_name="usual")[6]
