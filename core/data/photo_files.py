@@ -125,7 +125,7 @@ def _upright(image: Image.Image) -> Image.Image:
     """Turned as EXIF says; as it is where EXIF itself is damaged."""
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # the pixels are there; only what the camera wrote beside them is not
+    except Exception:  # noqa: BLE001 - EXIF parsers raise anything, and the pixels are there
         return image.copy()
 
 

@@ -146,12 +146,12 @@ def _pair(folder: Path, files: Sequence[Path], folders: Sequence[Path]) -> Photo
     names = {_stem(path) for path in photos}
     paired = tuple(PhotoFiles(picture=path, mask=masks.get(_stem(path)), caption=by_name.get(_stem(path)))
                    for path in photos)
-    return PhotoFolder(path=folder, photos=paired, warnings=tuple([
+    return PhotoFolder(path=folder, photos=paired, warnings=(
         *_said_of_others("captions of no picture", [path for name, path in by_name.items() if name not in names]),
         *_said_of_others("masks of no picture (a photo is not to end in 'mask')",
                          [path for name, path in masks.items() if name not in names]),
         *_said_of_others("videos", [path for path in files if path.suffix.casefold() in VIDEOS]),
-    ]))
+    ))
 
 
 def _said_of_others(kind: str, paths: Sequence[Path]) -> list[str]:

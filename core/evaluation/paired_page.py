@@ -115,7 +115,7 @@ def _check_pictures(methods: Mapping[str, Tensor], prompts: Sequence[str]) -> No
 def _study(methods: Mapping[str, Tensor], prompts: Sequence[str], references: Sequence[Tensor], title: str, seed: int,
            pairs_per_sheet: int) -> dict[str, Any]:
     """What the page's script reads: pictures in a drawn order, sheets of pairs of their numbers, the encoded key."""
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311 - pairs are shuffled, nothing secret
     origins = [(name, index) for name in methods for index in range(len(prompts))]
     chance.shuffle(origins)
     content = {

@@ -84,7 +84,7 @@ def _check_mask(mask: Tensor, latents: Tensor, owner: str) -> None:
     require(mask.shape[-2:] == latents.shape[-2:], "masks", f"a mask of {tuple(mask.shape[-2:])}",
             f"the latents' size {tuple(latents.shape[-2:])}", "Resize the mask with the photo.")
     low, high = float(mask.min()), float(mask.max())
-    require(0 <= low and high <= 1, "masks", f"values {low:g} to {high:g}", "values 0 to 1",
+    require(low >= 0 and high <= 1, "masks", f"values {low:g} to {high:g}", "values 0 to 1",
             "Divide a 0..255 mask by 255.")
     require(high > 0, "masks", f"an empty mask for {owner}", "some white pixels on the subject",
             "Paint the subject white; if it is near the photo's edge, use aspect-ratio buckets or less crop jitter.")

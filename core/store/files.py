@@ -252,7 +252,8 @@ def read_content(path: Path) -> Content:
     noted = metadata.pop(CHECKSUM, None)
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
+            names = file.keys()  # the open file itself cannot be iterated
+            tensors = {name: file.get_tensor(name).clone() for name in names}
     except UNREADABLE as reason:
         raise _unreadable(path, f"a corrupt file ({reason})") from reason
     for name, tensor in tensors.items():

@@ -53,7 +53,8 @@ def sweep(folder: Path) -> None:
 def _open_locked(path: Path) -> tuple[BinaryIO, Path]:
     while True:  # a sweep may find the file before it is locked
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{LOCKED}")
-        file = open(temporary, "xb")  # mkstemp's would be readable by nobody else
+        # mkstemp's would be readable by nobody else; the caller closes it.
+        file = open(temporary, "xb")  # noqa: SIM115
         try:
             with contextlib.suppress(OSError):
                 if fcntl is not None:

@@ -145,7 +145,7 @@ def dog_masks(generator: Generator, autoencoder: Autoencoder, machine: Machine, 
     def has_a_dog(scene: Scene) -> bool:
         return scene.style == "photo" and [t.look.noun for t in scene.things].count("dog") == 1
 
-    watched = [attention for attention in cross_attentions(generator.unet)]
+    watched = list(cross_attentions(generator.unet))
     found, moved = [], []
     for scene in described_scenes(count, has_a_dog, start=20_000):
         label = next(i for i, thing in enumerate(scene.things) if thing.look.noun == "dog") + 1

@@ -82,7 +82,7 @@ def stream(make: Callable[[int], Any], start: int, workers: int, is_pinned: bool
     """
     if workers == 0:
         return map(make, iter(From(start)))
-    memory = Path("/dev/shm")
+    memory = Path("/dev/shm")  # noqa: S108 - its free room is asked, nothing is written
     is_shared = not memory.exists() or shutil.disk_usage(memory).free > SHARED_BYTES
     batches = DataLoader(Numbered(make, is_shared), batch_size=None, sampler=From(start), num_workers=workers,
                          prefetch_factor=3, worker_init_fn=one_thread, collate_fn=unchanged,

@@ -18,8 +18,8 @@ TOKEN_STD: Final = 0.3
 """Deviation of every row that was not trained: the names' (frozen) and all others, so that an unseen word is no
 outlier, and the start of those that train."""
 TABLE: Final = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight"
-TOKEN_IDS: Final = "cond_stage_model.token_ids"
-TOKEN_ROWS: Final = "cond_stage_model.token_rows"
+TOKEN_IDS: Final = "cond_stage_model.token_ids"  # noqa: S105 - a tensor's name
+TOKEN_ROWS: Final = "cond_stage_model.token_rows"  # noqa: S105 - a tensor's name
 """The trained rows and their ids, in the file in place of the whole table."""
 SEED: Final = 0x706F636B65743200
 _MEAN: Final = 4 * 65535 / 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import time
@@ -85,10 +86,8 @@ def run(name: str, learner: Learner, plan: Plan, batches: Iterator[Any], loss_of
 def _watch_for_termination() -> list[int]:
     """A list that gets the signal's number when the process is asked to end."""
     seen: list[int] = []
-    try:
+    with contextlib.suppress(ValueError):  # not the main thread, as in a test
         signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
-    except ValueError:  # not the main thread, as in a test
-        pass
     return seen
 
 

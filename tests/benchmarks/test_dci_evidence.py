@@ -39,7 +39,7 @@ def test_settings_have_names_of_their_own_and_claims_are_about_them():
 
 
 def test_the_sweep_changes_one_factor_at_a_time_around_the_published_settings():
-    assert dci_settings.PUBLISHED == DCIConfig(omega=1.0, window=0.3, sharpening="published")
+    assert DCIConfig(omega=1.0, window=0.3, sharpening="published") == dci_settings.PUBLISHED
     near = [setting for setting in dci_settings.SWEEP if setting.config and not setting.name.startswith("wide")]
     changed = [sum(getattr(setting.config, name) != getattr(dci_settings.PUBLISHED, name)
                    for name in vars(dci_settings.PUBLISHED)) for setting in near]

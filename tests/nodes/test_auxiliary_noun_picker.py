@@ -106,7 +106,7 @@ class Encoder:
         self.asked = []
 
     def embed_images(self, pixels):
-        assert pixels.shape[-1] == 3 and 0 <= float(pixels.min()) and float(pixels.max()) <= 1
+        assert pixels.shape[-1] == 3 and float(pixels.min()) >= 0 and float(pixels.max()) <= 1
         return torch.eye(2)[:1].expand(len(pixels), 2)
 
     def embed_texts(self, prompts):

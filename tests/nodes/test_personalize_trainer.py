@@ -81,10 +81,9 @@ def test_model_and_clip_are_untouched_after_an_error_in_a_preview(models, monkey
     def fail(*_, **__):
         raise MemoryError
 
-    with Untouched(models), pytest.raises(MemoryError):
-        with monkeypatch.context() as patch:
-            patch.setattr(comfy.samplers.KSampler, "sample", fail)
-            train(models, preview=preview())
+    with Untouched(models), pytest.raises(MemoryError), monkeypatch.context() as patch:
+        patch.setattr(comfy.samplers.KSampler, "sample", fail)
+        train(models, preview=preview())
 
 
 def test_an_error_in_a_preview_keeps_the_work_too(models, store, monkeypatch):

@@ -94,7 +94,7 @@ def changed_contents(good: bytes, keys: Callable[[Any], bytes] | None = None) ->
     for name, change in tensor_changes():
         try:
             yield name, tensors_to_bytes({key: change(value) for key, value in tensors.items()}, metadata)
-        except Exception:  # torch has no such conversion for this tensor
+        except Exception:  # noqa: BLE001, S112 - torch has no such conversion for this tensor
             continue
     yield "no metadata", save(tensors)
     for path in metadata_paths(metadata):

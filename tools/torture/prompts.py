@@ -165,10 +165,10 @@ class Batch:
             ends = [line for line in lines[1:] if line and not line.startswith(" ")][:1]
             kind, _, message = ends[0].partition(": ") if ends else ("", "", "")
             is_cause = "was the direct cause of" in block or "During handling of the above" in block
-            if frames and not is_cause and is_our_file(frames[-1]) and kind.rpartition(".")[2] not in OUR_ERRORS:
-                if not any(message.strip() in sentence for sentence in self.result.lost):
-                    self._raw("in the server's log", {"exception_type": kind, "exception_message": message,
-                                                      "traceback": [f"{frames[-1]}\n"]})
+            is_raw = frames and not is_cause and is_our_file(frames[-1]) and kind.rpartition(".")[2] not in OUR_ERRORS
+            if is_raw and not any(message.strip() in sentence for sentence in self.result.lost):
+                self._raw("in the server's log", {"exception_type": kind, "exception_message": message,
+                                                  "traceback": [f"{frames[-1]}\n"]})
 
     def _wait(self) -> None:
         """Until the queue is empty; what runs too long is interrupted."""
@@ -222,6 +222,6 @@ class Batch:
 def _post(client: Client, body: bytes) -> Any:
     from urllib.request import Request, urlopen
 
-    request = Request(client.address + "/prompt", body, {"Content-Type": "application/json"})
-    with urlopen(request, timeout=ANSWER) as answer:
+    request = Request(client.address + "/prompt", body, {"Content-Type": "application/json"})  # noqa: S310 - the local server
+    with urlopen(request, timeout=ANSWER) as answer:  # noqa: S310 - the local server
         return json.loads(answer.read())

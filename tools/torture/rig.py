@@ -146,7 +146,7 @@ def _be_child(work: Callable[[], Any], log: Path, writing: int) -> None:
 
         with torch.inference_mode():
             answer = {"value": work()}
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - whatever is raised is the finding
         answer = {"raised": type(error).__name__, "message": str(error)[:2000],
                   "trace": "".join(traceback.format_exception(error))[-6000:]}
     with os.fdopen(writing, "w", encoding="utf-8", errors="backslashreplace") as pipe:

@@ -26,7 +26,7 @@ def trials(size: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def ready(work: Path) -> Iterator[Callable[[str], Result]]:
+def ready(work: Path) -> Iterator[Callable[[str], Result]]:  # noqa: C901 - functions over what only now is imported
     """One meeting."""
     models = start_comfyui(work.parent / "comfyui")
     from ...core.store.files import read_tensors

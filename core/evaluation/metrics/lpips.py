@@ -59,9 +59,9 @@ def load_lpips(path: str | Path, device: str | torch.device = "cpu") -> PictureD
             "Take a file that torchvision publishes.")
     assert network is not None
     make = importlib.import_module("torchmetrics.image.lpip").LearnedPerceptualImagePatchSimilarity
-    with torch.inference_mode(False), _offered(network, weights):
-        with reading("lpips_path", f"{file.name}, which lacks some of the network's tensors", EXPECTED):
-            metric = make(net_type=network, reduction="none", normalize=True)
+    with (torch.inference_mode(False), _offered(network, weights),
+          reading("lpips_path", f"{file.name}, which lacks some of the network's tensors", EXPECTED)):
+        metric = make(net_type=network, reduction="none", normalize=True)
     metric = metric.to(device).eval()
 
     def distance(first: Tensor, second: Tensor) -> Tensor:

@@ -86,7 +86,7 @@ def test_no_class_images_are_drawn_without_pools():
 def test_subject_rows_have_shapes_levels_and_masks():
     rows = draw_subject_rows(training_data(photos(mask=torch.ones(1, 8, 8))), SOURCE, 0, 0, 2)
     assert rows.latents.shape == rows.noise.shape == (2, 4, 8, 8) and rows.masks.shape == (2, 1, 8, 8)
-    assert rows.index.shape == (2,) and 0 <= rows.index.min() and rows.index.max() < 1000
+    assert rows.index.shape == (2,) and rows.index.min() >= 0 and rows.index.max() < 1000
     mixed = (*photos(1), *photos(1, mask=torch.ones(1, 8, 8)))
     assert draw_subject_rows(training_data(mixed), SOURCE, 0, 0, 2).masks is None
 

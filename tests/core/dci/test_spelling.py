@@ -5,8 +5,8 @@ import torch
 
 from comfyui_personalize.core.dci.spelling import find_phrase, find_phrases, occupied, replaced, spell
 
-CLIP = {number: piece for number, piece in enumerate(
-    "a |sks |dog |dogs |shu |( |) |), |, |ar|knights |1 |boy |C |++ |++, |mr |. |.. |cat |sk|sdog |(( ".split("|"))}
+CLIP = dict(enumerate(
+    "a |sks |dog |dogs |shu |( |) |), |, |ar|knights |1 |boy |C |++ |++, |mr |. |.. |cat |sk|sdog |(( ".split("|")))
 
 
 def tokens(*pieces: str) -> list[int]:

@@ -60,7 +60,7 @@ def formula(kind, weight, state, rank=4, alpha=6.0):
             return moved
         return own["lora_magnitude_vector.weight"][:, None] * moved / moved.norm(dim=1, keepdim=True)
     if kind == "lokr":
-        inner = own.get("lokr_w2", None)
+        inner = own.get("lokr_w2")
         inner = own["lokr_w2_a"] @ own["lokr_w2_b"] if inner is None else inner
         return weight + alpha / rank * torch.kron(own["lokr_w1"], inner)
     if kind == "loha":

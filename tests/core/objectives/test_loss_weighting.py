@@ -131,7 +131,7 @@ def test_cubic_levels_have_the_cube_root_as_their_distribution():
 @pytest.mark.parametrize("levels", ["uniform", "logit_normal", "noisy", "clean"])
 def test_levels_are_within_the_schedule(levels):
     index = drawn(levels=levels, logit_std=30.0)
-    assert index.dtype == torch.long and 0 <= index.min() and index.max() < 1000
+    assert index.dtype == torch.long and index.min() >= 0 and index.max() < 1000
 
 
 def state_after(objectives):

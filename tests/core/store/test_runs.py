@@ -188,9 +188,9 @@ def test_a_vanished_folder_is_made_again_under_the_runs_name(tmp_path):
 
 def test_a_run_that_another_process_has_is_refused_in_one_sentence(tmp_path):
     with only_here(tmp_path, "dog", KEY):
-        with pytest.raises(InputError, match="run_name: got 'dog', which another ComfyUI trains at the moment"):
-            with only_here(tmp_path, "dog", KEY, seconds=0.1):
-                pass
+        with (pytest.raises(InputError, match="run_name: got 'dog', which another ComfyUI trains at the moment"),
+              only_here(tmp_path, "dog", KEY, seconds=0.1)):
+            pass
         with only_here(tmp_path, "dog", OTHER, seconds=0.1):
             pass
     with only_here(tmp_path, "dog", KEY, seconds=0.1):

@@ -20,7 +20,7 @@ MOVED = {"os.rename": 2, "os.link": 2, "os.symlink": 2, "os.remove": 1, "os.mkdi
 RUN = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn")
 HARMLESS = ("fc-list",)
 """Programs that libraries of ComfyUI start: matplotlib lists the system's fonts."""
-LOCAL = ("127.0.0.1", "localhost", "::1", "0.0.0.0", "", None)
+LOCAL = ("127.0.0.1", "localhost", "::1", "0.0.0.0", "", None)  # noqa: S104 - compared with; nothing is bound
 
 
 def watch() -> None:
@@ -31,39 +31,48 @@ def watch() -> None:
     def note(event: str, what: Any) -> None:
         os.write(notes, (json.dumps([event, str(what)[:500]]) + "\n").encode())
 
-    def is_outside(path: Any) -> bool:
-        if isinstance(path, int):
-            return False
-        real = os.path.realpath(os.fsdecode(path))
-        return not (real.startswith(allowed) or real == os.devnull or "__pycache__" in real)
-
-    def inside(path: Any, folder: Any) -> Any:
-        """The path, where it is relative to an open folder (the last argument of an event, or -1)."""
-        if isinstance(path, int) or not isinstance(folder, int) or folder < 0 or os.path.isabs(os.fsdecode(path)):
-            return path
-        return os.path.join(os.readlink(f"/proc/self/fd/{folder}"), os.fsdecode(path))
-
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         try:
-            if event == "open" and isinstance(arguments[2], int) and arguments[2] & CHANGES:
-                paths = arguments[:1]
-            elif event in MOVED:
-                paths = tuple(inside(path, arguments[-1]) for path in arguments[:MOVED[event]])
-            else:
-                paths = ()
-                if event in ("socket.connect", "socket.bind", "socket.sendto"):
-                    note(event, arguments[1])
-                elif event == "socket.getaddrinfo" and arguments[0] not in LOCAL:
-                    note(event, arguments[0])
-                elif event in RUN and os.path.basename(str(arguments[0])) not in HARMLESS:
-                    note(event, arguments[0])
-            for path in paths:
-                if is_outside(path) and not (event == "os.mkdir" and os.path.exists(path)):
+            for what in told(event, arguments):
+                note(event, what)
+            for path in changed_paths(event, arguments):
+                if is_outside(path, allowed) and not (event == "os.mkdir" and os.path.exists(path)):
                     note(event, path)
         except (OSError, ValueError, TypeError):
             return
 
     sys.addaudithook(hook)
+
+
+def is_outside(path: Any, allowed: tuple[str, ...]) -> bool:
+    """Whether a path leads out of the allowed folders; a file that is open already does not."""
+    if isinstance(path, int):
+        return False
+    real = os.path.realpath(os.fsdecode(path))
+    return not (real.startswith(allowed) or real == os.devnull or "__pycache__" in real)
+
+
+def inside(path: Any, folder: Any) -> Any:
+    """The path, where it is relative to an open folder (the last argument of an event, or -1)."""
+    if isinstance(path, int) or not isinstance(folder, int) or folder < 0 or os.path.isabs(os.fsdecode(path)):
+        return path
+    return os.path.join(os.readlink(f"/proc/self/fd/{folder}"), os.fsdecode(path))
+
+
+def changed_paths(event: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The files that an event changes."""
+    if event == "open" and isinstance(arguments[2], int) and arguments[2] & CHANGES:
+        return arguments[:1]
+    return tuple(inside(path, arguments[-1]) for path in arguments[:MOVED.get(event, 0)])
+
+
+def told(event: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What an event connects with or starts."""
+    if event in ("socket.connect", "socket.bind", "socket.sendto"):
+        return arguments[1:2]
+    is_told = event == "socket.getaddrinfo" and arguments[0] not in LOCAL or \
+        event in RUN and os.path.basename(str(arguments[0])) not in HARMLESS
+    return arguments[:1] if is_told else ()
 
 
 def know_tiny_model(checkout: str) -> None:

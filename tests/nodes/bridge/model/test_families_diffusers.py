@@ -121,7 +121,7 @@ def stable_diffusion(request):
     unet = diffusers_unet(request.param, model)
     if request.param == "sdxl":
         pipeline = StableDiffusionXLPipeline(
-            **{name: None for name in ("vae", "tokenizer", "tokenizer_2", "scheduler")}, unet=unet,
+            **dict.fromkeys(("vae", "tokenizer", "tokenizer_2", "scheduler")), unet=unet,
             text_encoder=transformers_clip(stage.clip_l, False),
             text_encoder_2=transformers_clip(stage.clip_g, True, pad=0))
     else:

@@ -175,7 +175,7 @@ def test_stock_lora_loader_reproduces_the_network_with_the_adapter_in(models, na
     assert float((mine - base).abs().max() / base.abs().max()) > 0.01, "the adapter changes nothing"
 
 
-class adapter_in:
+class adapter_in:  # noqa: N801 - used as a context: `with adapter_in(...)`
     """Within the context a random adapter is in the network."""
 
     def __init__(self, denoiser: ComfyDenoiser, scale: float = 0.3, **config: Any):

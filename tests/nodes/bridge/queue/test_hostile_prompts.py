@@ -173,7 +173,7 @@ def test_one_mistake_is_told_once_at_its_own_input(node_id, name, value, words):
     graph = good_graph(node)
     put(graph, name, value)
     told = [(error["extra_info"]["input_name"], f"{error['message']} {error['details']}") for error in refusals(graph)
-            if "LoadPersonalization" != node_id or error["type"] == "custom_validation_failed"]
+            if node_id != "LoadPersonalization" or error["type"] == "custom_validation_failed"]
     own = [text for place, text in told if place == name]
     assert len(own) == 1 and words in own[0], told
     if node_id != "SubjectPrompts":
@@ -211,7 +211,7 @@ def test_a_node_of_widgets_alone_runs_or_refuses_by_words_whatever_the_queue_let
                 run_node(node, **given)
             except InputError as refusal:
                 assert len(str(refusal)) < 5000, (name, repr(value)[:60])
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever is raised is the finding
                 found[name, repr(value)[:60]] = repr(error)[:200]
             else:
                 if kind == "FLOAT" and value != value:

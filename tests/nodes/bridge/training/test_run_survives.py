@@ -56,7 +56,7 @@ def in_child(work: Callable[[], object]) -> int:
         try:
             work()
             os._exit(0)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - the child says what it was, and ends
             sys.stderr.write(f"{type(error).__name__}: {error}\n")
             os._exit(1)
     status = os.waitpid(child, 0)[1]
