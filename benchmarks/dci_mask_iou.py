@@ -86,7 +86,7 @@ def load() -> tuple[Any, Any, Any]:
     """MODEL, CLIP and VAE of the pocket checkpoint."""
     import comfy.sd
 
-    from comfyui_personalize.nodes.pocket_model import CHECKPOINTS, register_pocket
+    from comfyui_personalize.pocket.comfyui.registration import CHECKPOINTS, register_pocket
 
     register_pocket()
     return comfy.sd.load_checkpoint_guess_config(str(CHECKPOINTS / "pocket.safetensors"))[:3]

@@ -49,11 +49,9 @@ def load_models() -> tuple[Any, Any, Any]:
     """MODEL and VAE of the pocket upscaler, CLIP of the pocket checkpoint."""
     import comfy.sd
 
-    from comfyui_personalize.nodes.pocket_model import CHECKPOINTS, register_pocket
-    from comfyui_personalize.nodes.pocket_upscaler import register_pocket_upscaler
+    from comfyui_personalize.pocket.comfyui.registration import CHECKPOINTS, register_pocket
 
     register_pocket()
-    register_pocket_upscaler()
     load = comfy.sd.load_checkpoint_guess_config
     with torch.inference_mode():
         model, _, vae = load(str(CHECKPOINTS / "pocket_upscaler.safetensors"))[:3]

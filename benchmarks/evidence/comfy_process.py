@@ -35,7 +35,7 @@ def load_pocket() -> Loaded:
     import nodes as stock
     import torch
 
-    from ...nodes.pocket_model import register_pocket
+    from ...pocket.comfyui.registration import register_pocket
 
     register_pocket()
     with torch.inference_mode():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from types import SimpleNamespace
 
@@ -19,14 +18,15 @@ from tiny_model import tiny_models
 
 from comfyui_personalize.core.objectives.learned_contexts import LearnedContexts
 from comfyui_personalize.core.training.config import TrainingConfig
-from comfyui_personalize.nodes import PersonalizeExtension, pocket_model
 from comfyui_personalize.nodes.bridge.model.families import trained_at
 from comfyui_personalize.nodes.bridge.text.vocabulary import trained_names, unknown_words
 from comfyui_personalize.nodes.bridge.training.checks import warnings_about_contexts
 from comfyui_personalize.nodes.identifier_picker import IdentifierPicker
 from comfyui_personalize.pocket import config, published
+from comfyui_personalize.pocket.comfyui.model import LAST_LAYERS, PocketModel
+from comfyui_personalize.pocket.comfyui.registration import CHECKPOINTS, register_pocket
 
-CHECKPOINT = pocket_model.CHECKPOINTS / "pocket.safetensors"
+CHECKPOINT = CHECKPOINTS / "pocket.safetensors"
 
 
 def registered():
@@ -35,34 +35,24 @@ def registered():
 
 def test_registration_is_idempotent():
     for _ in range(2):
-        pocket_model.register_pocket()
+        register_pocket()
     assert len(registered()) == 1
-    assert folder_paths.get_folder_paths("checkpoints").count(str(pocket_model.CHECKPOINTS)) == 1
-
-
-def test_start_up_goes_on_without_the_pocket_files(monkeypatch, caplog):
-    def missing():
-        raise FileNotFoundError("pocket")
-
-    monkeypatch.setattr(pocket_model, "register_pocket", missing)
-    with caplog.at_level(logging.CRITICAL):
-        asyncio.run(PersonalizeExtension().on_load())
-        assert len(asyncio.run(PersonalizeExtension().get_node_list())) >= 11
+    assert folder_paths.get_folder_paths("checkpoints").count(str(CHECKPOINTS)) == 1
 
 
 def test_no_stock_model_is_mistaken_for_the_pocket_model():
     module = supported_models.__name__
     stock_classes = [known for known in supported_models.models if known.__module__ == module]
-    pocket = pocket_model.PocketModel.unet_config
+    pocket = PocketModel.unet_config
     assert not any(known.matches(pocket) for known in stock_classes)
-    assert not any(pocket_model.PocketModel.matches(known.unet_config) for known in stock_classes)
+    assert not any(PocketModel.matches(known.unet_config) for known in stock_classes)
 
 
 @pytest.fixture(scope="module")
 def loaded():
     if not CHECKPOINT.exists():
         pytest.skip("lacks pocket/checkpoints/pocket.safetensors")
-    pocket_model.register_pocket()
+    register_pocket()
     with torch.inference_mode():
         return stock.CheckpointLoaderSimple().load_checkpoint("pocket.safetensors")
 
@@ -140,11 +130,11 @@ def test_a_saved_checkpoint_is_recognised_and_samples_the_same(loaded, tmp_path)
 
 def test_the_last_block_has_weights_of_a_size_that_training_can_change():
     """The file keeps them small for ComfyUI's epsilon; in memory they have about the size and epsilon of training."""
-    pocket_model.register_pocket()
+    register_pocket()
     with torch.inference_mode():
         model = stock.CheckpointLoaderSimple().load_checkpoint("pocket.safetensors")[0]
     network = model.model.diffusion_model
-    weights = [network.get_submodule(name.rstrip(".")).weight for name in pocket_model.LAST_LAYERS]
+    weights = [network.get_submodule(name.rstrip(".")).weight for name in LAST_LAYERS]
     assert all(float(weight.float().std()) > 0.01 for weight in weights)
     assert network.out[0].eps == pytest.approx(config.TRAINED_EPSILON, rel=0.5)
 

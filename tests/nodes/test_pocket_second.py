@@ -10,8 +10,8 @@ import pytest
 import torch
 from comfy import model_base, supported_models
 
-from comfyui_personalize.nodes.pocket_model import register_pocket
-from comfyui_personalize.nodes.pocket_second import SecondPocketModel, register_second_pocket
+from comfyui_personalize.pocket.comfyui.model import register_model
+from comfyui_personalize.pocket.comfyui.second import SecondPocketModel, register_second_model
 from comfyui_personalize.pocket.second import config
 from comfyui_personalize.pocket.second.export import trained_networks, write_checkpoint
 from comfyui_personalize.pocket.second.rows import counter_rows
@@ -31,16 +31,16 @@ def networks():
 def loaded(networks, tmp_path_factory):
     path = tmp_path_factory.mktemp("second") / "second.safetensors"
     write_checkpoint(path, *networks, facts={})
-    register_pocket()
-    register_second_pocket()
+    register_model()
+    register_second_model()
     with torch.inference_mode():
         return comfy.sd.load_checkpoint_guess_config(str(path))[:3]
 
 
 def test_registration_is_idempotent_and_stands_before_the_first_model():
-    register_pocket()
+    register_model()
     for _ in range(2):
-        register_second_pocket()
+        register_second_model()
     names = [known.__name__ for known in supported_models.models]
     assert names.count("SecondPocketModel") == 1 and names.index("SecondPocketModel") < names.index("PocketModel")
 

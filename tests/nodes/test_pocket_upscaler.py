@@ -10,8 +10,9 @@ import torch
 from comfy import supported_models
 from comfy_extras.nodes_sdupscale import SD_4XUpscale_Conditioning
 
-from comfyui_personalize.nodes import pocket_model, pocket_upscaler
 from comfyui_personalize.pocket import upscaler, upscaler_space
+from comfyui_personalize.pocket.comfyui.registration import register_pocket
+from comfyui_personalize.pocket.comfyui.upscaler import register_upscaler
 from comfyui_personalize.pocket.world import render, subject_scenes
 
 
@@ -20,8 +21,7 @@ def loaded():
     """MODEL and VAE of the upscaler, CLIP of the pocket checkpoint."""
     if not upscaler.CHECKPOINT.exists():
         pytest.skip("lacks pocket/checkpoints/pocket_upscaler.safetensors")
-    pocket_model.register_pocket()
-    pocket_upscaler.register_pocket_upscaler()
+    register_pocket()
     with torch.inference_mode():
         load = stock.CheckpointLoaderSimple().load_checkpoint
         (model, _, vae), clip = load("pocket_upscaler.safetensors"), load("pocket.safetensors")[1]
@@ -40,7 +40,7 @@ def upscale(loaded, low, steps, level=0.0):
 
 def test_registration_is_idempotent_and_takes_no_other_model():
     for _ in range(2):
-        pocket_upscaler.register_pocket_upscaler()
+        register_upscaler()
     known = [entry for entry in supported_models.models if entry.__name__ == "PocketUpscaler"]
     assert len(known) == 1
     others = [entry for entry in supported_models.models if entry is not known[0]]
@@ -67,7 +67,7 @@ def test_stock_nodes_upscale_four_times_nearer_to_the_truth_than_bicubic(loaded)
 
 @torch.no_grad()
 def test_the_exported_network_is_the_trained_one(tmp_path):
-    pocket_upscaler.register_pocket_upscaler()
+    register_upscaler()
     training = upscaler.Training.begin()
     upscaler.export_upscaler(training, tmp_path / "start.safetensors")
     model = comfy.sd.load_checkpoint_guess_config(str(tmp_path / "start.safetensors"))[0]

@@ -158,7 +158,7 @@ def loading_flaw(clip: Any, key: str) -> str | None:
     CLIP-L's projection from Stable Diffusion 1.x and XL checkpoints; SD3's have it under names of their own.
     """
     factory = getattr(clip.patcher, "cached_patcher_init", None)
-    if factory is None or has_pocket_projection(clip):
+    if factory is None or has_own_projection(clip):
         return None
     paths = [factory[1][0]] if isinstance(factory[1][0], str) else factory[1][0]
     if not all(str(path).endswith(".safetensors") for path in paths):
@@ -175,11 +175,10 @@ def tensor_names(path: str) -> list[str]:
         return list(file.keys())
 
 
-def has_pocket_projection(clip: Any) -> bool:
-    """Whether this is the pocket model's text encoder, whose projection the extension itself loads."""
-    from ....pocket.image_text import text_projection
-
-    return type(clip.cond_stage_model).__name__ == "PocketTextEncoder" and text_projection() is not None
+def has_own_projection(clip: Any) -> bool:
+    """Whether the text encoder says that its projection was put in by the loader, as the pocket model's is."""
+    has_projection = getattr(clip.cond_stage_model, "has_projection", None)
+    return has_projection is not None and has_projection()
 
 
 def differentiable(module: nn.Module) -> AbstractContextManager[None]:

@@ -36,26 +36,18 @@ def stock_clip_vocabulary() -> Vocabulary:
 
 
 def trained_names(clip: Any) -> frozenset[str]:
-    """Rare words that this CLIP's model was trained on: the individuals of the pocket model's world."""
-    if type(clip.cond_stage_model).__name__ != "PocketTextEncoder":
-        return frozenset()
-    from ....pocket.names import load_names
-
-    return frozenset(load_names())
+    """Rare words that this CLIP's model was trained on, where it says so, as the pocket model does."""
+    names = getattr(clip.cond_stage_model, "trained_names", None)
+    return frozenset() if names is None else names()
 
 
 def unknown_words(clip: Any, words: Iterable[str]) -> tuple[str, ...]:
-    """Those of the words that this CLIP's own table shows to be untrained, where that can be told: the pocket model's.
-
-    Its untrained rows are drawn like the rows of its individuals' names, and act as such.
-    """
-    if type(clip.cond_stage_model).__name__ != "PocketTextEncoder":
+    """Those of the words that this CLIP was never taught, where it can tell, as the pocket model can."""
+    was_taught = getattr(clip.cond_stage_model, "was_taught", None)
+    if was_taught is None:
         return ()
-    from ....pocket.text import was_learned
-
     tokenize = _content_ids(clip.tokenizer.clip_l)
-    table = clip.cond_stage_model.clip_l.transformer.get_input_embeddings().weight
-    return tuple(word for word in words if not all(was_learned(table, [i for i in tokenize(word) if i >= 0])))
+    return tuple(word for word in words if not was_taught([index for index in tokenize(word) if index >= 0]))
 
 
 def text_embedder(clip: Any) -> Callable[[str], Tensor]:

@@ -10,8 +10,8 @@ import torch
 
 from comfyui_personalize.core.dci.noun_scores import context_gain
 from comfyui_personalize.nodes.bridge.dci.noun_evidence import denoising_errors
-from comfyui_personalize.nodes.pocket_model import CHECKPOINTS, register_pocket
 from comfyui_personalize.pocket import world
+from comfyui_personalize.pocket.comfyui.registration import CHECKPOINTS, register_pocket
 from comfyui_personalize.pocket.world_scenes import PHRASES
 
 

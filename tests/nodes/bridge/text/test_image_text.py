@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from tiny_model import TEXT_CONFIG, tiny_models
 
 from comfyui_personalize.core.errors import InputError
-from comfyui_personalize.nodes import pocket_model
 from comfyui_personalize.nodes.bridge.text.image_text import ComfyImageText, choose_text_side
 from comfyui_personalize.nodes.image_text_encoder import ImageTextEncoder
 from comfyui_personalize.pocket import image_text
+from comfyui_personalize.pocket.comfyui.registration import register_pocket
 
 PROMPTS = ["a red dog on the beach", "a cat", "a sks teapot wearing a hat in the snow"]
 
@@ -27,7 +27,7 @@ if not image_text.IMAGE_TEXT_FILE.exists() or not image_text.CHECKPOINT.exists()
 @pytest.fixture(scope="module")
 def towers():
     """What stock CLIPVisionLoader and CheckpointLoaderSimple give for the pocket files."""
-    pocket_model.register_pocket()
+    register_pocket()
     with torch.inference_mode():
         vision = stock.CLIPVisionLoader().load_clip("pocket_clip.safetensors")[0]
         clip = stock.CheckpointLoaderSimple().load_checkpoint("pocket.safetensors")[1]
@@ -48,8 +48,8 @@ def test_the_stock_loader_lists_and_reads_the_image_tower(towers):
 
 
 def test_other_image_towers_go_to_the_stock_loader(tmp_path):
-    pocket_model.register_pocket()
-    pocket_model.register_pocket()
+    register_pocket()
+    register_pocket()
     assert comfy.clip_vision.load_clipvision_from_sd({"something": torch.zeros(1)}) is None
     assert not hasattr(comfy.clip_vision.load_clipvision_from_sd.__wrapped__, "knows_pocket")
 

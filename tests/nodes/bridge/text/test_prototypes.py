@@ -12,13 +12,13 @@ from trainer_rig import equal, photos, subjects, train, use_store
 
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.training.config import TrainingOptions
-from comfyui_personalize.nodes import pocket_model
 from comfyui_personalize.nodes.bridge.text.encoder import ComfyTextEncoder
 from comfyui_personalize.nodes.class_characterizing import ClassCharacterizingNode
 from comfyui_personalize.nodes.image_text_encoder import ImageTextEncoder
 from comfyui_personalize.nodes.prototypical_embedding import PrototypicalEmbedding
 from comfyui_personalize.nodes.token_vectors import TokenVectors
 from comfyui_personalize.pocket import image_text as files
+from comfyui_personalize.pocket.comfyui.registration import register_pocket
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 if not files.IMAGE_TEXT_FILE.exists() or not files.CHECKPOINT.exists():
@@ -29,7 +29,7 @@ ALONE = TrainingOptions(trains_denoiser=False)
 @pytest.fixture(scope="module")
 def pocket():
     """MODEL, CLIP and VAE of the pocket checkpoint."""
-    pocket_model.register_pocket()
+    register_pocket()
     with torch.inference_mode():
         return stock.CheckpointLoaderSimple().load_checkpoint("pocket.safetensors")
 

@@ -20,11 +20,11 @@ from trainer_rig import train, use_store
 from comfyui_personalize.core.data.options import DataOptions
 from comfyui_personalize.core.model.contracts import Conditioning
 from comfyui_personalize.core.subject.subject import Photo, Subject
-from comfyui_personalize.nodes import pocket_model
 from comfyui_personalize.nodes.bridge.model.denoiser import ComfyDenoiser
 from comfyui_personalize.nodes.bridge.photos.latents import encode_view, photo_crops
 from comfyui_personalize.nodes.bridge.text.encoder import encode
 from comfyui_personalize.pocket import config
+from comfyui_personalize.pocket.comfyui.registration import CHECKPOINTS, register_pocket
 from comfyui_personalize.pocket.world import render, subject_scenes
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
@@ -61,9 +61,9 @@ def held_out_loss(model, clip, vae, photos: list[Photo], text: str) -> float:
 
 @pytest.fixture(scope="module")
 def pocket():
-    if not (pocket_model.CHECKPOINTS / "pocket.safetensors").exists():
+    if not (CHECKPOINTS / "pocket.safetensors").exists():
         pytest.skip("lacks pocket/checkpoints/pocket.safetensors")
-    pocket_model.register_pocket()
+    register_pocket()
     with torch.inference_mode():
         return stock.CheckpointLoaderSimple().load_checkpoint("pocket.safetensors")
 

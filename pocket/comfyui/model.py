@@ -1,21 +1,17 @@
-"""The pocket checkpoint in ComfyUI's own loaders: its configuration, and the folder it lies in.
+"""The pocket checkpoint in ComfyUI's own loaders: its configuration.
 
 Stable Diffusion's structure at other widths, which no stock class matches; nothing else about it is special.
 """
 
 from __future__ import annotations
 
-import functools
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import folder_paths
-from comfy import clip_vision, latent_formats, sd1_clip, supported_models, supported_models_base
+from comfy import latent_formats, sd1_clip, supported_models, supported_models_base
 
-from ..pocket import config, image_text
-
-CHECKPOINTS = Path(__file__).resolve().parent.parent / "pocket" / "checkpoints"
-
+from .. import config, image_text
+from ..names import load_names
 
 LAST_LAYERS = ("output_blocks.5.0.skip_connection.", "output_blocks.5.0.out_layers.3.")
 """What feeds the last GroupNorm: 3 levels of one residual block and one more make output blocks 0 to 5."""
@@ -48,6 +44,21 @@ class PocketTextEncoder(sd1_clip.SD1ClipModel):
         super().__init__(
             device=device, dtype=dtype, model_options=model_options or {}, clip_model=PocketTextModel
         )
+
+    def trained_names(self) -> frozenset[str]:
+        """Rare words that the model was trained on: the individuals of its world."""
+        return frozenset(load_names())
+
+    def was_taught(self, ids: Sequence[int]) -> bool:
+        """Whether all of these tokens were in its captions. Its other rows are drawn like the rows of its individuals'
+        names, and act as such."""
+        from ..text import was_learned  # with transformers, which starting ComfyUI need not wait for
+
+        return all(was_learned(self.clip_l.transformer.get_input_embeddings().weight, list(ids)))
+
+    def has_projection(self) -> bool:
+        """Whether the text projection is at hand, which the checkpoint has no place for and loading puts in."""
+        return image_text.text_projection() is not None
 
 
 class PocketVocabulary(sd1_clip.SDTokenizer):
@@ -113,37 +124,7 @@ def _scaled_output(state_dict: dict[str, Any], factor: float) -> dict[str, Any]:
     return {key: tensor * factor if key.startswith(LAST_LAYERS) else tensor for key, tensor in state_dict.items()}
 
 
-def is_pocket_vision(state_dict: dict[str, Any]) -> bool:
-    """Whether these are the tensors of the pocket image tower, by width, depth and patches."""
-    patches = state_dict.get("vision_model.embeddings.patch_embedding.weight")
-    layer = "vision_model.encoder.layers.{}.layer_norm1.weight"
-    depth, width, size = (config.VISION_CONFIG[k] for k in ("num_hidden_layers", "hidden_size", "patch_size"))
-    return (patches is not None and tuple(patches.shape) == (width, 3, size, size)
-            and layer.format(depth - 1) in state_dict and layer.format(depth) not in state_dict)
-
-
-def register_image_tower() -> None:
-    """Let CLIPVisionLoader read the pocket image tower: ComfyUI keeps no list of image towers that one could join."""
-    stock = clip_vision.load_clipvision_from_sd
-    if getattr(stock, "knows_pocket", False):
-        return
-
-    @functools.wraps(stock)
-    def load(sd: dict[str, Any], prefix: str = "", convert_keys: bool = False) -> Any:
-        if not is_pocket_vision(sd):
-            return stock(sd, prefix, convert_keys)
-        tower = clip_vision.ClipVisionModel(dict(config.VISION_CONFIG))
-        tower.load_sd({key: value for key, value in sd.items() if key.startswith("vis")})
-        return tower
-
-    load.knows_pocket = True  # type: ignore[attr-defined]
-    clip_vision.load_clipvision_from_sd = load
-
-
-def register_pocket() -> None:
-    """Let stock loaders know the pocket models and list their files; a second call changes nothing."""
+def register_model() -> None:
+    """Let stock loaders know the model; a second call changes nothing."""
     if not any(known.__name__ == PocketModel.__name__ for known in supported_models.models):
         supported_models.models.append(PocketModel)
-    folder_paths.add_model_folder_path("checkpoints", str(CHECKPOINTS))
-    register_image_tower()
-    folder_paths.add_model_folder_path("clip_vision", str(image_text.IMAGE_TEXT_FOLDER))

@@ -11,7 +11,7 @@ from typing import Any
 from comfy import latent_formats, supported_models, supported_models_base
 from torch import Tensor
 
-from ..pocket import upscaler_space as space
+from .. import upscaler_space as space
 
 
 class PocketUpscalerLatent(latent_formats.LatentFormat):
@@ -47,7 +47,7 @@ class PocketUpscaler(supported_models.SD_X4Upscaler):
         return None
 
 
-def register_pocket_upscaler() -> None:
+def register_upscaler() -> None:
     """Let stock loaders know the pocket upscaler; it must come before the pocket model, whose widths it shares."""
     if not any(known.__name__ == PocketUpscaler.__name__ for known in supported_models.models):
         supported_models.models.insert(0, PocketUpscaler)

@@ -10,9 +10,9 @@ from typing import Any
 
 from comfy import latent_formats, model_base, sd1_clip, supported_models, supported_models_base
 
-from ..pocket.second import config
-from ..pocket.second.rows import expand_table
-from .pocket_model import PocketTokenizer
+from ..second import config
+from ..second.rows import expand_table
+from .model import PocketTokenizer
 
 
 class SecondPocketLatent(latent_formats.LatentFormat):
@@ -67,7 +67,7 @@ class SecondPocketModel(supported_models.SD15):
         return supported_models_base.ClipTarget(PocketTokenizer, SecondPocketTextEncoder)
 
 
-def register_second_pocket() -> None:
+def register_second_model() -> None:
     """Let stock loaders know the model; a second call changes nothing.
 
     It stands before the first pocket model, whose configuration says less and would match it too.
