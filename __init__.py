@@ -3,10 +3,12 @@
 DreamBooth (arXiv:2208.12242), DCI (ECCV 2024) and one-shot prototypical embedding as ComfyUI nodes.
 """
 
+from typing import Any
+
 WEB_DIRECTORY = "./web"
 
 
-async def comfy_entrypoint():
+async def comfy_entrypoint() -> Any:
     """The extension, as ComfyUI's loader asks for it."""
     from .nodes import PersonalizeExtension
 

@@ -29,7 +29,7 @@ DEVELOPMENT, FINAL, SAMPLED, BATCH = 30, 60, 32, 10
 LEVELS = (0.02, 0.1, 0.2, 0.3)
 LATER = (0.5, 0.7, 0.9)
 """After the window, where DCI is over: do the maps see the picture once it is visible?"""
-SAMPLER = {"steps": 25, "cfg": 3.0, "sampler": "euler_ancestral", "scheduler": "normal"}
+SAMPLER: dict[str, Any] = {"steps": 25, "cfg": 3.0, "sampler": "euler_ancestral", "scheduler": "normal"}
 BACKDROPS, RESAMPLES, MOVED = 200, 2000, 16
 LABELS = {"concept": "concept map m^c", "mask": "mask M^c"}
 GRIDS = {"all scales": None, "finest scale": -1}

@@ -21,7 +21,7 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,8 @@ def main() -> None:
     parser.add_argument("--worker", nargs=3, metavar=("MODEL", "COMPETITOR", "CHECKPOINTING"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        print(json.dumps(measure(*options.worker, options)))
+        model, competitor, checkpointing = options.worker
+        print(json.dumps(measure(model, competitor, checkpointing, options)))
         return
     tables = [table(model, options) for model in options.models]
     report = "\n\n".join([header(options), *tables])
@@ -250,11 +251,14 @@ def run_trainer(denoiser: Any, width: int, size: int, steps: int, free_bytes: in
 
     class TextEncoder:
         module = torch.nn.Module()
-        adapter_keys: dict[str, str] = {}
-        widths: dict[str, int] = {}
+        adapter_keys: Mapping[str, str] = {}
+        widths: Mapping[str, int] = {}
 
         def encode(self, prompts: Any, vectors: Any = None) -> list[Conditioning]:
             return [Conditioning(torch.randn(1, 77, width), torch.randn(1, 1280)) for _ in prompts]
+
+        def token_rows(self, text: str) -> dict[str, torch.Tensor]:
+            return {}
 
     example = Example(latents=torch.randn(4, size // 8, size // 8), caption="a sks dog", object_caption="a sks dog",
                       class_noun="dog")

@@ -121,7 +121,8 @@ def soak(counts: tuple[int, ...]) -> Iterator[Alive]:
             done = count
             free(executor)
             held = live.held()
-            yield Alive(count, *held, sum(torch.is_tensor(value) for value in gc.get_objects()))
+            tensors = sum(torch.is_tensor(value) for value in gc.get_objects())
+            yield Alive(count, held.storages, held.bytes, tensors)
 
 
 @contextmanager

@@ -125,8 +125,9 @@ def measure(models: tuple[Any, Any, Any], judge: Any, number: int,
         made[name] = upscale(model, models[1], models[2], low, prompt=f"a sks {noun}", level=level,
                              steps=SAMPLING_STEPS, cfg=1.0, seed=0)
     made["the scenes themselves"] = truth
-    figures = {name: (psnr(pictures, truth), gradient_error(pictures, truth), identity(judge, pictures, photos))
-               for name, pictures in made.items()}
+    figures: dict[str, tuple[float, ...]] = {
+        name: (psnr(pictures, truth), gradient_error(pictures, truth), identity(judge, pictures, photos))
+        for name, pictures in made.items()}
     return figures, torch.cat([pictures[0] for pictures in made.values()], dim=1)
 
 

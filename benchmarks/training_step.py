@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -214,10 +214,14 @@ def run_trainer(denoiser: Any, batch: int, steps: int, prior: bool = False) -> N
 
     class TextEncoder:
         module = torch.nn.Module()
-        adapter_keys: dict[str, str] = {}
+        adapter_keys: Mapping[str, str] = {}
+        widths: Mapping[str, int] = {}
 
-        def encode(self, prompts: Any) -> list[Conditioning]:
+        def encode(self, prompts: Any, vectors: Any = None) -> list[Conditioning]:
             return [Conditioning(torch.randn(1, bare_loop.TOKENS, bare_loop.CONTEXT)) for _ in prompts]
+
+        def token_rows(self, text: str) -> dict[str, torch.Tensor]:
+            return {}
 
     latents = torch.randn(2, 4, bare_loop.LATENT, bare_loop.LATENT)
     examples = tuple(Example(latents=row, caption="a sks dog", object_caption="a sks dog", class_noun="dog")

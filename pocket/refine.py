@@ -6,9 +6,9 @@ vectors) keeps its meaning, because the text side is frozen from the first relea
 
 from __future__ import annotations
 
+import collections.abc
 import logging
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -112,7 +112,7 @@ class Refinement:
         self.ema, self.step, self.used = state["ema"], state["step"], state["used"]
 
 
-def train_steps(run: Refinement, seconds: float) -> Iterator[tuple[float, float]]:
+def train_steps(run: Refinement, seconds: float) -> collections.abc.Generator[tuple[float, float], None, None]:
     """Yields (loss, share of the time used) after each optimiser step."""
     abar, rng = alphas_cumprod(), np.random.default_rng([run.step, 7])
     torch.manual_seed(2000 * run.step + 7)

@@ -55,7 +55,8 @@ class Method:
 
 
 def _word(**settings: Any) -> TokenVectorsConfig:
-    return TokenVectorsConfig(**{"word": IDENTIFIER, "start_text": "{noun}", "learning_rate": 1e-2} | settings)
+    usual: dict[str, Any] = {"word": IDENTIFIER, "start_text": "{noun}", "learning_rate": 1e-2}
+    return TokenVectorsConfig(**usual | settings)
 
 
 BEST = "all weights, prior, mask"
@@ -65,8 +66,9 @@ BEST = "all weights, prior, mask"
 def _measured(preset: str, **parts: Any) -> Method:
     """A method with the settings that users get."""
     chosen = MEASURED[preset]
-    return Method(**{"name": preset, "title": chosen.evidence, "options": chosen.options, "steps": chosen.steps,
-                     "learning_rate": chosen.learning_rate, "batch": chosen.batch} | parts)
+    measured: dict[str, Any] = {"name": preset, "title": chosen.evidence, "options": chosen.options,
+                                "steps": chosen.steps, "learning_rate": chosen.learning_rate, "batch": chosen.batch}
+    return Method(**measured | parts)
 
 
 _LORA = _measured("lora")
@@ -104,7 +106,7 @@ def _without(method: Method, kind: str, **changes: Any) -> Method:
     return replace(method, objectives=kept, **changes)
 
 
-def _with_contexts(name: str, title: str, **settings: int) -> Method:
+def _with_contexts(name: str, title: str, **settings: Any) -> Method:
     return replace(_ICO, name=name, title=title,
                    objectives=(LearnedContexts(**KNOWN_WORDS, **settings), PriorPreservation()))
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from .methods import Method
 
 CLASS_IMAGES = 24
-CLASS_SAMPLING = {"sampler": "euler_ancestral", "scheduler": "normal", "steps": 25, "cfg": 3.0, "seed": 0}
+CLASS_SAMPLING: dict[str, Any] = {"sampler": "euler_ancestral", "scheduler": "normal", "steps": 25, "cfg": 3.0,
+                                  "seed": 0}
 
 
 def trainer_inputs(method: Method, loaded: Loaded, subject: Subject) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy
 import torch
@@ -17,8 +18,9 @@ def write_pictures(path: Path, references: Tensor, base: Tensor, drawn: Sequence
     arrays = {"references": references, "base": base}
     arrays |= {name: torch.stack([getattr(pictures, name) for pictures in drawn])
                for name in ("prompted", "plain", "classes")}
-    numpy.savez_compressed(path, **{name: (array.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
-                                    for name, array in arrays.items()})
+    values: dict[str, Any] = {name: (array.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+                              for name, array in arrays.items()}
+    numpy.savez_compressed(path, **values)
 
 
 def read_pictures(path: Path) -> tuple[Tensor, Tensor, list[Pictures]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ Kind = Literal["concept", "auxiliary", "mask", "auxiliary mask"]
 """m^c, the evidence for 'V noun'; m^a, that for all but the auxiliary noun; M^c of eq. 4; M^a = 1 - M^c (fig. 11)."""
 KINDS: tuple[Kind, ...] = ("concept", "auxiliary", "mask", "auxiliary mask")
 Grid = tuple[int, int]
+Place = TypeVar("Place", bound=Hashable)
 """Height and width of a layer in its own pixels."""
 MOST_HALVINGS = 8
 
@@ -142,7 +143,7 @@ def stretch(maps: Tensor) -> Tensor:
     return (maps - low) / (high - low).clamp_min(torch.finfo(maps.dtype).tiny)
 
 
-def _add(means: dict, key: Hashable, maps: Tensor) -> None:
+def _add(means: dict[Place, _Mean], key: Place, maps: Tensor) -> None:
     if key in means:
         means[key].add(maps)
     else:
@@ -151,4 +152,5 @@ def _add(means: dict, key: Hashable, maps: Tensor) -> None:
 
 def _picture(maps: Tensor, kind: Kind, grid: Grid) -> Tensor:
     chosen = 1 - maps[KINDS.index("mask")] if kind == "auxiliary mask" else maps[KINDS.index(kind)]
-    return chosen.unflatten(-1, grid)
+    picture: Tensor = chosen.unflatten(-1, grid)
+    return picture

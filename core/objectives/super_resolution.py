@@ -59,4 +59,5 @@ class SuperResolution(Objective):
 
     def augment_concat(self, concat: Tensor, generator: Generator) -> Tensor:
         noise = torch.randn(concat.shape, generator=generator)
-        return (1 - self.variance) ** 0.5 * concat + self.variance**0.5 * noise
+        noisy: Tensor = (1 - self.variance) ** 0.5 * concat + self.variance**0.5 * noise
+        return noisy

@@ -115,7 +115,7 @@ order gradients are summed."""
 
 
 @torch.no_grad()
-def _changes_inputs(forward: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> bool:
+def _changes_inputs(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     copies = [_own(value, True) for value in args]
     named = {name: _own(value, True) for name, value in kwargs.items()}
     forward(*copies, **named)

@@ -80,7 +80,8 @@ def _adafactor() -> Callable[..., Optimizer]:
 
 
 def _adamw_8bit() -> Callable[..., Optimizer]:
-    return importlib.import_module("bitsandbytes").optim.AdamW8bit
+    optimizer: Callable[..., Optimizer] = importlib.import_module("bitsandbytes").optim.AdamW8bit
+    return optimizer
 
 
 def _prodigy() -> Callable[..., Optimizer]:
@@ -103,8 +104,9 @@ def make_lr_scheduler(options: TrainingOptions, optimizer: Optimizer, steps: int
     from diffusers.optimization import get_scheduler  # takes seconds, which ComfyUI's start would wait
 
     stops = [group.get("stop_at", 1.0) for group in optimizer.param_groups]
-    scheduler = get_scheduler(options.lr_schedule, optimizer, num_warmup_steps=options.warmup_steps,
-                              num_training_steps=steps, num_cycles=options.lr_cycles, power=options.lr_power)
+    scheduler: LambdaLR = get_scheduler(
+        options.lr_schedule, optimizer, num_warmup_steps=options.warmup_steps, num_training_steps=steps,
+        num_cycles=options.lr_cycles, power=options.lr_power)
     if all(stop == 1.0 for stop in stops):
         return scheduler
     factors = [_until(factor, stop * steps) for factor, stop in zip(scheduler.lr_lambdas, stops, strict=True)]

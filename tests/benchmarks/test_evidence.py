@@ -349,6 +349,7 @@ def test_the_report_is_one_page_without_other_files(tmp_path):
     cells = cells_of({"dreambooth": 0.0, "dreambooth_without_prior": 0.3})
     write_cell(tmp_path, "dreambooth")
     sheet = samples.sample_sheet(tmp_path, ["dreambooth"], 0)
+    assert sheet is not None
     views = {key: dict.fromkeys(("noun", "context", "colour", "hat", "identity", "same subject", "same noun"), 0.9)
              for key in ("raw", "through the autoencoder")}
     extras = report.Extras(card=views, samples={0: sheet}, encoders={"CLIP": "pocket"},

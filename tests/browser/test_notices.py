@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -34,8 +36,9 @@ def page(browser, server) -> Iterator:
 @pytest.mark.parametrize("nodes_2", [False, True], ids=["canvas", "nodes 2.0"])
 def test_a_strangers_words_are_shown_as_typed_and_make_no_markup(page, screenshots, nodes_2):
     page.evaluate("on => window.app.ui.settings.setSettingValueAsync('Comfy.VueNodes.Enabled', on)", nodes_2)
-    color = {"inputs": {**GRAPH["1"]["inputs"], "color": int(nodes_2)}}  # so that nothing comes from the cache
-    page.evaluate("graph => window.app.loadApiJson(graph, 'notices')", {**GRAPH, "1": {**GRAPH["1"], **color}})
+    graph: Any = copy.deepcopy(GRAPH)
+    graph["1"]["inputs"]["color"] = int(nodes_2)  # so that nothing comes from the cache
+    page.evaluate("graph => window.app.loadApiJson(graph, 'notices')", graph)
     page.evaluate("() => window.app.queuePrompt(0, 1)")
     page.get_by_text("1 photos of").first.wait_for(timeout=MINUTE)
     page.locator(".p-toast-message", has_text="identifier '<cat-toy>' splits").first.wait_for(timeout=MINUTE)

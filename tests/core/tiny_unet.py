@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
@@ -53,7 +54,7 @@ class TinyDenoiser:
     def __init__(self, prediction="epsilon"):
         self.module = tiny_unet()
         self.schedule = schedule(prediction)
-        self.adapter_keys = {
+        self.adapter_keys: Mapping[str, str] = {
             path: "lora_unet_" + path.replace(".", "_") for path, _ in self.module.named_modules()
         }
         self.rows: list[int] = []
@@ -81,10 +82,10 @@ class TinyTextEncoder:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)
             self.module = nn.ModuleDict({"self_attn": Attention()})
-        self.adapter_keys = {
+        self.adapter_keys: Mapping[str, str] = {
             path: "lora_te_" + path.replace(".", "_") for path, _ in self.module.named_modules()
         }
-        self.widths = {"l": CONTEXT}
+        self.widths: Mapping[str, int] = {"l": CONTEXT}
         self.encoded: Counter[str] = Counter()
 
     def encode(self, prompts, vectors=None):

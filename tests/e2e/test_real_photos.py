@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from comfyui_personalize.tests.e2e.conftest import changed, nodes_of, only, workflow
 from comfyui_personalize.tools.install_comfyui import ROOT
@@ -24,7 +25,7 @@ def masked_photos_graph(server, noun: str):
     graph = workflow(2)
     graph = only(graph, *nodes_of(graph, "PersonalizeTrainer"))
     (photos,) = nodes_of(graph, "SubjectPhotos")
-    inputs = {"class_noun": noun}
+    inputs: dict[str, Any] = {"class_noun": noun}
     for number, (photo, mask) in enumerate(photos_with_masks()):
         graph[f"photo{number}"] = {"class_type": "LoadImage", "inputs": {"image": server.client.upload_image(photo)}}
         inputs[f"images.image{number}"] = [f"photo{number}", 0]

@@ -59,7 +59,9 @@ def without_mixing(model):
     """The same patched MODEL, whose branches do not meet."""
     patched = model.clone()
     wrappers = patched.wrappers["outer_sample"]["personalize_dci"]
-    wrappers[:] = [replace(dual_branch_of(model), sites=NoMixing(dual_branch_of(model).sites.names))]
+    sampling = dual_branch_of(model)
+    assert sampling is not None
+    wrappers[:] = [replace(sampling, sites=NoMixing(sampling.sites.names))]
     return patched
 
 

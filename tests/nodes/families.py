@@ -48,7 +48,7 @@ UNET = {
 
 def with_small_embeddings(tokenizer: type) -> type:
     """The tokenizer, whose `embedding:` files have vectors of width `TEXT`."""
-    class Small(tokenizer):  # type: ignore[misc, valid-type]
+    class Small(tokenizer):
         def __init__(self, *args: Any, **settings: Any):
             super().__init__(*args, **settings)
             for part in vars(self).values():

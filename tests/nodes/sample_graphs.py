@@ -97,7 +97,7 @@ def keys(models: tuple[Any, Any, Any]) -> dict[str, str]:
 def _untrained_graphs(models: tuple[Any, Any, Any]) -> dict[str, dict[str, Any]]:
     masked = subjects(photos=photos(masked=True))
     pool = class_images(models)
-    kinds = {f"kind {kind}": {"options": TrainingOptions(adapter=AdapterConfig(kind=kind))}  # type: ignore[arg-type]
+    kinds = {f"kind {kind}": {"options": TrainingOptions(adapter=AdapterConfig(kind=kind))}
              for kind in ("rslora", "dora", "lokr", "loha", "oft", "full")}
     losses = {f"objective {objective.kind}": {"subject": masked, "objective": ObjectiveChain(objectives=(objective,))}
               for objective in (MaskedLoss(), MaskedPrior(), BasePrior(), LossWeighting(), ObjectSpecificLoss(),

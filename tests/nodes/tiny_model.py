@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 WIDTH = 32
 CONTEXT = 64
-TEXT_CONFIG = {
+TEXT_CONFIG: dict[str, Any] = {
     "hidden_size": CONTEXT, "intermediate_size": 2 * CONTEXT, "num_hidden_layers": 2, "num_attention_heads": 2,
     "hidden_act": "quick_gelu", "max_position_embeddings": 77, "eos_token_id": 49407,
 }

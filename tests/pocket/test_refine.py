@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 
@@ -56,9 +58,9 @@ def test_a_cut_off_run_goes_on_as_if_it_had_not_been(transform, tmp_path, monkey
 
     monkeypatch.setattr(refine, "BATCH", 2)
     whole = refine.Refinement(refine.start(CHECKPOINT, transform), transform)
-    run = refine.train_steps(whole, 10**6)
-    next(run), whole.save(tmp_path / "half.pt")
-    run.close()
+    with contextlib.closing(refine.train_steps(whole, 10**6)) as run:
+        next(run)
+        whole.save(tmp_path / "half.pt")
     next(refine.train_steps(whole, 10**6))
     resumed = refine.Refinement(refine.start(CHECKPOINT, transform), transform)
     resumed.load(tmp_path / "half.pt")

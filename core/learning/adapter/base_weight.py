@@ -15,4 +15,5 @@ def base_weight(layer: nn.Module) -> Tensor:
 
 def row_norms(weight: Tensor) -> Tensor:
     """||W|| of every output row, (out,)."""
-    return weight.flatten(1).norm(dim=1)
+    norms: Tensor = weight.flatten(1).norm(dim=1)
+    return norms

@@ -35,10 +35,10 @@ def guide_branches_apart(guider: Any, rows: int) -> None:
 class _BranchByBranch:
     """A function of a step's estimates, called for each branch."""
 
-    function: Callable[[dict], Tensor]
+    function: Callable[[dict[str, Any]], Tensor]
     rows: int
 
-    def __call__(self, arguments: dict) -> Tensor:
+    def __call__(self, arguments: dict[str, Any]) -> Tensor:
         return torch.cat([self.function({name: self._branch(value, branch) for name, value in arguments.items()})
                           for branch in (slice(None, self.rows), slice(self.rows, None))])
 
@@ -58,7 +58,7 @@ class _ProjectionByConcept:
 
     rows: int
 
-    def __call__(self, arguments: dict) -> list[Tensor]:
+    def __call__(self, arguments: dict[str, Any]) -> list[Tensor]:
         positive, negative, empty = arguments["conds_out"]
         p, n = positive - empty, negative - empty
         concept, auxiliary = (_coefficient(n[branch], p[branch])

@@ -43,7 +43,7 @@ class MixingSites(Protocol):
         """
         ...
 
-    def install(self, options: dict, run: BranchMixing, pairs: Pairs) -> dict:
+    def install(self, options: dict[str, Any], run: BranchMixing, pairs: Pairs) -> dict[str, Any]:
         """A copy of the model options in which the layers mix, around what other nodes put there."""
         ...
 

@@ -71,7 +71,7 @@ class BranchRows:
                           for block in range(len(latents))])
 
 
-def with_branch_rows(options: dict, rows: BranchRows, key: str) -> dict:
+def with_branch_rows(options: dict[str, Any], rows: BranchRows, key: str) -> dict[str, Any]:
     """A copy of the model options in which network calls hold these rows."""
     changed = create_model_options_clone(options)
     add_wrapper_with_key(WrappersMP.APPLY_MODEL, key, rows, changed, True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, Upsample
@@ -27,7 +28,7 @@ class CrossAttentionSites:
     names: Mapping[str, int]
     blocks: Mapping[str, Block]
 
-    def install(self, options: dict, run: BranchMixing, pairs: Pairs) -> dict:
+    def install(self, options: dict[str, Any], run: BranchMixing, pairs: Pairs) -> dict[str, Any]:
         """Model options with DBIM in the cross-attention layers that mix, around earlier replacements."""
         transformer = options.get("transformer_options", {})
         replace = transformer.get("patches_replace", {})
@@ -67,11 +68,11 @@ class _Mixing:
     """Cross-attention of one layer, with DBIM on the concept rows of every paired entry."""
 
     name: str
-    before: Callable | None
+    before: Callable[..., Any] | None
     run: BranchMixing
     pairs: Pairs
 
-    def __call__(self, query: Tensor, key: Tensor, value: Tensor, options: dict) -> Tensor:
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, options: dict[str, Any]) -> Tensor:
         """Projected query (R, N, H d), key and value (R, T, H d) to attention outputs (R, N, H d)."""
         heads = options["n_heads"]
         if self.before is None:

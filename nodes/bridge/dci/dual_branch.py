@@ -79,9 +79,9 @@ class DualBranchSampling:
     recorder: MaskRecorder | None = None
 
     def __call__(self, executor: Any, noise: Tensor, latent_image: Tensor, sampler: Any, sigmas: Tensor,
-                 denoise_mask: Tensor | None = None, callback: Callable | None = None,
+                 denoise_mask: Tensor | None = None, callback: Callable[..., Any] | None = None,
                  disable_pbar: bool = False, seed: int | None = None,
-                 latent_shapes: list | None = None) -> Tensor:
+                 latent_shapes: list[Any] | None = None) -> Tensor:
         """One sampling run with 2 B rows, or the plain run where DCI has nothing to do."""
         guider = executor.class_obj
         schedule = guider.model_patcher.get_model_object("model_sampling")
@@ -128,8 +128,8 @@ class _Run:
     window: tuple[float, float]
     recorder: MaskRecorder | None
 
-    def route(self, executor: Any, model: Any, conds: list, latents: Tensor, sigma: Tensor,
-              options: dict) -> list[Tensor]:
+    def route(self, executor: Any, model: Any, conds: list[Any], latents: Tensor, sigma: Tensor,
+              options: dict[str, Any]) -> list[Tensor]:
         """Estimates D(z) of all 2 B rows for every list of conditions, from as few network rows as possible.
 
         After the window only concept rows are evaluated, and auxiliary rows stand still. Inside it, lists
@@ -164,24 +164,24 @@ class _Run:
                             layers=mixing_layers(self.sites.names, self.config), config=self.config,
                             recorder=self.recorder)
 
-    def _is_paired(self, entry: dict) -> bool:
+    def _is_paired(self, entry: dict[str, Any]) -> bool:
         """Whether an entry holds rows for both branches; ComfyUI copies markers into negatives of areas."""
         context = entry["model_conds"].get("c_crossattn")
         return CONDITIONING_KEY in entry and context is not None and context.cond.shape[0] == 2 * self.rows
 
 
-def _without(conds: list, left_out: set[int]) -> list:
+def _without(conds: list[Any], left_out: set[int]) -> list[Any]:
     """The lists, with None at the indices to leave out, which ComfyUI does not evaluate."""
     return [None if index in left_out else entries for index, entries in enumerate(conds)]
 
 
-def _marked_entries(conds: Mapping[str, list[dict]]) -> list[dict]:
+def _marked_entries(conds: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """Entries of positive conditionings that carry a `DualPrompt`."""
     return [entry for name, entries in conds.items() if name != "negative"
             for entry in entries if CONDITIONING_KEY in entry]
 
 
-def _pair_rows(entry: dict, rows: int) -> None:
+def _pair_rows(entry: dict[str, Any], rows: int) -> None:
     """Give an entry the texts of both branches, row by row: (2 B, T, D), concept rows first.
 
     Rows of one entry never land in different network calls, and ComfyUI cuts them to the first B when B are
@@ -194,7 +194,7 @@ def _pair_rows(entry: dict, rows: int) -> None:
         entry["pooled_output"] = paired.pooled
 
 
-def _concept_callback(callback: Callable | None, rows: int) -> Callable | None:
+def _concept_callback(callback: Callable[..., Any] | None, rows: int) -> Callable[..., Any] | None:
     """The callback (step, denoised, latents, steps) as plain sampling calls it, with B rows."""
     if callback is None:
         return None

@@ -36,7 +36,7 @@ class JointAttentionSites:
     names: Mapping[str, int]
     blocks: Mapping[str, Block]
 
-    def install(self, options: dict, run: BranchMixing, pairs: Pairs) -> dict:
+    def install(self, options: dict[str, Any], run: BranchMixing, pairs: Pairs) -> dict[str, Any]:
         """Model options with DBIM in the joint attentions that mix, around earlier replacements.
 
         Raises:
@@ -75,11 +75,11 @@ class _Block:
     """One block, whose joint attention is watched; the block itself runs as it is, or as it was replaced before."""
 
     name: str
-    before: Callable | None
+    before: Callable[..., Any] | None
     run: BranchMixing
     pairs: Pairs
 
-    def __call__(self, arguments: dict, extra: dict) -> dict:
+    def __call__(self, arguments: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
         options = arguments["transformer_options"]
         is_single = "txt" not in arguments  # text and image tokens are one sequence there
         text = options["img_slice"][0] if is_single else arguments["txt"].shape[1]
@@ -103,7 +103,7 @@ class _JointAttention:
     """
 
     block: _Block
-    before: Callable | None
+    before: Callable[..., Any] | None
     text: int
     total: int
     references: int

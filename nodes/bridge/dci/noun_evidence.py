@@ -129,7 +129,7 @@ class _Probe(comfy.samplers.Sampler):
         self.schedule = schedule
         self.errors: list[Tensor] = []
 
-    def sample(self, model_wrap: Any, sigmas: Tensor, extra_args: dict, callback: Any, noise: Tensor,
+    def sample(self, model_wrap: Any, sigmas: Tensor, extra_args: dict[str, Any], callback: Any, noise: Tensor,
                latent_image: Tensor | None = None, denoise_mask: Tensor | None = None,
                disable_pbar: bool = False) -> Tensor:
         """The latents as they came; the errors are in `errors`, one (B,) per sigma."""

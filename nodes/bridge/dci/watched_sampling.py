@@ -34,7 +34,7 @@ class SamplerSettings:
     denoise: float = 1.0
 
 
-def check_positive(positive: list) -> None:
+def check_positive(positive: list[Any]) -> None:
     """Raise `InputError` for a CONDITIONING without an auxiliary prompt, or one that covers a region only."""
     marked = [extra for _, extra in positive if CONDITIONING_KEY in extra]
     require(bool(marked), "positive", "a conditioning without an auxiliary prompt", "one from DCI Conditioning",
@@ -43,8 +43,8 @@ def check_positive(positive: list) -> None:
             "one for the whole picture", "Leave out Set Area: masks of a region have no place in the sheet.")
 
 
-def sample_watched(model: Any, positive: list, negative: list, latent: Mapping[str, Any], settings: SamplerSettings,
-                   overlay: bool) -> tuple[dict[str, Any], MaskRecorder]:
+def sample_watched(model: Any, positive: list[Any], negative: list[Any], latent: Mapping[str, Any],
+                   settings: SamplerSettings, overlay: bool) -> tuple[dict[str, Any], MaskRecorder]:
     """What a stock KSampler makes of these inputs, bit by bit, and what DCI's layers saw meanwhile.
 
     Raises:

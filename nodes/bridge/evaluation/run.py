@@ -163,7 +163,7 @@ class _Artist:
             return torch.stack([one.clone() for one in pictures]).unflatten(0, (-1, seeds)) if pictures \
                 else torch.zeros(0, seeds, 3, self.settings.size, self.settings.size)
 
-    def _sample(self, model: Any, positive: list, negative: list, seed: int) -> Tensor:
+    def _sample(self, model: Any, positive: list[Any], negative: list[Any], seed: int) -> Tensor:
         latent, settings = empty_latent(model, self.vae, self.settings.size), self.settings
         done = self.pictures * settings.steps
         noise = comfy.sample.prepare_noise(latent, seed)

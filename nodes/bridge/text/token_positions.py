@@ -19,7 +19,7 @@ from ....core.errors import InputError, require
 from ....core.wording import spellings
 from .token_pieces import piece_of
 
-Tokens = dict[str, list]
+Tokens = dict[str, list[Any]]
 """ComfyUI's tokens: for every text encoder chunks of (token, weight)."""
 
 
@@ -132,7 +132,7 @@ def _tokenizer(clip: Any, encoder: str) -> Any:
     return found
 
 
-def _content(clip: Any, encoder: str, chunks: Sequence[Sequence[tuple]]) -> PromptTokens:
+def _content(clip: Any, encoder: str, chunks: Sequence[Sequence[tuple[Any, ...]]]) -> PromptTokens:
     tokenizer = _tokenizer(clip, encoder)
     return content_tokens([[entry[0] for entry in chunk] for chunk in chunks], tokenizer.start_token,
                           tokenizer.end_token)

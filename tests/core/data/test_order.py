@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_unet import photos, same_bits, schedule, trainer, training_config, training_data
+from tiny_unet import TinyDenoiser, photos, same_bits, schedule, trainer, training_config, training_data
 
 from comfyui_personalize.core.data.examples import ObjectWords, TrainingData, View, generator_for
 from comfyui_personalize.core.data.noise import NoiseSource
@@ -236,7 +236,8 @@ def test_a_killed_run_with_every_data_option_ends_with_the_same_bits():
 
 def test_class_images_of_another_shape_have_a_forward_of_their_own():
     config = training_config(steps=1, batch=2, objectives=[PriorPreservation()], gradient_checkpointing="auto")
-    with trainer(config, training_data(of_shape(2, 4, 16)), free_bytes=10**12) as run:
-        run.denoiser.rows.clear()
+    denoiser = TinyDenoiser()
+    with trainer(config, training_data(of_shape(2, 4, 16)), denoiser, free_bytes=10**12) as run:
+        denoiser.rows.clear()
         list(run.steps())
-        assert run.denoiser.rows == [2, 2]
+        assert denoiser.rows == [2, 2]

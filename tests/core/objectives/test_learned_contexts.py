@@ -8,6 +8,7 @@ from tiny_unet import CONTEXT, TinyDenoiser, TinyTextEncoder, photos, same_bits,
 
 from comfyui_personalize.core.data.examples import ObjectWords, View
 from comfyui_personalize.core.errors import InputError
+from comfyui_personalize.core.learning.token_vectors import TokenVectors
 from comfyui_personalize.core.objectives import objectives_from_dicts
 from comfyui_personalize.core.objectives.learned_contexts import LearnedContexts
 from comfyui_personalize.core.objectives.prior_preservation import PriorPreservation
@@ -66,7 +67,9 @@ def test_a_prefix_starts_as_the_words_next_to_the_subject(n, start):
 def rates_of(objective):
     with trainer(config(objective, learning_rate=1e-3), data(2)) as run:
         groups = run.updates.optimizer.param_groups
-        words = [word.word for word in run._parts["token_vectors"].configs]
+        learned = run._parts["token_vectors"]
+        assert isinstance(learned, TokenVectors)
+        words = [word.word for word in learned.configs]
         return groups[0]["lr"], {word: group["lr"] for word, group in zip(words, groups[1:], strict=True)}
 
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 import torch
-from tiny_unet import photos, schedule, trainer, training_config, training_data
+from tiny_unet import TinyDenoiser, photos, schedule, trainer, training_config, training_data
 
 from comfyui_personalize.core.objectives import BasePrior, MaskedPrior, ObjectSpecificLoss, PriorPreservation
 from comfyui_personalize.core.training.divergence import LARGEST_CHANGE, WINDOW, divergence, explosion, is_diverged
@@ -65,8 +65,9 @@ def test_the_loss_of_zeros_is_the_mean_square_of_noise_and_counts_every_term():
 
 @pytest.mark.parametrize("objectives", [[BasePrior()], [MaskedPrior()], [ObjectSpecificLoss()]])
 def test_every_objective_has_a_loss_of_zeros_without_a_forward(objectives):
-    run = trainer(training_config(objectives=objectives), training_data(photos(mask=torch.ones(1, 8, 8))))
-    assert 0.9 < run.loss_of_zeros < 2.2 and run.denoiser.rows == []
+    denoiser = TinyDenoiser()
+    run = trainer(training_config(objectives=objectives), training_data(photos(mask=torch.ones(1, 8, 8))), denoiser)
+    assert 0.9 < run.loss_of_zeros < 2.2 and denoiser.rows == []
 
 
 def test_the_loss_of_zeros_is_above_that_of_a_network_that_knows_the_target():

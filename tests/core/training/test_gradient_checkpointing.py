@@ -93,11 +93,10 @@ def test_measuring_a_unet_holds_nothing_and_lets_its_weights_go(recomputed):
 
 def test_measuring_does_not_keep_the_pass_that_it_measures():
     layers = nn.Sequential(*(nn.Sequential(nn.Linear(8, 8), nn.Sigmoid()) for _ in range(20)))
-    tokens = torch.ones(1000, 8)
+    tokens, alive = torch.ones(1000, 8), []
     with LiveStorages() as live:
         for layer in layers:
             layer.register_forward_hook(lambda *_: alive.append(live.held().bytes))
-        alive = []
         kept = measure_kept(lambda: layers(tokens), layers.parameters())
     assert kept.activations == 20 * tokens.nbytes + tokens.nbytes
     assert max(alive) < 5 * tokens.nbytes

@@ -136,7 +136,7 @@ def test_accumulating_micro_steps_is_one_step_of_the_larger_batch():
         small_gradients = [parameter.grad.clone() for parameter in small.updates.parameters()]
     large = trainer(unclipped(steps=1, batch=2), data)
     joined = {part: torch.cat([getattr(row, part) for row in rows]) for part in ("latents", "noise", "index")}
-    large._draw_rows = lambda _: {
+    large._draw_rows = lambda micro_step: {
         SUBJECT: replace(rows[0], prompts=rows[0].prompts + rows[1].prompts, **joined)
     }
     with large:

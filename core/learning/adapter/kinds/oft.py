@@ -36,7 +36,7 @@ def _check(path: str, layer: nn.Module, rank: int) -> None:
 def _change(layer: nn.Module) -> Tensor:
     """W R^T - W."""
     weight = base_weight(layer)
-    rotation = layer.get_delta_weight(NAME).float()  # type: ignore[operator]
+    rotation: Tensor = layer.get_delta_weight(NAME).float()  # type: ignore[operator]
     return (weight.flatten(1) @ rotation.T).view_as(weight) - weight
 
 

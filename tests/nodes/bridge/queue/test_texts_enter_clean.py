@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from comfy_api.latest import io
@@ -40,7 +42,7 @@ def run(node, **changes):
 @pytest.mark.parametrize(("node", "name"), texts())
 @pytest.mark.parametrize("broken", ["\ud800", "a\x00b"], ids=["lone surrogate", "zero byte"])
 def test_a_broken_text_is_refused_before_anything_else_by_its_inputs_name(node, name, broken):
-    extra = {"kind": OWN} if node is SubjectPrompts else {}
+    extra: dict[str, Any] = {"kind": OWN} if node is SubjectPrompts else {}
     extra |= {"images": {"image0": [torch.rand(1, 32, 32, 3)]}} if node is SubjectPhotos else {}
     with pytest.raises(InputError, match=f"^{name}: got the character U"):
         run(node, **{name: broken}, **extra)
