@@ -95,11 +95,11 @@ def load() -> tuple[Any, Any, Any]:
 def dual(model: Any, clip: Any, case: Case, window: float) -> tuple[Any, list]:
     """MODEL and CONDITIONING with DCI at its defaults."""
     from comfyui_personalize.core.dci.config import DCIConfig
-    from comfyui_personalize.core.dci.subjects import Subject, SubjectPrompt
+    from comfyui_personalize.core.dci.subjects import DCISubject, SubjectPrompt
     from comfyui_personalize.nodes.bridge.dci.dual_branch import patch_dual_branch
     from comfyui_personalize.nodes.bridge.dci.dual_prompt import encode_dual_prompt
 
-    one = Subject(identifier=case.name, class_noun=case.noun, auxiliary_noun=case.auxiliary_noun)
+    one = DCISubject(identifier=case.name, class_noun=case.noun, auxiliary_noun=case.auxiliary_noun)
     conditioning = encode_dual_prompt(clip, SubjectPrompt(prompt=case.prompt, subjects=(one,)))
     return patch_dual_branch(model, DCIConfig(window=window)), conditioning
 

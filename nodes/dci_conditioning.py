@@ -12,7 +12,7 @@ from dataclasses import replace
 from comfy_api.latest import io
 
 from ..core.dci.config import DCIConfig
-from ..core.dci.subjects import Subject, SubjectPrompt
+from ..core.dci.subjects import DCISubject, SubjectPrompt
 from ..core.wording import clean_prompts
 from .bridge.dci.dual_branch import patch_dual_branch
 from .bridge.dci.dual_prompt import encode_dual_prompt
@@ -79,7 +79,7 @@ class DCIConditioning(io.ComfyNode):
         prompt, identifier, class_noun, auxiliary_noun = clean_prompts(
             prompt=prompt, identifier=identifier, class_noun=class_noun, auxiliary_noun=auxiliary_noun)
         config = replace(options or DCIConfig(), omega=omega, window=window, shared_guidance=shared_guidance)
-        one = Subject(identifier=identifier, class_noun=class_noun, auxiliary_noun=auxiliary_noun)
+        one = DCISubject(identifier=identifier, class_noun=class_noun, auxiliary_noun=auxiliary_noun)
         subject = SubjectPrompt(prompt=prompt, subjects=(one,), split=config.prompts == "split")
         patched = patch_dual_branch(model, config)
         conditioning = encode_dual_prompt(clip, subject)

@@ -17,7 +17,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from ...core.dci.subjects import Subject, SubjectPrompt
+from ...core.dci.subjects import DCISubject, SubjectPrompt
 from ...nodes.bridge.dci.dual_branch import patch_dual_branch
 from ...nodes.bridge.dci.dual_prompt import encode_dual_prompt
 from ...nodes.bridge.dci.noun_request import NounRequest, pick_noun
@@ -93,7 +93,7 @@ def draw(trained: Loaded, setting: Setting, words: str, shown: Case, prompt: Pro
         positive = conditioning(trained.clip, text)
     else:
         model = patch_dual_branch(model, setting.config)
-        subject = Subject(identifier=words, class_noun=class_noun, auxiliary_noun=noun)
+        subject = DCISubject(identifier=words, class_noun=class_noun, auxiliary_noun=noun)
         positive = encode_dual_prompt(trained.clip, SubjectPrompt(
             prompt=text, subjects=(subject,), split=setting.config.prompts == "split"))
     own = 1000 * seed + ASKED.index(prompt)

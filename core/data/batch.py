@@ -25,7 +25,7 @@ class Rows:
         parents: which subject row each row was made from, where that is not one to one.
         masks: (N, 1, h, w) in 0..1, 1 = subject; None where no photo has a mask.
         concat: (N, K, h, w), channels that the network reads beside the noisy latents; None for most networks.
-        is_taught_by_base: whether the target is what the network puts out with everything learned taken out.
+        is_taught_by_base: whether the target is the base prediction.
     """
 
     latents: Tensor

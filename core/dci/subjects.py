@@ -19,7 +19,7 @@ _GONE = "\0"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
+class DCISubject:
     """Who is drawn, and the noun that stands in for them in the auxiliary branch.
 
     Attributes:
@@ -65,7 +65,7 @@ class SubjectPrompt:
     """
 
     prompt: str
-    subjects: tuple[Subject, ...]
+    subjects: tuple[DCISubject, ...]
     prompt_l: str | None = None
     split: bool = False
 
@@ -109,7 +109,7 @@ class SubjectPrompt:
         return tuple(text for text in found if text)
 
 
-def replace_subjects(prompt: str, subjects: tuple[Subject, ...], to: str | None = None) -> str:
+def replace_subjects(prompt: str, subjects: tuple[DCISubject, ...], to: str | None = None) -> str:
     """The prompt with every subject replaced by its auxiliary noun, or by `to`."""
     for subject in subjects:
         for noun, auxiliary_noun in subject.nouns:
@@ -117,7 +117,7 @@ def replace_subjects(prompt: str, subjects: tuple[Subject, ...], to: str | None 
     return prompt
 
 
-def parse_subjects(identifiers: str, class_nouns: str, auxiliary_nouns: str) -> tuple[Subject, ...]:
+def parse_subjects(identifiers: str, class_nouns: str, auxiliary_nouns: str) -> tuple[DCISubject, ...]:
     """Subjects of comma-separated lists; one auxiliary noun may stand for all.
 
     Raises:
@@ -129,7 +129,7 @@ def parse_subjects(identifiers: str, class_nouns: str, auxiliary_nouns: str) -> 
     for name, parts in (("class_noun", nouns), ("auxiliary_noun", others)):
         require(len(parts) == len(first), name, f"{len(parts)} for {len(first)} identifiers",
                 "as many as identifiers", "Separate them with commas, in the same order.")
-    return tuple(Subject(identifier=identifier, class_noun=noun, auxiliary_noun=other)
+    return tuple(DCISubject(identifier=identifier, class_noun=noun, auxiliary_noun=other)
                  for identifier, noun, other in zip(first, nouns, others, strict=True))
 
 

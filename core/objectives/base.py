@@ -33,7 +33,8 @@ class Outcome:
         rows: the block.
         prediction: what the network put out, (N, C, h, w), with its graph.
         target: what it was compared with, (N, C, h, w).
-        base: what the network puts out with everything learned taken out, (N, C, h, w); None where nobody asked.
+        base: the base prediction, (N, C, h, w): what the network puts out with everything learned taken out; None
+            where nobody asked.
         error: the distance of prediction and target at each element, times the row weights, (N, C, h, w).
     """
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class BasePrior(Objective):
     """λ E ‖eps_base(z_t, t, c_pr) - eps_theta(z_t, t, c_pr)‖²: beside every subject row the same latents, noise and
-    timestep under 'a {noun}', whose target is what the network puts out with everything learned taken out.
+    timestep under 'a {noun}', whose target is the base prediction (see `Outcome`).
 
     Deviation from DreamBooth's eq. 2: the pictures are the subject's own, so it says nothing of how other instances of
     the class look, but that these are not to change. It costs two rows more per photo, one of them without gradients.

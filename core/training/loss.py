@@ -16,7 +16,7 @@ SUBJECT = "subject"
 
 
 def wants_base(objectives: Sequence[Objective], name: str, rows: Rows) -> bool:
-    """Whether a block needs the prediction of the network with everything learned taken out."""
+    """Whether a block needs the base prediction (see `Outcome`)."""
     return rows.is_taught_by_base or (name == SUBJECT and any(objective.needs_base for objective in objectives))
 
 

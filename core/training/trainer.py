@@ -161,7 +161,7 @@ class Trainer:
 
     @torch.no_grad()
     def _predict_base(self, blocks: Mapping[str, Rows]) -> dict[str, Tensor]:
-        """The same with everything learned taken out, for the blocks that want it."""
+        """Base predictions, for the blocks that want them."""
         wanted = {name: rows for name, rows in blocks.items() if wants_base(self.config.objectives, name, rows)}
         if not wanted:
             return {}

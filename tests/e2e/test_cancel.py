@@ -14,7 +14,7 @@ from comfyui_personalize.tools.comfyui_server import GraphInterrupted
 STEPS = 4000
 
 
-def wait_for(happened, seconds: float = 120.0) -> None:
+def wait_for(happened, seconds: float = 600.0) -> None:
     """Poll until something is true."""
     end = time.monotonic() + seconds
     while not happened():
@@ -28,7 +28,7 @@ def test_a_cancel_within_a_step_keeps_a_loadable_file_and_the_server_goes_on(ser
     wait_for((run / "state.safetensors").exists)
     client.interrupt()
     with pytest.raises(GraphInterrupted):
-        client.outputs(prompt, timeout=60)
+        client.outputs(prompt)
 
     (adapter,) = sorted(run.glob("adapter-*.safetensors"))[-1:]
     with safe_open(adapter, "np") as file:

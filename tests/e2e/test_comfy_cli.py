@@ -17,10 +17,10 @@ def test_comfy_cli_runs_workflow_one(server, tmp_path):
     (tmp_path / "graph.json").write_text(json.dumps(workflow(1)))
     address = urlparse(server.client.address)
     arguments = ["--skip-prompt", "--json", "run", "--workflow", "graph.json", "--host", str(address.hostname),
-                 "--port", str(address.port), "--wait", "--timeout", "120"]
+                 "--port", str(address.port), "--wait", "--timeout", "600"]
     environment = {**os.environ, "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path), "DO_NOT_TRACK": "1"}
     done = subprocess.run([command, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True,
-                          timeout=300)
+                          timeout=700)
     assert done.returncode == 0, done.stdout + done.stderr
     answer = json.loads(done.stdout.strip().splitlines()[-1])
     assert "pocket_dog_dreambooth" in json.dumps(answer)

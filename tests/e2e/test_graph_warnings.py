@@ -24,7 +24,7 @@ async def _events(socket: aiohttp.ClientWebSocketResponse, last: str | None) -> 
     heard: list[dict[str, Any]] = []
     while last is None or last not in [event["type"] for event in heard]:
         try:
-            message = await socket.receive(timeout=120 if last else 1)
+            message = await socket.receive(timeout=600 if last else 1)
         except asyncio.TimeoutError:
             break
         if message.type is aiohttp.WSMsgType.TEXT:

@@ -14,8 +14,7 @@ import comfy.sample
 import torch
 from torch import Tensor
 
-from ....core.dci.subjects import Subject as DCISubject
-from ....core.dci.subjects import SubjectPrompt
+from ....core.dci.subjects import DCISubject, SubjectPrompt
 from ....core.errors import require
 from ....core.evaluation.figures import Made
 from ....core.evaluation.prompts import EvaluationPrompt

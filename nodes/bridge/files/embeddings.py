@@ -31,7 +31,7 @@ CONTEXTS = ".contexts"
 CHANGED = "{} is not as it was saved (its checksum differs): another program changed it, or the disk damaged it"
 EMBEDDINGS = "embeddings"
 """Key in an adapter file's metadata: for each learned identifier the name of its file."""
-READERS = ("ComfyUI: embedding: in stock CLIPTextEncode, where a space must stand before the name and a space or a "
+PROGRAMS = ("ComfyUI: embedding: in stock CLIPTextEncode, where a space must stand before the name and a space or a "
            "comma behind it (CLIPs of this extension need none); diffusers: load_textual_inversion")
 
 

@@ -24,7 +24,7 @@ from ..sockets import Personalization
 from .embeddings import (
     CHANGED,
     EMBEDDINGS,
-    READERS,
+    PROGRAMS,
     clip_with_words,
     identifiers,
     load_words,
@@ -229,5 +229,5 @@ def describe(metadata: Mapping[str, Any]) -> str:
         f"steps: {metadata['steps']} at learning rate {config['learning_rate']:g}, {config['resolution']} px",
         f"seen: {metadata['exposure']}",
         f"read by: {metadata['readers']}",
-        *([f"in prompts: {', '.join(identifiers(metadata))}; read by: {READERS}"] if EMBEDDINGS in metadata else []),
+        *([f"in prompts: {', '.join(identifiers(metadata))}; read by: {PROGRAMS}"] if EMBEDDINGS in metadata else []),
     ])

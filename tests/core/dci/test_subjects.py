@@ -2,11 +2,11 @@
 
 import pytest
 
-from comfyui_personalize.core.dci.subjects import Subject, SubjectPrompt, parse_subjects, plural
+from comfyui_personalize.core.dci.subjects import DCISubject, SubjectPrompt, parse_subjects, plural
 from comfyui_personalize.core.errors import InputError
 
-DOG = Subject(identifier="sks", class_noun="dog", auxiliary_noun="cat")
-BEAR = Subject(identifier="ohwx", class_noun="teddy bear", auxiliary_noun="rubber duck")
+DOG = DCISubject(identifier="sks", class_noun="dog", auxiliary_noun="cat")
+BEAR = DCISubject(identifier="ohwx", class_noun="teddy bear", auxiliary_noun="rubber duck")
 
 
 def prompt(text, *subjects, **settings):

@@ -145,7 +145,7 @@ def test_adapters_of_a_half_precision_network_are_float32(dtype):
 
 @pytest.mark.parametrize("kind", ["lora", "rslora"])
 def test_export_is_the_update_alpha_over_rank_times_up_down(kind):
-    """Readers divide alpha by the rank, also where the update is alpha / sqrt(rank): its alpha is that much larger."""
+    """Programs divide alpha by the rank, also where the update is alpha / sqrt(rank): its alpha is that much larger."""
     unet = tiny_unet()
     adapter = Adapter(unet, replace(CONFIG, kind=kind), seed=0)
     randomise(adapter)

@@ -111,7 +111,7 @@ except StorageError as error:
 def test_a_real_file_size_limit_keeps_the_old_file(tmp_path):
     path = tmp_path / "state.safetensors"
     script = FULL_DISK.format(tests=str(ROOT / "tests"), path=str(path))
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=600)
     assert "File too large" in done.stdout and "last good state" in done.stdout, done.stderr
     assert read_metadata(path) == {"step": 1} and names(tmp_path) == ["state.safetensors"]
 

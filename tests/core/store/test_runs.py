@@ -199,7 +199,7 @@ def test_a_run_that_another_process_has_is_refused_in_one_sentence(tmp_path):
 
 def test_the_lock_of_a_run_goes_with_its_process(tmp_path):
     script = LOCK_AND_DIE.format(tests=str(ROOT / "tests"), root=str(tmp_path), key=KEY)
-    died = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    died = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=600)
     assert died.returncode == 9, died.stderr
     with only_here(tmp_path, "dog", KEY, seconds=0.1):
         pass

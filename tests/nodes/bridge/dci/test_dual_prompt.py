@@ -9,7 +9,7 @@ from dci_rig import PROMPT, apply_dci, counted_rows, empty_latent, encode, ksamp
 from families import family_models
 from tiny_model import tiny_models
 
-from comfyui_personalize.core.dci.subjects import Subject, SubjectPrompt
+from comfyui_personalize.core.dci.subjects import DCISubject, SubjectPrompt
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.nodes.bridge.dci.dual_prompt import encode_dual_prompt
 from comfyui_personalize.nodes.bridge.text.token_positions import encoder_tokens, locate_branches
@@ -21,7 +21,7 @@ def tiny():
 
 
 def subject(prompt=PROMPT, identifier="sks", class_noun="dog", auxiliary_noun="cat"):
-    one = Subject(identifier=identifier, class_noun=class_noun, auxiliary_noun=auxiliary_noun)
+    one = DCISubject(identifier=identifier, class_noun=class_noun, auxiliary_noun=auxiliary_noun)
     return SubjectPrompt(prompt=prompt, subjects=(one,))
 
 

@@ -13,14 +13,14 @@ from dci_rig import counted_rows, empty_latent, ksample, steps_in_window
 from tiny_model import UNET_SHAPE
 
 from comfyui_personalize.core.dci.config import DCIConfig
-from comfyui_personalize.core.dci.subjects import Subject, SubjectPrompt
+from comfyui_personalize.core.dci.subjects import DCISubject, SubjectPrompt
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.nodes.bridge.dci.dual_branch import patch_dual_branch
 from comfyui_personalize.nodes.bridge.dci.dual_prompt import CONDITIONING_KEY, DualPrompt
 from comfyui_personalize.nodes.bridge.text.token_positions import locate_branches
 
 POOLED, WIDTH = 8, 64
-DOG = Subject(identifier="sks", class_noun="dog", auxiliary_noun="cat")
+DOG = DCISubject(identifier="sks", class_noun="dog", auxiliary_noun="cat")
 SUBJECT = SubjectPrompt(prompt="wow! a sks dog at sea", subjects=(DOG,))
 
 
