@@ -18,7 +18,7 @@ endif
 # The checkout is the package comfyui_personalize, through a link that setup makes.
 RUN = HOME="$(HERE)/.comfyui/home" PYTHONPATH="$(HERE)/.comfyui/package" $(PY)
 
-.PHONY: help setup demo test test-full lint pocket bench gpu evidence evidence-dci torture workflows gallery clean
+.PHONY: help setup demo test test-core test-nodes test-full lint pocket bench gpu evidence evidence-dci torture workflows gallery clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
@@ -32,6 +32,13 @@ demo: setup  ## photos to pictures on a real server: one contact sheet in .demo/
 
 test: setup  ## every test but the sweeps, with lint and types
 	$(RUN) -m pytest
+
+test-core:  ## core, lint and types; no ComfyUI needed, only torch, diffusers, peft and the checkers
+	@mkdir -p "$(TMPDIR)" "$(HERE)/.comfyui/home"
+	$(if $(wildcard $(PY)),$(RUN),$(PYTHON)) -m pytest tests/core tests/test_*.py
+
+test-nodes: setup  ## the nodes, with a real ComfyUI in the tests' process; no server, no browser
+	$(RUN) -m pytest tests/nodes
 
 test-full: setup  ## the sweeps too; before a release
 	$(RUN) -m pytest -m ""

@@ -38,6 +38,12 @@ def test_the_changelog_knows_the_version():
     assert "## Unreleased" in (ROOT / "CHANGELOG.md").read_text()
 
 
+def test_every_file_that_the_contributors_page_names_is_there():
+    named = re.findall(r"`([\w./-]+/[\w./-]*)`", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    ours = {name for name in named if "NAME" not in name and "NODE_ID" not in name}
+    assert len(ours) > 20 and [name for name in sorted(ours) if not (ROOT / name).exists()] == []
+
+
 def test_no_install_script_runs_on_a_users_machine():
     """ComfyUI-Manager would run an install.py of the root directory."""
     assert not (ROOT / "install.py").exists() and not (ROOT / "prestartup_script.py").exists()

@@ -1,4 +1,4 @@
-"""ruff and mypy find nothing."""
+"""ruff and mypy find nothing, here and before each commit."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+
+import yaml
 
 from comfyui_personalize.tools.install_comfyui import HOME, PACKAGE_LINK, ROOT, link
 
@@ -17,6 +19,15 @@ def run(*command: str, **environment: str) -> None:
     done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env={**os.environ, **environment},
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_hooks_before_a_commit_run_here_and_download_nothing():
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    assert [repository["repo"] for repository in config["repos"]] == ["local"]
+    hooks = {hook["id"]: hook for repository in config["repos"] for hook in repository["hooks"]}
+    assert set(hooks) == {"ruff", "mypy"}
+    assert all(hook["language"] == "system" and hook["entry"].startswith(".venv/bin/python -m ")
+               for hook in hooks.values())
 
 
 def test_ruff_finds_nothing():
