@@ -31,9 +31,11 @@ def texts() -> list:
 
 
 def run(node, **changes):
-    """The node with every widget at its default and nothing connected but `changes`."""
+    """The node with every widget at its default, and a link of no use at every socket that needs one but `changes`."""
     schema = node.define_schema()
-    given = {socket.id: getattr(socket, "default", None) for socket in schema.inputs} | changes
+    links = {socket.id for socket in schema.inputs if not socket.optional and not isinstance(socket, io.WidgetInput)}
+    given = {socket.id: object() if socket.id in links else getattr(socket, "default", None)
+             for socket in schema.inputs} | changes
     given = {name: [value] if schema.is_input_list and value is not None and not isinstance(value, dict) else value
              for name, value in given.items()}
     return node.PREPARE_CLASS_CLONE(None).execute(**given).args
