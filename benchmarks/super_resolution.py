@@ -88,7 +88,6 @@ def methods(models: tuple[Any, Any, Any], photos: Tensor, noun: str,
     from comfyui_personalize.core.subject.subject import Photo, Subject
     from comfyui_personalize.core.training.config import TrainingConfig, TrainingOptions
     from comfyui_personalize.nodes.bridge.sampling.sampling import patched
-    from comfyui_personalize.nodes.bridge.sockets import ObjectiveChain
     from comfyui_personalize.nodes.bridge.super_resolution.training import UpscalerRequest, personalize_upscaler
     from comfyui_personalize.nodes.bridge.super_resolution.upscaler import LOW, USUAL, pairs_objective, upscaler_adapter
 
@@ -102,7 +101,7 @@ def methods(models: tuple[Any, Any, Any], photos: Tensor, noun: str,
         config = TrainingConfig(steps=steps, learning_rate=RATE, batch=BATCH, resolution=SIZE, objectives=(pairs,),
                                 options=TrainingOptions(adapter=upscaler_adapter(model, RANK)))
         request = UpscalerRequest(model=model, clip=clip, vae=vae, subjects=(subject,), config=config,
-                                  chain=ObjectiveChain(objectives=(pairs,)), run_name="figure_14")
+                                  run_name="figure_14")
         with torch.inference_mode():
             result = personalize_upscaler(request)
         yield name, patched(model, None, result.lora)[0], pairs.level

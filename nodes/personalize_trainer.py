@@ -97,8 +97,8 @@ class PersonalizeTrainer(io.ComfyNode):
             steps=steps, learning_rate=learning_rate, batch=batch, resolution=resolution, seed=seed,
             options=options or TrainingOptions(), objectives=chain.objectives,
             token_vectors=words, validation=validation.config if validation else None)
-        request = Request(model=model, clip=clip, vae=vae, subjects=tuple(subject), chain=chain, config=config,
-                          run_name=run_name, preview=preview,
+        request = Request(model=model, clip=clip, vae=vae, subjects=tuple(subject), config=config,
+                          run_name=run_name, class_images=chain.class_images, preview=preview,
                           validation=validation, starts=starts, image_text=image_text)
         result, pictures = personalize(request)
         warnings = warnings_about_run(request)

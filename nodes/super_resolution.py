@@ -13,7 +13,7 @@ from ..core.training.config import TrainingConfig, TrainingOptions
 from .bridge.notices import show_notice
 from .bridge.queue.queue_checks import WholeSteps, answer
 from .bridge.sampling.sampling import patched
-from .bridge.sockets import LORA_MODEL, PERSONALIZATION, SUBJECT, ObjectiveChain
+from .bridge.sockets import LORA_MODEL, PERSONALIZATION, SUBJECT
 from .bridge.super_resolution.sheet import SheetSettings, compare_upscalers
 from .bridge.super_resolution.training import (
     UpscalerRequest,
@@ -105,7 +105,7 @@ class PersonalizeSuperResolution(io.ComfyNode):
         config = TrainingConfig(steps=steps, learning_rate=learning_rate, batch=batch, resolution=resolution, seed=seed,
                                 options=options, objectives=(pairs,))
         request = UpscalerRequest(model=model, clip=clip, vae=vae, subjects=tuple(subject), config=config,
-                                  chain=ObjectiveChain(objectives=(pairs,)), run_name=run_name)
+                                  run_name=run_name)
         result = nothing(request) if noise == NONE else personalize_upscaler(request)
         trained = patched(model, None, result.lora)[0] if result.lora else model
         settings = SheetSettings(photos=preview_photos, steps=preview_steps, cfg=preview_cfg, seed=seed)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from torch import Generator, Tensor
 
@@ -97,6 +97,19 @@ class Example:
         return (tuple((words.identifier, words.class_noun) for words in self.objects)
                 or ((self.identifier, self.class_noun),))
 
+    def with_latents(self, latents: Sequence[Tensor]) -> Example:
+        """The same photo with these latents (C, h, w), one for each view.
+
+        Raises:
+            InputError: they are not of the shape that the masks were made for.
+        """
+        shape, got = tuple(self.latents.shape), {tuple(view.shape) for view in latents}
+        require(got == {shape}, "vae", f"latents of {', '.join(map(str, got))}", f"latents of {shape} for this photo",
+                "Connect the VAE that belongs to the checkpoint.")
+        first, *others = latents
+        return replace(self, latents=first, more_views=tuple(replace(view, latents=own) for view, own
+                                                             in zip(self.more_views, others, strict=True)))
+
     def prompts(self) -> tuple[str, ...]:
         """Every text of this photo."""
         dropped = ("",) if self.caption_dropout else ()
@@ -139,6 +152,11 @@ class TrainingData:
         require(len(captions) in (0, len(latents)), "class images",
                 f"{len(captions)} captions for {len(latents)} images of {noun!r}", "one for each image, or none",
                 "Give each image a caption, or none at all.")
+
+    def with_latents(self, latents: Sequence[Sequence[Tensor]]) -> TrainingData:
+        """The same data about these latents (C, h, w) of every view of every photo."""
+        return replace(self, examples=tuple(example.with_latents(views) for example, views
+                                            in zip(self.examples, latents, strict=True)))
 
     @property
     def nouns(self) -> tuple[str, ...]:

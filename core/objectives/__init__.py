@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import InputError
-from .base import Objective, combine, warnings_about_masks
+from .base import Objective, combine, prepared_data, warnings_about_masks
 from .base_prior import BasePrior
 from .loss_weighting import LossWeighting
 from .masked import MaskedLoss
@@ -17,7 +17,7 @@ from .object_specific import ObjectSpecificLoss
 from .prior_preservation import PriorPreservation
 
 __all__ = ["BasePrior", "LossWeighting", "MaskedLoss", "MaskedPrior", "OBJECTIVES", "ObjectSpecificLoss", "Objective",
-           "PriorPreservation", "combine", "objectives_from_dicts", "warnings_about_masks"]
+           "PriorPreservation", "combine", "objectives_from_dicts", "prepared_data", "warnings_about_masks"]
 
 
 def _discover() -> dict[str, type[Objective]]:

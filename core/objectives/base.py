@@ -8,7 +8,7 @@ up: mean of eq. 1 over the subject rows (times every pixel weight) + each object
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Generator, Tensor
@@ -83,7 +83,7 @@ class Objective:
     # Before the run
 
     def prepare(self, data: TrainingData) -> TrainingData:
-        """The data as this objective wants it, for example with other captions."""
+        """The data as this objective wants it, for example with other captions; latents may be blank yet."""
         return data
 
     def check(self, data: TrainingData) -> None:
@@ -177,6 +177,22 @@ class Objective:
         silent = {field.name for field in fields(self)
                   if field.name in self.later_fields and getattr(self, field.name) == field.default}
         return {"kind": self.kind, **{name: value for name, value in asdict(self).items() if name not in silent}}
+
+
+def prepared_data(objectives: Iterable[Objective], data: TrainingData) -> TrainingData:
+    """The data as all objectives train on it: without class images that none of them draws, with their captions.
+
+    Raises:
+        InputError: an objective cannot be used with the data.
+    """
+    given = tuple(objectives)
+    if not any(objective.needs_class_images for objective in given):
+        data = replace(data, class_latents={}, class_prompts={}, class_captions={})
+    for objective in given:
+        data = objective.prepare(data)
+    for objective in given:
+        objective.check(data)
+    return data
 
 
 def combine(objectives: Iterable[Objective]) -> tuple[Objective, ...]:

@@ -3,9 +3,11 @@ or one photo of several objects, each with its own (Lu, Xie, Guo 2024, 3.5)."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -52,6 +54,19 @@ class Photo:
                     "Connect the mask that belongs to this photo, or resize it first.")
             require(bool((mask > 0.5).any()), "masks", "an empty mask", "some white pixels on the subject",
                     "Paint the subject white, or leave the mask unconnected.")
+
+    @cached_property
+    def digest(self) -> str:
+        """A digest of pixels and masks."""
+        digest = hashlib.blake2b(digest_size=20)
+        for tensor in (self.pixels, self.mask, *self.object_masks):
+            digest.update(b"none" if tensor is None else str(tuple(tensor.shape)).encode() + float_bytes(tensor))
+        return digest.hexdigest()
+
+    @cached_property
+    def pixels_digest(self) -> str:
+        """A digest of the pixels alone."""
+        return hashlib.blake2b(float_bytes(self.pixels), digest_size=20).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -199,3 +214,8 @@ def fill(template: str, identifier: str, class_noun: str) -> str:
     if identifier.startswith("embedding:"):
         template = _BEHIND.sub(" ", _BEFORE.sub(" ", template))
     return " ".join(template.replace("{V}", identifier).replace("{noun}", class_noun).split())
+
+
+def float_bytes(tensor: Tensor) -> bytes:
+    """The tensor's values as float32 bytes."""
+    return tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes()

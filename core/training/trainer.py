@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
 from typing import Any
@@ -61,26 +61,17 @@ class Trainer:
     Args:
         denoiser: the loaded network; its own weights are not changed.
         text_encoder: encodes every prompt once, or in every micro-step where something of it trains.
-        data: photos and class images as latents.
+        data: photos and class images as latents, as `objectives.base.prepared_data` gives them.
         config: everything the user chose.
         held_out: photos for `validation_loss` alone.
         free_bytes: free memory, by which gradient checkpointing "auto" decides; None decides against it.
         starts: first vectors of learned words whose start is "given".
         image_text: the joint space of images and texts, for objectives that want it.
-
-    Raises:
-        InputError: an objective cannot be used with the data.
     """
 
     def __init__(self, *, denoiser: Denoiser, text_encoder: TextEncoder, data: TrainingData,
                  config: TrainingConfig, held_out: TrainingData | None = None, free_bytes: int | None = None,
                  starts: WordVectors | None = None, image_text: ImageTextEncoder | None = None):
-        if not any(objective.needs_class_images for objective in config.objectives):
-            data = replace(data, class_latents={}, class_prompts={}, class_captions={})
-        for objective in config.objectives:
-            data = objective.prepare(data)
-        for objective in config.objectives:
-            objective.check(data)
         self.denoiser, self.text_encoder, self.data, self.config = denoiser, text_encoder, data, config
         self.step = 0
         self.is_updating = False  # true after an error inside an update: weights and step count do not agree

@@ -14,7 +14,7 @@ from comfyui_personalize.core.learning.adapter import AdapterConfig
 from comfyui_personalize.core.learning.token_vectors import reads
 from comfyui_personalize.core.model.contracts import Conditioning
 from comfyui_personalize.core.model.schedule import NoiseSchedule
-from comfyui_personalize.core.objectives.base import Outcome
+from comfyui_personalize.core.objectives.base import Outcome, prepared_data
 from comfyui_personalize.core.training.config import TrainingConfig, TrainingOptions
 from comfyui_personalize.core.training.trainer import Trainer
 
@@ -130,8 +130,9 @@ def training_config(steps=3, batch=2, objectives=(), rank=4, learning_rate=1e-3,
 
 
 def trainer(config=None, data=None, denoiser=None, text_encoder=None, **others) -> Trainer:
-    return Trainer(denoiser=denoiser or TinyDenoiser(), text_encoder=text_encoder or TinyTextEncoder(),
-                   data=data or training_data(), config=config or training_config(), **others)
+    config = config or training_config()
+    return Trainer(denoiser=denoiser or TinyDenoiser(), text_encoder=text_encoder or TinyTextEncoder(), config=config,
+                   data=prepared_data(config.objectives, data or training_data()), **others)
 
 
 def outcome(error, rows) -> Outcome:

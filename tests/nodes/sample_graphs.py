@@ -29,7 +29,7 @@ from comfyui_personalize.core.training.validation import ValidationConfig
 from comfyui_personalize.nodes.bridge.dci.noun_evidence import Judge, gather
 from comfyui_personalize.nodes.bridge.sampling.class_images import model_digest, text_encoder_digest
 from comfyui_personalize.nodes.bridge.sockets import ObjectiveChain, Validation, WordSettings
-from comfyui_personalize.nodes.bridge.training.key import key_of
+from comfyui_personalize.nodes.bridge.training.plan import make_plan
 from comfyui_personalize.nodes.bridge.training.request import Request
 from comfyui_personalize.nodes.bridge.training.words import words_of_subjects
 from comfyui_personalize.nodes.prior_sample_gen import PriorSampleGen
@@ -85,13 +85,13 @@ def request(models: tuple[Any, Any, Any], *, objective: ObjectiveChain | None = 
     config = TrainingConfig(**{"steps": 5, "resolution": 64} | changes, options=options or TrainingOptions(),
                             objectives=chain.objectives, token_vectors=words,
                             validation=validation.config if validation else None)
-    return Request(model=models[0], clip=models[1], vae=models[2], subjects=tuple(subject), chain=chain,
-                   config=config, run_name="key", validation=validation, starts=starts)
+    return Request(model=models[0], clip=models[1], vae=models[2], subjects=tuple(subject), config=config,
+                   run_name="key", class_images=chain.class_images, validation=validation, starts=starts)
 
 
 def keys(models: tuple[Any, Any, Any]) -> dict[str, str]:
     """The run keys of many graphs, by name."""
-    return {name: key_of(request(models, **inputs)) for name, inputs in _untrained_graphs(models).items()}
+    return {name: make_plan(request(models, **inputs), ()).key for name, inputs in _untrained_graphs(models).items()}
 
 
 def _untrained_graphs(models: tuple[Any, Any, Any]) -> dict[str, dict[str, Any]]:

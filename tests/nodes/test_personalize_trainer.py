@@ -17,8 +17,8 @@ from comfyui_personalize.core.learning.adapter import AdapterConfig
 from comfyui_personalize.core.training.config import TrainingConfig, TrainingOptions
 from comfyui_personalize.core.training.trainer import Trainer
 from comfyui_personalize.nodes.bridge.model.denoiser import ComfyDenoiser
-from comfyui_personalize.nodes.bridge.sockets import ObjectiveChain, PreviewSettings
-from comfyui_personalize.nodes.bridge.training.key import key_of
+from comfyui_personalize.nodes.bridge.sockets import PreviewSettings
+from comfyui_personalize.nodes.bridge.training.plan import make_plan
 from comfyui_personalize.nodes.bridge.training.request import Request
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
@@ -119,8 +119,9 @@ def test_a_checkpoint_without_vae_is_refused(models):
 
 def test_the_key_sees_tokenizer_options_and_the_content_of_embedding_files(models, monkeypatch):
     def key(clip):
-        return key_of(Request(model=models[0], clip=clip, vae=models[2], subjects=subjects(identifier="embedding:sks"),
-                              chain=ObjectiveChain(), config=TrainingConfig(steps=1), run_name="test"))
+        request = Request(model=models[0], clip=clip, vae=models[2], subjects=subjects(identifier="embedding:sks"),
+                          config=TrainingConfig(steps=1), run_name="test")
+        return make_plan(request, ()).key
 
     padded, read, vector = models[1].clone(), models[1].tokenize, torch.zeros(8)
     padded.set_tokenizer_option("min_padding", 3)

@@ -19,8 +19,7 @@ from comfyui_personalize.core.model.contracts import Conditioning
 from comfyui_personalize.core.store.files import write_tensors
 from comfyui_personalize.core.subject.subject import Photo, Subject
 from comfyui_personalize.core.training.config import TrainingConfig, TrainingOptions
-from comfyui_personalize.nodes.bridge.sockets import ObjectiveChain
-from comfyui_personalize.nodes.bridge.super_resolution.training import UpscalerRequest, pair_data, prepared_pairs
+from comfyui_personalize.nodes.bridge.super_resolution.training import UpscalerRequest, check, pair_data, prepared_pairs
 from comfyui_personalize.nodes.bridge.super_resolution.upscaler import (
     LOW,
     NONE,
@@ -57,7 +56,7 @@ def request(models, noise=LOW, steps=2, rate=1e-3, **changes):
     config = TrainingConfig(steps=steps, learning_rate=rate, resolution=64, objectives=(pairs,),
                             options=TrainingOptions(adapter=upscaler_adapter(models[0], 4)))
     given = {"model": models[0], "clip": models[1], "vae": models[2], "subjects": subjects(), "config": config,
-             "chain": ObjectiveChain(objectives=(pairs,)), "run_name": "up"}
+             "run_name": "up"}
     return UpscalerRequest(**given | changes)
 
 
@@ -125,7 +124,7 @@ def test_noise_is_the_papers_or_the_nearest_level_of_the_model(models):
 
 def test_loss_falls_on_fixed_noise_and_the_stock_loader_reproduces_it(models, store):
     asked = request(models, steps=16, rate=3e-3)
-    with prepared_pairs(asked) as (trainer, _):
+    with prepared_pairs(check(asked)) as (trainer, _):
         view = trainer.data.examples[0].views[0]
         noise, index = torch.randn(8, 4, 8, 8, generator=torch.Generator().manual_seed(1)), torch.arange(50, 1000, 120)
         latents, schedule = view.latents.expand(8, -1, -1, -1), trainer.denoiser.schedule

@@ -175,8 +175,8 @@ def test_refused_before_a_model_is_loaded_or_a_folder_made(models, store, monkey
 def warnings(*objectives) -> list[str]:
     config = TrainingConfig(steps=1, objectives=objectives)
     masked = subjects(photos=photos(masked=True))
-    return warnings_about_own_masks(Request(model=None, clip=None, vae=None, subjects=masked, chain=ObjectiveChain(),
-                                            config=config, run_name="test"))
+    return warnings_about_own_masks(Request(model=None, clip=None, vae=None, subjects=masked, config=config,
+                                            run_name="test"))
 
 
 def test_masks_that_no_objective_uses_are_warned_about():

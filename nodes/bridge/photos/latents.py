@@ -55,7 +55,7 @@ def _mirrored(image: Tensor, crop: Crop) -> Tensor:
 def photo_crops(photo: Photo, size: int, options: DataOptions) -> tuple[Crop, ...]:
     """All views of a photo; the jitter of the same photo is always the same."""
     height, width = photo.pixels.shape[:2]
-    return plan_crops(height, width, size, options, pixels_hash(photo) if options.views > 1 else "")
+    return plan_crops(height, width, size, options, photo.pixels_digest if options.views > 1 else "")
 
 
 def data_hash(subjects: Iterable[Subject]) -> str:
@@ -65,7 +65,7 @@ def data_hash(subjects: Iterable[Subject]) -> str:
         for text in (subject.identifier, subject.class_noun, subject.caption_template, *_unusual(subject)):
             digest.update(f"{len(text)}:{text}".encode())
         for photo in subject.photos:
-            digest.update(photo_hash(photo).encode())
+            digest.update(photo.digest.encode())
     return digest.hexdigest()
 
 
@@ -77,24 +77,6 @@ def _unusual(subject: Subject) -> Iterator[str]:
         yield f"captions: {canonical_json([photo.caption for photo in subject.photos])}"
     if subject.objects:
         yield f"objects: {canonical_json([asdict(words) for words in subject.objects])}"
-
-
-def photo_hash(photo: Photo) -> str:
-    """A digest of one photo's pixels and masks."""
-    digest = hashlib.blake2b(digest_size=20)
-    for tensor in (photo.pixels, photo.mask, *photo.object_masks):
-        digest.update(b"none" if tensor is None else str(tuple(tensor.shape)).encode() + tensor_bytes(tensor))
-    return digest.hexdigest()
-
-
-def pixels_hash(photo: Photo) -> str:
-    """A digest of one photo's pixels alone."""
-    return hashlib.blake2b(tensor_bytes(photo.pixels), digest_size=20).hexdigest()
-
-
-def tensor_bytes(tensor: Tensor) -> bytes:
-    """The tensor's values as float32 bytes."""
-    return tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes()
 
 
 def encode_views(vae: Any, subjects: Sequence[Subject], size: int, root: Path,
@@ -134,11 +116,9 @@ class _Encoder:
     def __init__(self, vae: Any, root: Path, vae_hash: str):
         self.vae, self.root = vae, root
         self.settings = f"{vae_hash}/{getattr(vae, 'vae_dtype', None)}/{getattr(vae, 'device', None)}"
-        self._hashes: dict[int, str] = {}
 
     def __call__(self, photo: Photo, crop: Crop) -> Tensor:
-        pixels = self._hashes.setdefault(id(photo), pixels_hash(photo))
-        text = f"{self.settings}/{pixels}/{canonical_json(asdict(crop))}"
+        text = f"{self.settings}/{photo.pixels_digest}/{canonical_json(asdict(crop))}"
         digest = "latents-" + hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
         cached = read_cache(self.root, digest)
         if cached is not None:
@@ -174,11 +154,16 @@ def make_examples(
                  for number, ((subject, photo), views) in enumerate(zip(photos, latents, strict=True)))
 
 
+def in_model_space(model: Any, latents: Iterable[Tensor]) -> list[Tensor]:
+    """Raw VAE latents (C, h, w) as the model sees them."""
+    return [model.model.process_latent_in(row[None].clone())[0] for row in latents]
+
+
 def _example(model: Any, number: int, subject: Subject, photo: Photo, latents: Sequence[Tensor], size: int,
              dilation: int) -> Example:
     crops = photo_crops(photo, size, subject.data)
-    scaled = [model.model.process_latent_in(row[None].clone())[0] for row in latents]
-    first, *others = (_view(photo, crop, row, dilation) for crop, row in zip(crops, scaled, strict=True))
+    first, *others = (_view(photo, crop, row, dilation) for crop, row
+                      in zip(crops, in_model_space(model, latents), strict=True))
     return Example(
         latents=first.latents, mask=first.mask, object_masks=first.object_masks, more_views=tuple(others),
         caption=subject.caption_of(photo), object_caption=subject.object_caption, class_noun=subject.class_noun,

@@ -16,7 +16,7 @@ from ..model.hashes import vae_hash
 from ..output import runs_root
 from ..progress import Progress
 from .folders import class_photos, find_folder
-from .latents import encode_photo, pixels_hash, square_pixels
+from .latents import encode_photo, square_pixels
 from .photos import photos_from_images, with_captions
 
 SHOWN = 16
@@ -49,7 +49,7 @@ def encode_class_photos(vae: Any, photos: Iterable[Photo], count: int, class_nou
     shown: list[Tensor] = []
     for number, photo in enumerate(photos, start=1):
         latents.append(encode_photo(vae, photo, size, root, digest))
-        digests.append(pixels_hash(photo))
+        digests.append(photo.pixels_digest)
         captions.append(photo.caption)
         if len(shown) < SHOWN:
             shown.append(square_pixels(photo.pixels, size))

@@ -15,18 +15,22 @@ from ....core.data.examples import Example, TrainingData
 from ....core.data.low_res_pairs import SCALE, cut, low_res
 from ....core.errors import require
 from ....core.learning.adapter import find_targets
+from ....core.objectives import prepared_data
 from ....core.objectives.super_resolution import SuperResolution
 from ....core.store.runs import check_run_name
 from ....core.training.trainer import Trainer
 from ..model.gradients import casting_layers, free_memory, static_patcher, trainable
-from ..model.hashes import model_hash, vae_hash
 from ..output import runs_root
 from ..photos.latents import encode_photos, square_pixels
 from ..sockets import Personalization
 from ..text.encoder import ComfyTextEncoder
+from ..training.plan import Plan, make_plan
 from ..training.request import Request
-from ..training.run import train_or_load
+from ..training.run import run
 from .upscaler import UpscalerDenoiser, check_upscaler
+
+PROGRAMS = ("ComfyUI: LoraLoader and LoadPersonalization, on the upscaler that it was trained on",)
+"""Those that read its adapter file."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,9 +42,6 @@ class UpscalerRequest(Request):
         """How pairs are made."""
         return SuperResolution.among(self.config.objectives)
 
-    def own_metadata(self) -> dict[str, Any]:
-        return {"readers": "ComfyUI: LoraLoader and LoadPersonalization, on the upscaler that it was trained on"}
-
 
 def personalize_upscaler(request: UpscalerRequest) -> Personalization:
     """Train, resume or load the run that the request describes.
@@ -50,8 +51,7 @@ def personalize_upscaler(request: UpscalerRequest) -> Personalization:
         StorageError: for a full disk; the last good state is kept.
         TrainingDiverged: for NaN; the last good state is kept.
     """
-    check(request)
-    return train_or_load(request, prepared_pairs, [])
+    return run(check(request), prepared_pairs, [])
 
 
 def nothing(request: UpscalerRequest) -> Personalization:
@@ -65,13 +65,18 @@ def blocked() -> tuple[ExecutionBlocker, ExecutionBlocker]:
     return ExecutionBlocker(None), ExecutionBlocker(None)
 
 
-def check(request: UpscalerRequest) -> None:
-    """Raise `InputError` for everything that can be refused before a model is loaded or a photo encoded."""
+def check(request: UpscalerRequest) -> Plan[UpscalerRequest]:
+    """The plan of a request.
+
+    Raises:
+        InputError: for everything that can be refused before a model is loaded or a photo encoded.
+    """
     check_run_name(request.run_name)
     check_models(request.model, request.clip, request.vae)
     find_targets(request.model.model.diffusion_model, request.config.options.adapter)
     crop, resolution = request.pairs.crop, request.config.resolution
     require(crop <= resolution, "crop", crop, f"at most the resolution, {resolution} pixels", f"Use {resolution}.")
+    return make_plan(request, PROGRAMS)
 
 
 def check_models(model: Any, clip: Any, vae: Any) -> None:
@@ -116,12 +121,13 @@ def pair_data(request: UpscalerRequest, latents: Tensor) -> TrainingData:
 
 
 @contextmanager
-def prepared_pairs(request: UpscalerRequest) -> Iterator[tuple[Trainer, Callable[[], None]]]:
+def prepared_pairs(plan: Plan[UpscalerRequest]) -> Iterator[tuple[Trainer, Callable[[], None]]]:
     """The trainer inside the loaded upscaler; at the end, whatever it was, the upscaler is as it was."""
+    request = plan.request
     unet, size, cells = static_patcher(request.model), request.config.resolution, request.pairs.crop // SCALE
-    encoder = ComfyTextEncoder(request.clip, cache=(runs_root(), model_hash(request.clip.patcher)))
-    latents = encode_photos(request.vae, request.subjects, size, runs_root(), vae_hash(request.vae))
-    data = pair_data(request, latents)
+    encoder = ComfyTextEncoder(request.clip, cache=(runs_root(), plan.hashes.text_encoder))
+    latents = encode_photos(request.vae, request.subjects, size, runs_root(), plan.hashes.vae)
+    data = prepared_data(request.config.objectives, pair_data(request, latents))
     encoder.encode(data.prompts())  # now, while the text encoder may still push the network out of memory
     channels = data.examples[0].latents.shape[0]
     memory = 3.0 * request.model.memory_required([request.rows, channels, cells, cells])

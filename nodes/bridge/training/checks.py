@@ -6,30 +6,38 @@ from collections.abc import Sequence
 from typing import Any
 
 from ....core.errors import require
-from ....core.objectives import warnings_about_masks
+from ....core.objectives import prepared_data, warnings_about_masks
 from ....core.store.runs import check_run_name
 from ....core.subject.photo_warnings import warnings_about_batch, warnings_about_photos, warnings_about_resolution
 from ....core.subject.subject import warnings_about_data
+from ....core.training.learned_parts import adapter_configs, learned_words
 from ....core.wording import has_word
 from ..model.denoiser import check_model, is_quantised
 from ..model.families import family_of, family_warnings, trained_at
+from ..model.gradients import training_memory
 from ..photos.latents import blank_latents
 from ..text.learned_words import PREFIX, embedding_names
 from ..text.same_word import check_spelling, has_same_word, same_words
 from ..text.vocabulary import unknown_words
 from .judging import check_validation
-from .request import Request, training_data, used_class_images
-from .what_trains import check_what_trains
-from .words import check_words, prepared_data
+from .plan import TrainerPlan, make_plan
+from .request import Request, training_data
+from .what_trains import check_what_trains, compatible_programs, full_weights_memory, trained_modules
+from .words import check_words
 
 
-def check(request: Request) -> None:
-    """Raise `InputError` for everything that can be refused before a model is loaded or an image encoded."""
+def check(request: Request) -> TrainerPlan:
+    """The plan of a request.
+
+    Raises:
+        InputError: for everything that can be refused before a model is loaded or an image encoded.
+    """
     check_run_name(request.run_name)
     require(request.clip is not None, "clip", "nothing", "the CLIP of the checkpoint",
             "This checkpoint has no text encoder; load one with CLIPLoader.")
     check_model(request.model)
-    check_what_trains(request)
+    modules, options = trained_modules(request), request.config.options
+    check_what_trains(request, modules)
     require(getattr(request.vae, "first_stage_model", None) is not None, "vae", "nothing", "the VAE of the checkpoint",
             "This checkpoint has no VAE; load one with VAELoader.")
     channels = request.model.get_model_object("latent_format").latent_channels
@@ -37,19 +45,22 @@ def check(request: Request) -> None:
             f"the {channels} channels of this model", "Connect the VAE that belongs to the checkpoint.")
     check_spelling(request.clip, request.subjects)
     check_class_images(request)
-    probe = training_data(request, blank_latents(request.subjects, request.config.resolution, channels,
-                                                 _downscale(request.vae)))
-    data = prepared_data(request, probe)
-    for objective in request.config.objectives:
-        objective.check(data)
-    check_words(request, data)
+    size = request.config.resolution
+    blank = blank_latents(request.subjects, size, channels, _downscale(request.vae))
+    data = prepared_data(request.config.objectives, training_data(request, blank))
+    words = learned_words(request.config, data)
+    check_words(request, data, words)
     check_validation(request)
+    plan = make_plan(request, compatible_programs(request, modules))
+    memory = (training_memory(request.model, request.rows, size, channels)
+              + full_weights_memory(modules, adapter_configs(options), plan.optimizer))
+    return TrainerPlan(**vars(plan), data=data, words=words, memory=memory)
 
 
 def check_class_images(request: Request) -> None:
     """Raise `InputError` where class images that are used have another size than the run."""
     size = request.config.resolution
-    for pool in used_class_images(request):
+    for pool in request.used_class_images:
         require(pool.size == size, "class images", f"{pool.size} pixels for {pool.class_noun!r}", f"{size} pixels, the "
                 "trainer's resolution", "Set the size to it in the node that the class images come from.")
         for identifier in (identifier for subject in request.subjects for identifier, _ in subject.words):
@@ -119,4 +130,7 @@ def warnings_about_contexts(request: Request) -> list[str]:
 
 
 def _downscale(vae: Any) -> int:
-    return vae.downscale_ratio if isinstance(vae.downscale_ratio, int) else 8
+    """Pixels per latent of one picture; VAEs of films say it by time, height and width."""
+    ratio = vae.downscale_ratio
+    sides = [part for part in (ratio if isinstance(ratio, tuple) else (ratio,)) if isinstance(part, int)]
+    return sides[-1] if sides else 8

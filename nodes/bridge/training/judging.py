@@ -8,7 +8,6 @@ from torch import Tensor
 
 from ....core.errors import require
 from ....core.evaluation.metrics import image_similarity, prompt_alignment, without_identifier
-from ..photos.latents import photo_hash
 from .request import Request
 
 OF_PICTURES = ("clip_i", "clip_t", "dino")
@@ -22,8 +21,8 @@ def check_validation(request: Request) -> None:
     require(bool(held_out) or config.best_by in (*OF_PICTURES, "last"), "held_out", "no photo",
             "1 or more photos beside those trained on",
             "Connect Subject Photos with photos of the subject that the trainer does not get.")
-    trained = {photo_hash(photo) for subject in request.subjects for photo in subject.photos}
-    twice = sum(photo_hash(photo) in trained for subject in held_out for photo in subject.photos)
+    trained = {photo.digest for subject in request.subjects for photo in subject.photos}
+    twice = sum(photo.digest in trained for subject in held_out for photo in subject.photos)
     require(not twice, "held_out", f"{twice} photos that are trained on, too", "photos that are never trained on",
             "Take them out of one of the two Subject Photos.")
     needed = {"clip_i": request.validation.image_text, "clip_t": request.validation.image_text,

@@ -1,10 +1,10 @@
-"""What tells one training run from another: the key it is found by, and what its files say about it."""
+"""What tells one training run from another: the key it is found by."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ....core.store.runs import run_key
@@ -15,49 +15,51 @@ from ..model.option_hash import object_patch_hash
 from ..photos.latents import data_hash
 from ..sockets import Validation
 from ..text.encoder import embedded_digest, is_cachable
-from .request import Request, used_class_images
-from .what_trains import optimizer_name, readers_of_result
+from .request import Request
 from .words import image_text_digest, words_key
 
 
-def key_of(request: Request) -> str:
-    """The run's key: everything that changes the weights of a step, and nothing else."""
+@dataclass(frozen=True, kw_only=True)
+class Hashes:
+    """Digests of what a run is trained in and on."""
+
+    model: str
+    text_encoder: str
+    vae: str
+    data: str
+
+
+def hashes_of(request: Request) -> Hashes:
+    """The digests of a request's models and photos."""
+    return Hashes(model=model_hash(request.model), text_encoder=model_hash(request.clip.patcher),
+                  vae=vae_hash(request.vae), data=data_hash(request.subjects))
+
+
+def key_of(request: Request, hashes: Hashes, optimizer: str) -> str:
+    """The run's key: everything that changes the weights of a step, and nothing else.
+
+    Args:
+        hashes: of the loaded models and the photos.
+        optimizer: what "auto" stands for.
+    """
     return run_key({
         "version": 1,
         "config": request.config.key_fields(),
-        "data": data_hash(request.subjects),
+        "data": hashes.data,
         "validation": validation_key(request.validation),
-        "class_images": sorted(pool.key for pool in used_class_images(request)),
-        "base_model": model_hash(request.model),
+        "class_images": sorted(pool.key for pool in request.used_class_images),
+        "base_model": hashes.model,
         "schedule": schedule_digest(request.model),
         "object_patches": object_patch_hash(request.model),
-        "text_encoder": {"hash": model_hash(request.clip.patcher), "layer": request.clip.layer_idx,
+        "text_encoder": {"hash": hashes.text_encoder, "layer": request.clip.layer_idx,
                          "tokenizer": sorted(request.clip.tokenizer_options.items()),
                          "embeddings": embedding_digests(request.clip, request.subjects)
                          + class_embedding_digests(request)},
         "words": words_key(request),
-        "vae": vae_hash(request.vae),
+        "vae": hashes.vae,
         "compute": {"device": request.model.load_device.type, "dtype": str(request.model.model.get_dtype_inference()),
-                    "optimizer": optimizer_name(request)},
+                    "optimizer": optimizer},
     })
-
-
-def metadata_of(request: Request, step: int, exposure: str, names: Iterable[str]) -> dict[str, Any]:
-    """What the adapter file, with tensors of these names, says about itself."""
-    return {
-        "version": 1,
-        "identifiers": [identifier for subject in request.subjects for identifier, _ in subject.words],
-        "class_nouns": [noun for subject in request.subjects for _, noun in subject.words],
-        "captions": [subject.caption for subject in request.subjects],
-        "data_options": [asdict(subject.data) for subject in request.subjects],
-        "base_model_hash": model_hash(request.model),
-        "text_encoder_hash": model_hash(request.clip.patcher),
-        "config": request.config.to_dict() | {"steps": step},
-        "data_hash": data_hash(request.subjects),
-        "steps": step,
-        "exposure": exposure,
-        "readers": readers_of_result(request, names),
-    } | request.own_metadata()
 
 
 def validation_key(validation: Validation | None) -> dict[str, Any]:
@@ -78,7 +80,7 @@ def embedding_digests(clip: Any, subjects: Sequence[Subject]) -> list[str]:
 
 def class_embedding_digests(request: Request) -> list[str]:
     """The same of the captions that class images of one's own may have."""
-    captions = (caption for pool in used_class_images(request) for caption in pool.captions)
+    captions = (caption for pool in request.used_class_images for caption in pool.captions)
     return [embedded_digest(request.clip, caption) for caption in captions if not is_cachable(caption)]
 
 

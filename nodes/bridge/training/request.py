@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,20 +16,20 @@ from ....core.subject.subject import Subject
 from ....core.training.config import TrainingConfig
 from ....core.wording import fold
 from ..photos.latents import PhotoLatents, make_examples
-from ..sockets import ObjectiveChain, PreviewSettings, Validation
+from ..sockets import PreviewSettings, Validation
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Request:
-    """Everything that PersonalizeTrainer was given."""
+    """Everything that PersonalizeTrainer was given; `class_images` are the pools of its OBJECTIVE."""
 
     model: Any
     clip: Any
     vae: Any
     subjects: tuple[Subject, ...]
-    chain: ObjectiveChain
     config: TrainingConfig
     run_name: str
+    class_images: tuple[ClassImages, ...] = ()
     preview: PreviewSettings | None = None
     validation: Validation | None = None
     starts: WordVectors = field(default_factory=dict)
@@ -44,15 +45,11 @@ class Request:
         batch, objects = self.config.batch, max(len(subject.words) for subject in self.subjects)
         return batch + sum(objective.most_rows(batch, objects) for objective in self.config.objectives)
 
-    def own_metadata(self) -> dict[str, Any]:
-        """What an adapter file of this kind of run says beyond `training_key.metadata_of`."""
-        return {}
-
-
-def used_class_images(request: Request) -> tuple[ClassImages, ...]:
-    """The pools that an objective draws from."""
-    is_used = any(objective.needs_class_images for objective in request.config.objectives)
-    return request.chain.class_images if is_used else ()
+    @cached_property
+    def used_class_images(self) -> tuple[ClassImages, ...]:
+        """The pools that an objective draws from."""
+        is_used = any(objective.needs_class_images for objective in self.config.objectives)
+        return self.class_images if is_used else ()
 
 
 def training_data(request: Request, latents: PhotoLatents) -> TrainingData:
@@ -60,12 +57,12 @@ def training_data(request: Request, latents: PhotoLatents) -> TrainingData:
     dilation = max((objective.mask_dilation for objective in request.config.objectives), default=0)
     with torch.inference_mode(False), torch.no_grad():
         examples = make_examples(request.model, request.subjects, latents, request.config.resolution, dilation)
+        spelled = {noun: pool for pool in request.used_class_images for noun in _spelled_nouns(pool, examples)}
         pools = {noun: request.model.model.process_latent_in(pool.latents.clone())
-                 for pool in used_class_images(request) for noun in _spelled_nouns(pool, examples)}
-    prompts = {noun: pool.prompt for pool in used_class_images(request) for noun in _spelled_nouns(pool, examples)}
-    captions = {noun: pool.captions for pool in used_class_images(request) if pool.captions
-                for noun in _spelled_nouns(pool, examples)}
-    return TrainingData(examples=examples, class_latents=pools, class_prompts=prompts, class_captions=captions)
+                 for noun, pool in spelled.items()}
+    return TrainingData(examples=examples, class_latents=pools,
+                        class_prompts={noun: pool.prompt for noun, pool in spelled.items()},
+                        class_captions={noun: pool.captions for noun, pool in spelled.items() if pool.captions})
 
 
 def _spelled_nouns(pool: ClassImages, examples: Sequence[Example]) -> list[str]:

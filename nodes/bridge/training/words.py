@@ -1,31 +1,24 @@
-"""The learned words of a training run: whose they are, what is refused, how the run store keeps them."""
+"""The learned words of a training run: whose they are, what is refused, how prompts name them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ....core.data.examples import TrainingData
 from ....core.errors import require
 from ....core.learning.token_vectors import TokenVectorsConfig, reads
-from ....core.learning.trainable import Artifacts
 from ....core.model.contracts import WordVectors
-from ....core.store.runs import Run
 from ....core.subject.subject import Subject, fill
-from ....core.training.learned_parts import learned_words
 from ....core.wording import fold
 from ..model.hashes import model_hash, tensor_digest, weights_hash
 from ..sockets import Personalization, PreviewSettings, WordSettings
 from ..text.encoder import check_trainable, embedded_digest, is_cachable
 from ..text.learned_words import CLIP_ENCODERS, PREFIX, embedding_names, name_words, reading_clip, tokenize_words
 from .request import Request
-
-WORDS = "words"
-"""Key of the learned words in an adapter file's metadata."""
 
 
 def words_of_subjects(chain: Sequence[WordSettings],
@@ -49,24 +42,11 @@ def words_of_subjects(chain: Sequence[WordSettings],
     return tuple(configs), {word: found for word, found in starts.items() if found}
 
 
-def prepared_words(request: Request, data: TrainingData) -> tuple[TokenVectorsConfig, ...]:
-    """Every word that the run learns."""
-    return learned_words(request.config, prepared_data(request, data))
-
-
-def prepared_data(request: Request, data: TrainingData) -> TrainingData:
-    """The data with the captions that are trained on."""
-    for objective in request.config.objectives:
-        data = objective.prepare(data)
-    return data
-
-
-def check_words(request: Request, data: TrainingData) -> None:
+def check_words(request: Request, data: TrainingData, words: Sequence[TokenVectorsConfig]) -> None:
     """Raise `InputError` for words that cannot be learned, on prepared data.
 
     Contexts stand in one prompt of 77 tokens with the subject: spread over two, they would not be one prompt.
     """
-    words = learned_words(request.config, data)
     needs_encoder = [objective for objective in request.config.objectives if objective.needs_image_text]
     require(not needs_encoder or request.image_text is not None, "image_text", "nothing", "an image-text encoder",
             "Connect Image-Text Encoder to the trainer.")
@@ -140,45 +120,6 @@ def image_text_digest(encoder: Any) -> list[str]:
     own = getattr(encoder, "clip", None)
     weights = model_hash(own.patcher) if own is not None else weights_hash(encoder.model.text_model.state_dict())
     return [weights, tensor_digest(encoder.text_projection).hex()]
-
-
-def words_metadata(learned: Artifacts) -> dict[str, Any]:
-    """What an adapter file's metadata says of its words."""
-    groups = {"token_vectors": learned.token_vectors, "contexts": learned.contexts}
-    return {WORDS: {group: sorted(words) for group, words in groups.items()}} if any(groups.values()) else {}
-
-
-def save_words(run: Run, step: int, learned: Artifacts) -> None:
-    """Keep the vectors of a step in the run store, where there are any.
-
-    Raises:
-        StorageError: for a full disk.
-    """
-    groups = {"token_vectors": learned.token_vectors, "contexts": learned.contexts}
-    tensors = {f"{group}/{word}/{kind}": vectors for group, words in groups.items()
-               for word, found in words.items() for kind, vectors in found.items()}
-    if tensors:
-        run.save_words(step, tensors, words_metadata(learned))
-
-
-def load_words(run: Run, metadata: Mapping[str, Any]) -> Artifacts | None:
-    """The vectors that belong to an adapter file; None where they are missing or damaged."""
-    if WORDS not in metadata:
-        return Artifacts()
-    found = run.load_words(metadata["steps"])
-    if found is None:
-        return None
-    groups: dict[str, dict[str, dict[str, Tensor]]] = {"token_vectors": {}, "contexts": {}}
-    for name, vectors in found[0].items():
-        group, _, rest = name.partition("/")
-        word, _, kind = rest.rpartition("/")
-        if group not in groups or kind not in CLIP_ENCODERS or vectors.ndim != 2:
-            return None
-        groups[group].setdefault(word, {})[kind] = vectors
-    said = {group: sorted(words) for group, words in groups.items()}
-    if said != {"token_vectors": [], "contexts": [], **metadata[WORDS]}:
-        return None
-    return Artifacts(token_vectors=groups["token_vectors"], contexts=groups["contexts"])
 
 
 def with_words(clip: Any, vectors: WordVectors) -> Any:

@@ -25,9 +25,11 @@ from trainer_rig import equal, use_store
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.store.files import read_tensors, write_tensors
 from comfyui_personalize.core.store.runs import Run
+from comfyui_personalize.core.training.run import restore
 from comfyui_personalize.nodes.bridge.files.embeddings import identifiers, load_words
 from comfyui_personalize.nodes.bridge.files.personalizations import check_file, describe, list_personalizations
-from comfyui_personalize.nodes.bridge.training.run import _restore, prepared
+from comfyui_personalize.nodes.bridge.training.checks import check
+from comfyui_personalize.nodes.bridge.training.run import prepared
 from comfyui_personalize.nodes.load_personalization import LoadPersonalization
 from comfyui_personalize.nodes.save_personalization import SavePersonalization
 
@@ -116,13 +118,13 @@ def test_any_entry_of_a_states_metadata_may_be_anything(models, store):
     tensors = load_file(run.state_path)
     metadata, refused, kept = json.loads(text_of(run.state_path)), 0, 0
     asked = request(models, **trained_graphs(models)["words"], steps=LONG, learning_rate=1e-3, seed=1)
-    with prepared(asked) as (trainer, _):
+    with prepared(check(asked)) as (trainer, _):
         for what, changed in mutants(metadata, seed=2, count=400):
             rewrite(run.state_path, as_text(changed), tensors)
             try:
                 saved = run.load_state()
                 assert saved is not None, what
-                _restore(trainer, run, saved)
+                restore(trainer, run, saved)
                 next(trainer.steps())
                 kept += 1
             except InputError as error:

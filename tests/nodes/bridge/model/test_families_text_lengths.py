@@ -17,7 +17,7 @@ from comfyui_personalize.core.data.examples import Example, TrainingData, genera
 from comfyui_personalize.core.learning.adapter import AdapterConfig
 from comfyui_personalize.core.model.contracts import Conditioning, TextEncoder
 from comfyui_personalize.core.objectives import BasePrior, ObjectSpecificLoss, PriorPreservation
-from comfyui_personalize.core.objectives.base import Objective
+from comfyui_personalize.core.objectives.base import Objective, prepared_data
 from comfyui_personalize.core.training.config import TrainingConfig, TrainingOptions
 from comfyui_personalize.core.training.loss import compare, loss_terms
 from comfyui_personalize.core.training.trainer import Trainer
@@ -78,8 +78,8 @@ def trainer(model: Any, texts: TextEncoder, photos_of_noise: TrainingData,
             objectives: Sequence[Objective] = (PriorPreservation(), ObjectSpecificLoss()), **others: Any) -> Trainer:
     config = TrainingConfig(steps=1, batch=3, options=OPTIONS, objectives=tuple(objectives), **others)
     held_out = photos_of_noise if config.validation else None
-    return Trainer(denoiser=ComfyDenoiser(model, 8 * SIDE), text_encoder=texts, data=photos_of_noise, config=config,
-                   held_out=held_out)
+    return Trainer(denoiser=ComfyDenoiser(model, 8 * SIDE), text_encoder=texts, config=config, held_out=held_out,
+                   data=prepared_data(objectives, photos_of_noise))
 
 
 def learned(run: Trainer) -> None:

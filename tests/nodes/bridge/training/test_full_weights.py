@@ -13,8 +13,9 @@ from trainer_rig import CancelAt, Untouched, equal, sample, train, use_store
 
 from comfyui_personalize.core.learning.adapter import AdapterConfig
 from comfyui_personalize.core.training.config import TrainingOptions
+from comfyui_personalize.core.training.learned_parts import DENOISER, adapter_configs
+from comfyui_personalize.core.training.optimizer import choose_optimizer
 from comfyui_personalize.nodes.bridge.sockets import PreviewSettings
-from comfyui_personalize.nodes.bridge.training.request import Request
 from comfyui_personalize.nodes.bridge.training.what_trains import full_weights_memory
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
@@ -87,12 +88,9 @@ def test_keys_and_values_alone_train_as_custom_diffusion_has_it(models):
 
 def test_the_memory_that_is_asked_for_counts_copies_gradients_and_state(models):
     def memory(**options):
-        from comfyui_personalize.core.training.config import TrainingConfig
-        from comfyui_personalize.nodes.bridge.sockets import ObjectiveChain
-
-        config = TrainingConfig(steps=1, options=TrainingOptions(**options))
-        return full_weights_memory(Request(model=models[0], clip=models[1], vae=models[2], subjects=(),
-                                           chain=ObjectiveChain(), config=config, run_name="test"))
+        chosen = TrainingOptions(**options)
+        return full_weights_memory({DENOISER: models[0].model.diffusion_model}, adapter_configs(chosen),
+                                   choose_optimizer(chosen, "cpu"))
 
     parameters = sum(value.numel() for value in models[0].model.diffusion_model.parameters())
     assert memory() == 0 and memory(adapter=ALL) == 8 * parameters

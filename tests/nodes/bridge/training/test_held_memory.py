@@ -25,10 +25,10 @@ from comfyui_personalize.core.errors import TrainingDiverged
 from comfyui_personalize.core.learning.adapter import AdapterConfig
 from comfyui_personalize.core.objectives import BasePrior, MaskedLoss, ObjectSpecificLoss, PriorPreservation
 from comfyui_personalize.core.store.class_images import ClassImages
+from comfyui_personalize.core.training import run as training_run
 from comfyui_personalize.core.training.config import TrainingOptions
 from comfyui_personalize.core.training.validation import ValidationConfig
 from comfyui_personalize.nodes.bridge.sockets import ObjectiveChain, PreviewSettings, Validation
-from comfyui_personalize.nodes.bridge.training import loop as training_loop
 from comfyui_personalize.nodes.token_vectors import TokenVectors
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
@@ -127,7 +127,7 @@ def test_a_job_that_fails_leaves_nothing(monkeypatch, error):
     def fail(*_: object) -> None:
         raise type(error)(*error.args)
 
-    monkeypatch.setattr(training_loop.Loop, "_after", fail)
+    monkeypatch.setattr(training_run.Loop, "_after", fail)
 
     def job(seed: int) -> None:
         with suppress(type(error)):

@@ -20,10 +20,10 @@ from trainer_rig import CancelAt, Untouched, equal, sample, train, use_store
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.store import files, runs
 from comfyui_personalize.core.store.files import StorageError, read_tensors
+from comfyui_personalize.core.training import run as training_run
 from comfyui_personalize.core.training.config import TrainingOptions
 from comfyui_personalize.nodes.bridge.model.denoiser import ComfyDenoiser
 from comfyui_personalize.nodes.bridge.progress import Progress
-from comfyui_personalize.nodes.bridge.training import run as training_run
 
 pytestmark = [pytest.mark.usefixtures("inference_mode"),
               pytest.mark.skipif(not hasattr(os, "fork"), reason="lacks fork")]

@@ -24,7 +24,7 @@ from comfyui_personalize.core.training.config import TrainingConfig, TrainingOpt
 from comfyui_personalize.nodes.bridge.dci.dual_prompt import CONDITIONING_KEY
 from comfyui_personalize.nodes.bridge.sockets import ObjectiveChain, PreviewSettings
 from comfyui_personalize.nodes.bridge.text.encoder import ComfyTextEncoder
-from comfyui_personalize.nodes.bridge.training.key import key_of
+from comfyui_personalize.nodes.bridge.training.plan import make_plan
 from comfyui_personalize.nodes.bridge.training.request import Request
 from comfyui_personalize.nodes.bridge.training.words import words_of_subjects
 from comfyui_personalize.nodes.dci_conditioning import DCIConditioning
@@ -77,8 +77,13 @@ def request_of(models, token_vectors=(), objective=None, **changes) -> Request:
     chain = objective or ObjectiveChain()
     configs, starts = words_of_subjects(token_vectors, subjects())
     config = TrainingConfig(steps=1, resolution=64, objectives=chain.objectives, token_vectors=configs)
-    return Request(**{"model": models[0], "clip": models[1], "vae": models[2], "subjects": subjects(), "chain": chain,
-                      "config": config, "run_name": "test", "starts": starts} | changes)
+    return Request(**{"model": models[0], "clip": models[1], "vae": models[2], "subjects": subjects(),
+                      "class_images": chain.class_images, "config": config, "run_name": "test",
+                      "starts": starts} | changes)
+
+
+def key_of(models, **changes) -> str:
+    return make_plan(request_of(models, **changes), ()).key
 
 
 def embedding(outputs) -> torch.Tensor:
@@ -208,9 +213,9 @@ def test_a_cancelled_run_goes_on_to_the_same_bits(models, tmp_path, monkeypatch,
 def test_every_setting_is_in_the_key(models):
     changes = ({}, {"vectors": 3}, {"start_text": "cat"}, {"learning_rate": 0.01}, {"norm": "fixed"}, {"stop_at": 0.5},
                {"start": "random"}, {"start": "random", "std": 0.1})
-    keys = {key_of(request_of(models, token_vectors=words(**change))) for change in changes}
+    keys = {key_of(models, token_vectors=words(**change)) for change in changes}
     ico = ({}, {"prefix": 3}, {"suffix": 0}, {"identifier_vectors": 1}, {"start": "random"}, {"rate_factor": 1.0})
-    keys |= {key_of(request_of(models, objective=contexts(**change))) for change in ico}
+    keys |= {key_of(models, objective=contexts(**change)) for change in ico}
     assert len(keys) == len(changes) + len(ico)
 
 

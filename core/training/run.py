@@ -1,0 +1,264 @@
+"""How a run comes to its result: loaded, or trained from its newest state, judged and kept on the way.
+
+A run knows no user interface: a `Watcher` shows, samples and judges for it. All that is asked of the models comes from
+outside, too, so that nothing is loaded for a result that is already there.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..errors import InputError, TrainingDiverged
+from ..store.metadata import NewerVersion
+from ..store.runs import Run, SavedState, only_here, open_run
+from .config import TrainingConfig
+from .divergence import divergence, explosion, is_diverged
+from .keeper import Description, Keeper, Result, load_result
+from .trainer import Trainer
+from .validation import History
+from .watcher import Watcher
+
+Opening = Callable[[], AbstractContextManager[tuple[Trainer, Watcher]]]
+"""Loads the models of a run; gives the entered trainer in them, and who looks on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A run that is asked for.
+
+    Attributes:
+        root: where runs are kept.
+        name: the run's, a label.
+        key: of everything that changes the weights of a step.
+        describe: what an adapter file says of a step, from (step, what was seen, names of its tensors).
+        text_encoders: names that learned words may have vectors for.
+    """
+
+    root: Path
+    name: str
+    key: str
+    config: TrainingConfig
+    describe: Description
+    text_encoders: Collection[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Finished:
+    """What a run came to.
+
+    Attributes:
+        result: of the last step, or of the best one.
+        file: where its adapter is kept.
+        losses: one per step.
+        validation: the validation loss by step, where the run was judged.
+        report: what was done, for the user.
+    """
+
+    result: Result
+    file: Path
+    losses: list[float]
+    validation: dict[int, float]
+    report: str
+
+
+def train_or_load(job: Job, opening: Opening) -> Finished:
+    """The run's result: loaded where it is kept, or trained in what `opening` gives.
+
+    Raises:
+        InputError: another process trains this run, or its state is damaged and steps beyond its results are asked.
+        StorageError: for a full disk when a run is ended early; the last good state is kept.
+        TrainingDiverged: for NaN; the last good state is kept.
+    """
+    with only_here(job.root, job.name, job.key):
+        run = open_run(job.root, job.name, job.key)
+        saved, damage = _saved_state(run)
+        return _load(job, run, saved, damage) or _train(job, run, saved, damage, opening)
+
+
+def _saved_state(run: Run) -> tuple[SavedState | None, InputError | None]:
+    """The run's state, or what is wrong with it."""
+    try:
+        return run.load_state(), None
+    except NewerVersion:
+        raise
+    except InputError as damage:
+        return None, damage
+
+
+def _load(job: Job, run: Run, saved: SavedState | None, damage: InputError | None) -> Finished | None:
+    """The result at exactly the asked step (or at the best one before it), where an earlier run kept it."""
+    history, steps = _history(job, saved), job.config.steps
+    end = history.end(steps) if history else steps
+    best = history.best_step(end) if history else None
+    result = load_result(run, best or end, job.text_encoders)
+    if result is None:
+        return None
+    done = saved.step if saved else 0
+    losses = saved.metadata["losses"][:end] if saved else []
+    what = f"loaded {end} steps, nothing to train" + _said_of(history, best, end)
+    if done >= end:
+        return _result(run, result, losses, what, history, _divergence(job, saved, losses))
+    is_ahead = damage is not None or end - done > job.config.options.save_every
+    if history is not None or not is_ahead:
+        return None  # a stop between two files of one save; or the best step is not known
+    reason = str(damage) if damage else "the training state could not be saved with it"
+    warning = f"losses are known for {done} of {end} steps, and more steps start again from there: {reason}"
+    return _result(run, result, losses, what, history, [warning])
+
+
+def _divergence(job: Job, saved: SavedState | None, losses: Sequence[float]) -> list[str]:
+    """What is known of the learning of a run that is loaded; nothing where an earlier version trained it."""
+    values, rate = saved.metadata if saved else {}, job.config.learning_rate
+    told = [divergence(losses, values["loss_of_zeros"], rate) if "loss_of_zeros" in values else None,
+            explosion(values.get("relative_change", 0.0), rate)]
+    return [text for text in told if text]
+
+
+def _history(job: Job, saved: SavedState | None) -> History | None:
+    """The judgements of the run so far, where it is judged."""
+    config = job.config.validation
+    return None if config is None else History(config, saved.metadata.get("figures", ()) if saved else ())
+
+
+def _said_of(history: History | None, best: int | None, end: int) -> str:
+    """What the judgements say, for the report."""
+    if history is None or best is None:
+        return ""
+    name = history.config.best_by
+    figure = next(entry[name] for entry in history.figures if entry["step"] == best)
+    return f"; the best of {len(history.figures)} checkpoints is step {best} of {end} ({name} {figure:.4g})"
+
+
+def _result(run: Run, result: Result, losses: list[float], what: str, history: History | None,
+            warnings: Iterable[str] = ()) -> Finished:
+    path = run.adapter_path(result.step)
+    report = "\n".join([f"run {run.name}: {what}", f"seen: {result.metadata['exposure']}", f"adapter file: {path}",
+                        *(f"Warning: {warning}" for warning in warnings)])
+    return Finished(result=result, file=path, losses=losses, report=report,
+                    validation=history.losses() if history else {})
+
+
+def _train(job: Job, run: Run, saved: SavedState | None, damage: InputError | None, opening: Opening) -> Finished:
+    """Train from the newest usable state to the asked step."""
+    if damage is not None and run.results():
+        raise InputError(damage.name, damage.got, f"{damage.expected}, or one of its results: "
+                         f"steps {', '.join(map(str, run.results()))}", damage.fix) from damage
+    usable = saved if saved is not None and saved.step <= job.config.steps else None
+    first, history = usable.step if usable else 0, _history(job, usable)
+    with opening() as (trainer, watcher):
+        if usable is not None:
+            restore(trainer, run, usable)
+        keeper = Keeper(run, trainer, watcher, job.describe, history, newest=saved.step if saved else 0)
+        loop = Loop(trainer, keeper, watcher)
+        loop.run()
+        result = keeper.keep_result()
+        losses, last = list(trainer.losses), trainer.step
+    best = history.best_step(last) if history else None
+    if best is not None and best != last:
+        result = keeper.best or load_result(keeper.run, best, job.text_encoders) or result
+    what = f"trained {last - first} steps" + (f", resumed from step {first}" if first else "")
+    warnings = [*keeper.failures.values(), *(told for told in (loop.divergence, loop.explosion) if told)]
+    return _result(keeper.run, result, losses, what + _said_of(history, best, last), history, warnings)
+
+
+def restore(trainer: Trainer, run: Run, saved: SavedState) -> None:
+    """Go on from a state.
+
+    Raises:
+        InputError: the state does not fit the run; names the file.
+    """
+    try:
+        trainer.load_state(saved.tensors, saved.metadata)
+    except torch.OutOfMemoryError:
+        raise
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError) as reason:
+        raise InputError("file", f"{run.state_path}: a damaged state ({reason})", f"the state of the run {run.name}",
+                         f"Remove that file to train this run again from the start: {run.state_path}") from reason
+
+
+@dataclass
+class Loop:
+    """Drives a trainer.
+
+    Attributes:
+        divergence: what the user was told of a loss that rose too far; it follows from the losses alone.
+        explosion: what the user was told of layers that changed too much.
+    """
+
+    trainer: Trainer
+    keeper: Keeper
+    watcher: Watcher
+    divergence: str | None = None
+    explosion: str | None = None
+
+    def run(self) -> None:
+        """All steps; everything is kept, whatever ends it early."""
+        ends: tuple[type[BaseException], ...] = (TrainingDiverged, *self.watcher.cancels)
+        try:
+            self._show()
+            self._tell_divergence()
+            for step in self.trainer.steps():
+                if self.divergence is None and is_diverged(self.trainer.losses, self.trainer.loss_of_zeros):
+                    self._tell_divergence()
+                self._after(step.step)
+                if self._is_over(step.step):
+                    break
+        except ends:  # no defects: what keeping it has to say counts more
+            self.keeper.keep_what_was_learned()
+            raise
+        except Exception:  # out of memory in a preview, a sampler's own error
+            try:
+                self.keeper.keep_what_was_learned()
+            except Exception:
+                logging.exception("The steps since the last save could not be kept.")
+            raise
+
+    def _tell_divergence(self) -> None:
+        """Warn where the losses so far say that learning went wrong."""
+        rate = self.trainer.config.learning_rate
+        self.divergence = divergence(self.trainer.losses, self.trainer.loss_of_zeros, rate)
+        if self.divergence is not None:
+            self.watcher.warn(self.divergence)
+
+    def _tell_explosion(self) -> None:
+        """Warn where little is left of the layers that train."""
+        self.explosion = explosion(self.trainer.relative_change(), self.trainer.config.learning_rate)
+        if self.explosion is not None:
+            self.watcher.warn(self.explosion)
+
+    def _after(self, step: int) -> None:
+        """Preview, judge, show and save, where it is time."""
+        is_last, save_every = step == self.trainer.config.steps, self.trainer.config.options.save_every
+        if not is_last:
+            self.watcher.preview(step)
+        self._judge(step, is_last)
+        self._show()
+        is_saved = bool(save_every) and step % save_every == 0
+        if (is_saved or is_last) and self.explosion is None:
+            self._tell_explosion()
+        if is_saved and not is_last:
+            self.keeper.keep_state()
+
+    def _judge(self, step: int, is_last: bool) -> None:
+        """Judge the weights; the best ones so far are kept as a file."""
+        history = self.keeper.history
+        if history is None or (step % history.config.every and not is_last):
+            return
+        figures = {"validation_loss": self.trainer.validation_loss()} if self.trainer.is_validated else {}
+        history.add(step, figures | self.watcher.judge_pictures())
+        if history.best_step(step) == step:
+            self.keeper.keep_best()
+
+    def _show(self) -> None:
+        history = self.keeper.history
+        self.watcher.progress(self.trainer.step, self.trainer.losses, history.losses() if history else {})
+
+    def _is_over(self, step: int) -> bool:
+        history = self.keeper.history
+        return history is not None and step >= history.end(self.trainer.config.steps)
