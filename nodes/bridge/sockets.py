@@ -98,8 +98,8 @@ class PreviewSettings:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Validation:
-    """The Validation node: how a run is judged, and by what.
+class Judges:
+    """By what a run is judged.
 
     Attributes:
         held_out: photos that are never trained on.
@@ -107,11 +107,17 @@ class Validation:
         dino: gives DINO; from the folder `dino_path`.
     """
 
-    config: ValidationConfig
     held_out: tuple[Subject, ...] = ()
     image_text: Any = None
     dino: Any = None
     dino_path: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Validation(Judges):
+    """The Validation node: how a run is judged, and by what."""
+
+    config: ValidationConfig
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -86,7 +86,7 @@ def request(models: tuple[Any, Any, Any], *, objective: ObjectiveChain | None = 
                             objectives=chain.objectives, token_vectors=words,
                             validation=validation.config if validation else None)
     return Request(model=models[0], clip=models[1], vae=models[2], subjects=tuple(subject), config=config,
-                   run_name="key", class_images=chain.class_images, validation=validation, starts=starts)
+                   run_name="key", class_images=chain.class_images, judges=validation, starts=starts)
 
 
 def keys(models: tuple[Any, Any, Any]) -> dict[str, str]:

@@ -46,7 +46,7 @@ def check(request: Request) -> TrainerPlan:
     check_spelling(request.clip, request.subjects)
     check_class_images(request)
     size = request.config.resolution
-    blank = blank_latents(request.subjects, size, channels, _downscale(request.vae))
+    blank = blank_latents(request.subjects, size, channels, pixels_per_latent(request.vae))
     data = prepared_data(request.config.objectives, training_data(request, blank))
     words = learned_words(request.config, data)
     check_words(request, data, words)
@@ -129,7 +129,7 @@ def warnings_about_contexts(request: Request) -> list[str]:
             "as names: they take part of the subject along. Use words of its captions, such as a and on"]
 
 
-def _downscale(vae: Any) -> int:
+def pixels_per_latent(vae: Any) -> int:
     """Pixels per latent of one picture; VAEs of films say it by time, height and width."""
     ratio = vae.downscale_ratio
     sides = [part for part in (ratio if isinstance(ratio, tuple) else (ratio,)) if isinstance(part, int)]

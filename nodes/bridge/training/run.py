@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ from .plan import Plan, TrainerPlan
 from .request import Request
 from .words import image_text_in, preview_of, with_words
 
-AnyPlan = TypeVar("AnyPlan", bound=Plan)
+AnyPlan = TypeVar("AnyPlan", bound=Plan[Any])
 Preparation = Callable[[AnyPlan], AbstractContextManager[tuple[Trainer, Callable[[], None]]]]
 """Loads the models of a plan; gives the trainer in them, and a function that makes them trainable again."""
 
@@ -76,11 +76,11 @@ def run(plan: AnyPlan, prepare: Preparation[AnyPlan], pictures: list[Tensor]) ->
 def held_out_data(plan: TrainerPlan) -> TrainingData | None:
     """The photos that are judged and never trained on."""
     request = plan.request
-    if request.validation is None or not request.validation.held_out:
+    if request.judges is None or not request.judges.held_out:
         return None
     size = request.config.resolution
-    latents = encode_views(request.vae, request.validation.held_out, size, runs_root(), plan.hashes.vae)
-    return TrainingData(examples=make_examples(request.model, request.validation.held_out, latents, size))
+    latents = encode_views(request.vae, request.judges.held_out, size, runs_root(), plan.hashes.vae)
+    return TrainingData(examples=make_examples(request.model, request.judges.held_out, latents, size))
 
 
 def encoded_data(plan: TrainerPlan) -> TrainingData:

@@ -34,6 +34,21 @@ def test_the_first_view_is_the_examples_own():
     assert example.views[0].latents is example.latents and example.views[0].mask is example.mask
 
 
+def test_the_same_data_about_other_latents_keeps_masks_and_words():
+    mask, other = torch.ones(1, 8, 8), View(latents=torch.zeros(4, 8, 8), mask=torch.zeros(1, 8, 8))
+    data = TrainingData(examples=(changed(mask=mask, more_views=(other,)),))
+    views = [torch.full((4, 8, 8), value) for value in (1.0, 2.0)]
+    (example,) = data.with_latents([views]).examples
+    assert [view.latents for view in example.views] == views
+    assert [view.mask for view in example.views] == [mask, other.mask] and example.caption == data.examples[0].caption
+
+
+@pytest.mark.parametrize("shapes", [[(4, 4, 8)], [(4, 8, 8), (4, 8, 4)]])
+def test_latents_that_the_masks_were_not_made_for_are_refused(shapes):
+    with pytest.raises(InputError, match=r"vae: got latents of .*expected latents of \(4, 8, 8\)"):
+        photos(1)[0].with_latents([torch.zeros(shape) for shape in shapes])
+
+
 @pytest.mark.parametrize(("make", "message"), [
     (lambda: TrainingData(examples=()), "no photo"),
     (lambda: TrainingData(examples=(*photos(1), changed(latents=torch.zeros(3, 8, 8)))), "one VAE"),

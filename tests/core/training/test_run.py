@@ -4,6 +4,7 @@ import errno
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 from run_store import ADAPTER
@@ -59,7 +60,7 @@ class Recorder(Watcher):
 class Rig:
     """A store, and runs in it."""
 
-    root: object
+    root: Path
     opened: int = 0
 
     def run(self, watcher=None, **options):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from comfyui_personalize.nodes.bridge.photos import latents
 from comfyui_personalize.nodes.bridge.sockets import ObjectiveChain, PreviewSettings
 from comfyui_personalize.nodes.bridge.training import key, what_trains
 from comfyui_personalize.nodes.bridge.training import request as training_request
+from comfyui_personalize.nodes.bridge.training.checks import pixels_per_latent
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 
@@ -63,7 +65,8 @@ def test_a_run_of_three_steps_derives_everything_once(monkeypatch):
     objectives = (PriorPreservation(), MaskedLoss(), BasePrior(), LearnedContexts())
     for owner, name in ((training_request, "training_data"), (latents, "make_examples"), (latents, "crop_mask"),
                         (latents, "data_hash"), (hashes, "model_hash"), (key, "key_of"),
-                        (subject_module, "float_bytes"), (what_trains, "check_what_trains"), (BasePrior, "prepare"), (LearnedContexts, "prepare")):
+                        (subject_module, "float_bytes"), (what_trains, "check_what_trains"),
+                        (BasePrior, "prepare"), (LearnedContexts, "prepare")):
         calls.count(owner, name)
     train(models, subject=subject, objective=ObjectiveChain(objectives=objectives, class_images=(pool,)),
           preview=PreviewSettings(prompt="a sks dog", steps=1, every=1))
@@ -83,3 +86,8 @@ def test_the_upscaler_s_run_hashes_its_models_and_photos_once(monkeypatch):
     personalize(models)
     assert calls.of("model_hash", models[0], models[1].patcher, models[2].patcher) == [1, 1, 1]
     assert calls.of("data_hash") == calls.of("key_of") == [1]
+
+
+@pytest.mark.parametrize(("ratio", "expected"), [(8, 8), (16, 16), ((lambda frames: frames // 4, 32, 32), 32)])
+def test_a_vae_says_its_pixels_per_latent_as_a_number_or_by_time_height_and_width(ratio, expected):
+    assert pixels_per_latent(SimpleNamespace(downscale_ratio=ratio)) == expected
