@@ -38,11 +38,14 @@ def ready(work: Path) -> Iterator[Callable[[str], Result]]:
         before, said = fingerprint(models), []
         if cancel_after is not None:
             press = functools.partial(comfy.model_management.interrupt_current_processing, True)
-            threading.Timer(cancel_after, press).start()
+            timer = threading.Timer(cancel_after, press)
+            timer.start()
             try:
                 run_job(name, models)
             except comfy.model_management.InterruptProcessingException:
                 said.append("cancelled")
+            timer.cancel()  # where the run was over first, the run after it must not be cancelled
+            timer.join()
             comfy.model_management.interrupt_current_processing(False)
             said += [] if fingerprint(models) == before else ["models changed"]
         run_job(name, models)
