@@ -6,11 +6,11 @@ nodes add. Runs are kept on disk: the same graph loads its result, more steps go
 
 from __future__ import annotations
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..core.store.runs import check_run_name
 from ..core.training.config import TrainingConfig, TrainingOptions
-from .bridge.notices import show_notice
+from .bridge.notices import show_notice, shown_pictures
 from .bridge.queue.queue_checks import WholeSteps, answer
 from .bridge.sampling.sampling import patched
 from .bridge.sockets import (
@@ -106,7 +106,7 @@ class PersonalizeTrainer(io.ComfyNode):
         show_notice(cls.hidden.unique_id, result.report, warnings)
         trained_model, trained_clip = patched(model, clip, result.lora)
         trained_clip = with_words(trained_clip, result.token_vectors)
-        shown = ui.PreviewImage(pictures, cls=cls).as_dict() | {"text": (report,)}
+        shown = shown_pictures(pictures, cls) | {"text": (report,)}
         return io.NodeOutput(trained_model, trained_clip, dict(result.lora), {"loss": list(result.losses)}, pictures,
                              result, report, subject_texts(result), ui=shown)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..core.data.options import DataOptions
 from ..core.errors import InputError
@@ -10,7 +10,7 @@ from ..core.subject.identifier import warnings_about
 from ..core.subject.photo_warnings import warnings_about_photos
 from ..core.subject.subject import CAPTION_TEMPLATE, check_words, warnings_about_data
 from ..core.wording import clean_prompts
-from .bridge.notices import show_notice
+from .bridge.notices import show_notice, shown_pictures
 from .bridge.photos.folders import files_digest, find_folder, images_of, input_folders, photo_sheet, read_subjects
 from .bridge.queue.queue_checks import answer
 from .bridge.sockets import DATA_OPTIONS, SUBJECT
@@ -86,4 +86,4 @@ class PhotosFromFolder(io.ComfyNode):
         said = "\n".join(f"{len(one.photos)} photos of '{one.caption}'" for one in subjects)
         show_notice(cls.hidden.unique_id, said, warnings)
         return io.NodeOutput((*(subject or ()), *subjects), *images_of(subjects),
-                             ui=ui.PreviewImage(photo_sheet(subjects), cls=cls))
+                             ui=shown_pictures(photo_sheet(subjects), cls))

@@ -6,11 +6,11 @@ than it was trained with: so it draws your subject's patterns instead of inventi
 
 from __future__ import annotations
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..core.store.runs import check_run_name
 from ..core.training.config import TrainingConfig, TrainingOptions
-from .bridge.notices import show_notice
+from .bridge.notices import show_notice, shown_pictures
 from .bridge.queue.queue_checks import WholeSteps, answer
 from .bridge.sampling.sampling import patched
 from .bridge.sockets import LORA_MODEL, PERSONALIZATION, SUBJECT
@@ -114,5 +114,5 @@ class PersonalizeSuperResolution(io.ComfyNode):
         report = "\n".join([result.report, *figures, *(f"Warning: {warning}" for warning in warnings)])
         show_notice(cls.hidden.unique_id, report, warnings)
         learned = (dict(result.lora), result) if result.lora else blocked()
-        shown = ui.PreviewImage(sheet, cls=cls).as_dict() | {"text": (report,)}
+        shown = shown_pictures(sheet, cls) | {"text": (report,)}
         return io.NodeOutput(trained, *learned, noise_augmentation(model, pairs.level), sheet, report, ui=shown)

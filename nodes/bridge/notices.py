@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
+from typing import Any
 
+from comfy_api.latest import io, ui
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
+from torch import Tensor
 
 EVENT = "personalize.warning"
 """web/warnings.js listens to it and shows its text as text."""
@@ -39,6 +42,17 @@ def as_markup(text: str) -> str:
     Markdown in Nodes 2.0. As it stands, `<cat-toy>` would vanish there, and a stranger's address become a link."""
     characters = _MARKUP.sub(lambda found: f"&#{ord(found[0])};", text)
     return _SPACES.sub(lambda found: "&#160;" * len(found[0]), characters).replace("\n", "  \n")
+
+
+def shown_pictures(pictures: Tensor, node: type[io.ComfyNode]) -> dict[str, Any]:
+    """What a node's `ui` takes to show pictures (N, H, W, 3). A disk that does not take their files must not cost the
+    node's result: nothing is shown then, and why is said."""
+    try:
+        shown: dict[str, Any] = ui.PreviewImage(pictures, cls=node).as_dict()
+        return shown
+    except OSError as reason:
+        warn_running_node(f"the pictures could not be written for display: {reason.strerror or reason}")
+        return {}
 
 
 def warn_running_node(warning: str) -> None:

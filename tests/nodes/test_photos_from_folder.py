@@ -253,5 +253,5 @@ def test_the_node_shows_what_it_read(folder):
     for number in range(8):
         ramp(seed=number).save(folder / f"{number}.png")
     clone = PhotosFromFolder.PREPARE_CLASS_CLONE({"hidden_inputs": {io.Hidden.unique_id: "7"}})
-    shown = clone.EXECUTE_NORMALIZED(folder=folder.name, **WORDS).ui.as_dict()
+    shown = clone.EXECUTE_NORMALIZED(folder=folder.name, **WORDS).ui
     assert len(shown["images"]) == 1

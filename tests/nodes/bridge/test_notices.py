@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from comfyui_personalize.nodes.bridge import notices
 
@@ -49,3 +50,13 @@ def test_lines_stay_lines_as_html_and_as_markdown():
 def test_the_frontend_listens_to_the_event():
     script = Path(notices.__file__).parents[2] / "web" / "warnings.js"
     assert f'"{notices.EVENT}"' in script.read_text()
+
+
+def test_a_disk_that_takes_no_picture_costs_no_result(monkeypatch, caplog):
+    """What was learned is handed on; the picture is only for display."""
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(notices.ui, "PreviewImage", full)
+    assert notices.shown_pictures(torch.zeros(1, 8, 8, 3), None) == {}
+    assert "the pictures could not be written for display: No space left on device" in caplog.text
