@@ -128,7 +128,7 @@ class PriorCache:
             logging.warning("%s The class image is made again.", reason)
             return None
         latents = tensors.get("latents")
-        if metadata["class_image"] != index or latents is None or latents.ndim != 3:
+        if metadata["class_image"] != index or latents is None or latents.ndim != 3 or latents.dtype != torch.float32:
             logging.warning("%s is not class image %d, which is made again.", path, index)
             return None
         return latents

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
@@ -43,6 +44,8 @@ RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", 
 FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\ud800-\udfff]')
 LONGEST_NAME = 100
 STATE_FILE = "state.safetensors"
+STATE_DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8)
+"""Of weights, averages, optimisers' moments (8-bit ones are uint8) and counts."""
 LABEL = "run.json"
 CACHE_FOLDER, LOCKS = ".cache", ".locks"
 WAIT = 10.0
@@ -197,6 +200,9 @@ class Run:
                 f"one of the run {self.name}", fix)
         require(state["step"] == step == len(state["losses"]), "file",
                 f"{self.state_path}: step {step} and {len(state['losses'])} losses", "as many losses as steps", fix)
+        odd = next((name for name, tensor in tensors.items() if tensor.dtype not in STATE_DTYPES), None)
+        require(odd is None, "file", f"{self.state_path}: {odd} of a type that no state has", "float and whole numbers",
+                fix)
         return SavedState(step=step, tensors=tensors, metadata=state)
 
 

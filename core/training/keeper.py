@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
+from ..errors import InputError
+from ..learning.adapter.file_check import layers_of
 from ..learning.trainable import Artifacts
 from ..store.files import OUT_OF_SPACE, StorageError
 from ..store.runs import Run, reopened
@@ -153,6 +155,11 @@ def load_result(run: Run, step: int, encoders: Collection[str]) -> Result | None
     found = run.load_adapter(step)
     words = None if found is None else load_words(run, found[1], encoders)
     if found is None or words is None:
+        return None
+    try:
+        layers_of(run.adapter_path(step), found[0])
+    except InputError as damage:  # half of a layer: it is made again from the state
+        logging.warning("%s", damage)
         return None
     return Result(step=step, learned=replace(words, adapter=found[0]), metadata=found[1])
 
