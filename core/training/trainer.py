@@ -76,6 +76,7 @@ class Trainer:
         self.step = 0
         self.is_updating = False  # true after an error inside an update: weights and step count do not agree
         self.losses: list[float] = []
+        self._change = (-1, 0.0)  # the step at which `relative_change` was last measured, and what it was
         self._source = NoiseSource(denoiser.schedule, config.objectives)
         self._starts, self._image_text = starts or {}, image_text
         self._free_bytes = free_bytes
@@ -216,10 +217,16 @@ class Trainer:
         return loss_of_zeros(self.config.objectives, self.denoiser.schedule, self._draw_rows)
 
     def relative_change(self) -> float:
-        """||dW|| / ||W|| of the median layer that trains in the network or the text encoder; 0 where none does."""
-        changes = [change for name in self._owners() if name in self._parts
-                   for change in self._parts[name].relative_changes()]  # type: ignore[attr-defined]
-        return median(changes) if changes else 0.0
+        """||dW|| / ||W|| of the median layer that trains in the network or the text encoder; 0 where none does.
+
+        Measured once at each step that asks for it: it reads every weight that trains."""
+        step, change = self._change
+        if step != self.step:
+            changes = [change for name in self._owners() if name in self._parts
+                       for change in self._parts[name].relative_changes()]  # type: ignore[attr-defined]
+            change = median(changes) if changes else 0.0
+            self._change = (self.step, change)
+        return change
 
     @property
     def is_validated(self) -> bool:

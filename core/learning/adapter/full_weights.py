@@ -116,8 +116,12 @@ class FullWeights:
     @torch.no_grad()
     def relative_changes(self) -> list[float]:
         """||dW|| / ||W|| of every matrix that trains."""
-        pairs = [(copy, self._reference[name].float()) for name, copy in self._copies.items() if copy.ndim > 1]
-        return [float((copy - base).norm() / base.norm().clamp(min=1e-12)) for copy, base in pairs]
+        changes = []
+        for name, copy in self._copies.items():  # one after the other: together they would be a second model
+            if copy.ndim > 1:
+                base = self._reference[name].float()
+                changes.append(float((copy - base).norm() / base.norm().clamp(min=1e-12)))
+        return changes
 
     def _get(self, name: str) -> nn.Parameter:
         return self.module.get_parameter(name)

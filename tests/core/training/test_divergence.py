@@ -100,3 +100,16 @@ def test_before_the_first_step_nothing_is_changed():
     run = trainer()
     with run:
         assert run.relative_change() == pytest.approx(0, abs=1e-5)
+
+
+def test_the_change_is_measured_once_a_step():
+    run = trainer(training_config(steps=2))
+    with run:
+        measured = []
+        for part in run._parts.values():
+            if hasattr(part, "relative_changes"):
+                original = part.relative_changes
+                part.relative_changes = lambda original=original: measured.append(run.step) or original()
+        for _ in run.steps():
+            assert run.relative_change() == run.relative_change()
+    assert measured == [1, 2]
