@@ -28,12 +28,13 @@ def with_checked_sockets(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
 
     @functools.wraps(execute)
     def checked(cls: type[io.ComfyNode], *arguments: Any, **inputs: Any) -> Any:
-        names = [slot.id for slot in node.GET_SCHEMA().inputs]
+        schema = node.GET_SCHEMA()  # once: it may list a folder
+        names = [slot.id for slot in schema.inputs]
         for name in inputs:
             require(name in names, "inputs", f"one with the name {_shown(name)}", ", ".join(names), "Remove it.")
-        for name, kind in _missing(node, inputs):
+        for name, kind in _missing(schema, inputs):
             raise InputError(name, "nothing", f"a link to an output of the type {kind}", "Connect a node that has one.")
-        for name, kind, value in _socket_values(node, inputs):  # a running clone is locked
+        for name, kind, value in _socket_values(schema, inputs):  # a running clone is locked
             require(not is_typed(value), name, _shown(value), f"a link to an output of the type {kind}",
                     "Connect a node that has one.")
         for name, value in inputs.items():
@@ -45,9 +46,9 @@ def with_checked_sockets(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
     return node
 
 
-def _missing(node: type[io.ComfyNode], inputs: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _missing(schema: io.Schema, inputs: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Name and type of every socket that must be linked and was given None."""
-    for slot in node.GET_SCHEMA().inputs:
+    for slot in schema.inputs:
         kind, value = slot.get_io_type(), inputs.get(slot.id, ...)
         if slot.optional or isinstance(slot, io.WidgetInput) or kind in AS_TYPED | MAY_BE_MISSING | {GROWING}:
             continue
@@ -55,9 +56,8 @@ def _missing(node: type[io.ComfyNode], inputs: Mapping[str, Any]) -> Iterator[tu
             yield slot.id, kind
 
 
-def _socket_values(node: type[io.ComfyNode], inputs: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+def _socket_values(schema: io.Schema, inputs: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
     """Name, type and value of everything that came through a socket; what is not connected is left out."""
-    schema = node.GET_SCHEMA()
     for slot in schema.inputs:
         growing = slot.get_io_type() == GROWING
         kind = slot.template.input.get_io_type() if growing else slot.get_io_type()
