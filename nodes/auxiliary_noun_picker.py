@@ -6,7 +6,7 @@ Three ways, from free to costly: a list of common nouns; the text encoder's opin
 from __future__ import annotations
 
 import comfy.samplers
-from comfy_api.latest import io, ui
+from comfy_api.v0_0_2 import io, ui
 
 from ..core.dci.nouns import CATEGORIES, LIKE_THE_CLASS
 from ..core.wording import clean_prompts
@@ -21,7 +21,7 @@ class AuxiliaryNounPicker(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="AuxiliaryNounPicker",
+            node_id="PersonalizeAuxiliaryNounPicker",
             display_name="Auxiliary Noun Picker",
             category="personalize",
             description="Picks the noun that takes the subject's place in DCI's auxiliary picture: another kind of "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from ..core.objectives.class_characterizing import ClassCharacterizing
 from .bridge.sockets import OBJECTIVE, ObjectiveChain
@@ -14,7 +14,7 @@ class ClassCharacterizingNode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="ClassCharacterizing",
+            node_id="PersonalizeClassCharacterizing",
             display_name="Class Characterizing",
             category="personalize",
             description="Keeps 'V dog' close to 'dog' in the space of texts and images, so that one photo does not "

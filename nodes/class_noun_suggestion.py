@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from comfy_api.latest import io, ui
+from comfy_api.v0_0_2 import io, ui
 
 from ..core.errors import require
 from ..core.evaluation.metrics import NOUN_TEMPLATE, NounScore, class_nouns, rank_nouns
@@ -24,7 +24,7 @@ class ClassNounSuggestion(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="ClassNounSuggestion",
+            node_id="PersonalizeClassNounSuggestion",
             display_name="Class Noun Suggestion",
             category="personalize",
             description="Names what is in the photos with a common noun, by a CLIP: the class noun for Subject Photos, "

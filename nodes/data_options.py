@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from ..core.data.options import DataOptions, Shape
 from .bridge.sockets import DATA_OPTIONS
@@ -16,7 +16,7 @@ class DataOptionsNode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="DataOptions",
+            node_id="PersonalizeDataOptions",
             display_name="Data Options",
             category="personalize",
             description="How the photos of one subject are cropped, mirrored, repeated and captioned. Belongs to a "

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from ..core.dci.config import DCIConfig
 from ..core.dci.subjects import DCISubject, SubjectPrompt

@@ -4,7 +4,7 @@ Reimagined", ECCV 2024).
 
 from __future__ import annotations
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from ..core.dci.config import DCIConfig
 from ..core.dci.subjects import SubjectPrompt, parse_subjects
@@ -20,7 +20,7 @@ class DCIEncode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="DCIEncode",
+            node_id="PersonalizeDCIEncode",
             display_name="DCI Encode",
             category="personalize",
             description="CLIP Text Encode for DCI: the positive prompt, with the auxiliary prompt and the subjects' "

@@ -8,7 +8,7 @@ sampler's result from its cache.
 from __future__ import annotations
 
 import comfy.samplers
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from ..core.dci.observation import Kind
 from ..core.dci.sheets import draw_sheets
@@ -26,7 +26,7 @@ class DCIMasks(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="DCIMasks",
+            node_id="PersonalizeDCIMasks",
             display_name="DCI Masks",
             category="personalize",
             description="Samples like KSampler and shows DCI's masks: where the picture listens to its own prompt "

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from ..core.dci.config import DCIConfig
 from .bridge.dci.dual_branch import patch_dual_branch
@@ -21,7 +21,7 @@ class DCIModel(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="DCIModel",
+            node_id="PersonalizeDCIModel",
             display_name="DCI Model",
             category="personalize",
             description="Samples prompts from DCI Encode or DCI Conditioning with two branches; with other prompts the "

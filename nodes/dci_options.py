@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import get_args
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from ..core.dci.config import Aggregation, AuxiliaryNoise, DCIConfig, Layers, Prompts, Sharpening
 from ..core.errors import InputError
@@ -19,7 +19,7 @@ class DCIOptions(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="DCIOptions",
+            node_id="PersonalizeDCIOptions",
             display_name="DCI Options",
             category="personalize",
             description="For experiments with DCI: strength over time, the window by noise level, which layers mix, "

@@ -7,7 +7,7 @@ A method is judged by pictures of many prompts at fixed noise, not by the one pi
 from __future__ import annotations
 
 import comfy.samplers
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from ..core.evaluation.metrics import check_lpips
 from ..core.evaluation.prompts import EXAMPLE, check_prompts
@@ -24,7 +24,7 @@ class EvaluatePersonalization(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="EvaluatePersonalization",
+            node_id="PersonalizeEvaluate",
             display_name="Evaluate Personalization",
             category="personalize",
             description="Draws the subject in many prompts at fixed seeds and measures it: fidelity to the photos, "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from comfy_api.latest import io, ui
+from comfy_api.v0_0_2 import io, ui
 
 from ..core.errors import require
 from ..core.subject.identifier import find_candidates, rank, report, warnings_about

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from ..core.errors import require
 from ..core.model.image_text import ImageTextEncoder as Encoder
@@ -18,7 +18,7 @@ class ImageTextEncoder(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="ImageTextEncoder",
+            node_id="PersonalizeImageTextEncoder",
             display_name="Image-Text Encoder",
             category="personalize",
             description="One CLIP with both projections: it says how alike a picture and a text are. For prototypical "

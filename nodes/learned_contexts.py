@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from ..core.learning.token_vectors import MOST
 from ..core.objectives.learned_contexts import LONGEST, PREFIX_WORDS, SUFFIX_WORDS, ContextStart, LearnedContexts
@@ -18,7 +18,7 @@ class LearnedContextsNode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="LearnedContexts",
+            node_id="PersonalizeLearnedContexts",
             display_name="Learned Contexts (ICO)",
             category="personalize",
             description="Replaces 'a {V} {noun}' by [prefix] V noun [suffix], learned for each photo: what is only in "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import io, ui
+from comfy_api.v0_0_2 import io, ui
 
 from .bridge.files.embeddings import identifiers
 from .bridge.files.personalizations import check_file, describe, file_state, list_personalizations, load_personalization
@@ -16,7 +16,7 @@ class LoadPersonalization(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="LoadPersonalization",
+            node_id="PersonalizeLoad",
             display_name="Load Personalization",
             category="personalize",
             description="Puts a saved personalization on MODEL and CLIP, and says by which words to call the subject. "

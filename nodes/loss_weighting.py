@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import get_args
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from ..core.objectives import LossWeighting
 from ..core.objectives.loss_weighting import Distance, Levels, Weighting
@@ -18,7 +18,7 @@ class LossWeightingNode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="LossWeighting",
+            node_id="PersonalizeLossWeighting",
             display_name="Loss Weighting",
             category="personalize",
             description="Which noise levels are drawn and how much each counts, how errors are measured, and how the "

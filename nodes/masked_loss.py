@@ -6,7 +6,7 @@ Prototypical Embedding", eqs. 4 and 5.
 
 from __future__ import annotations
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from ..core.objectives import MaskedLoss, MaskedPrior, ObjectSpecificLoss
 from .bridge.sockets import OBJECTIVE, ObjectiveChain

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from comfy_api.latest import io, ui
+from comfy_api.v0_0_2 import io, ui
 
 from ..core.training.measured_presets import MEASURED
 from ..core.training.presets import PRESETS
@@ -22,7 +22,7 @@ class MethodPreset(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="MethodPreset",
+            node_id="PersonalizeMethodPreset",
             display_name="Method Preset",
             category="personalize",
             description="The settings of a method, published or measured, for Personalize Trainer: OPTIONS, learning "

@@ -3,7 +3,7 @@ with the pictures inside, which shows the win rates, too."""
 
 from __future__ import annotations
 
-from comfy_api.latest import io, ui
+from comfy_api.v0_0_2 import io, ui
 
 from ..core.errors import require
 from ..core.evaluation.paired_page import MOST_PHOTOS, check_names, make_page
@@ -29,7 +29,7 @@ class PairedComparison(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PairedComparison",
+            node_id="PersonalizePairedComparison",
             display_name="Paired Comparison",
             category="personalize",
             description="Writes a page that shows two methods' pictures side by side, without saying which is which, "

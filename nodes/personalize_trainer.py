@@ -6,7 +6,7 @@ nodes add. Runs are kept on disk: the same graph loads its result, more steps go
 
 from __future__ import annotations
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from ..core.store.runs import check_run_name
 from ..core.training.config import TrainingConfig, TrainingOptions

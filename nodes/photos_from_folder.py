@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from ..core.data.options import DataOptions
 from ..core.errors import InputError
@@ -23,7 +23,7 @@ class PhotosFromFolder(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PhotosFromFolder",
+            node_id="PersonalizePhotosFromFolder",
             display_name="Photos from Folder",
             category="personalize",
             description="Reads a folder of photos as viewers show them, upright and in the order of their names, with "

@@ -3,7 +3,7 @@ model's own predictions."""
 
 from __future__ import annotations
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from ..core.errors import require
 from ..core.objectives import BasePrior, PriorPreservation
@@ -19,7 +19,7 @@ class PriorPreservationNode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PriorPreservation",
+            node_id="PersonalizePriorPreservation",
             display_name="Prior Preservation",
             category="personalize",
             description="Keeps 'a dog' any dog while 'a sks dog' becomes yours: by class images beside the photos, or "

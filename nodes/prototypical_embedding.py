@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import io, ui
+from comfy_api.v0_0_2 import io, ui
 
 from ..core.learning.prototype import PrototypeConfig
 from ..core.learning.token_vectors import MOST, TokenVectorsConfig
@@ -17,7 +17,7 @@ class PrototypicalEmbedding(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="PrototypicalEmbedding",
+            node_id="PersonalizePrototypicalEmbedding",
             display_name="Prototypical Embedding",
             category="personalize",
             description="Fits the identifier's vectors so that 'V dog' lies near the photo, the masked subject and "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from ..core.errors import InputError, require
 from ..core.store.class_images import check_noun_is_new
@@ -23,7 +23,7 @@ class RegularizationImages(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="RegularizationImages",
+            node_id="PersonalizeRegularizationImages",
             display_name="Regularization Images",
             category="personalize",
             description="Your own pictures of the subject's class, other dogs for your dog, instead of pictures that "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import io, ui
+from comfy_api.v0_0_2 import io, ui
 
 from ..core.store.files import read_metadata
 from .bridge.files.personalizations import check_name, describe, save_personalization
@@ -16,7 +16,7 @@ class SavePersonalization(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="SavePersonalization",
+            node_id="PersonalizeSave",
             display_name="Save Personalization",
             category="personalize",
             description="Saves the adapter into ComfyUI's LoRA folder, where Load Personalization and the stock Load "

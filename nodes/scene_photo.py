@@ -3,7 +3,7 @@ Fine-tuning of Text-to-Image Diffusion with Prototypical Embedding", 3.5, eq. 5)
 
 from __future__ import annotations
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from ..core.subject.identifier import warnings_about
 from ..core.subject.photo_warnings import warnings_about_photos
@@ -22,7 +22,7 @@ class ObjectMask(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="ObjectMask",
+            node_id="PersonalizeObjectMask",
             display_name="Object Mask",
             category="personalize",
             description="Says what one object in a photo is: its mask, its identifier, its class noun. Chain one for "
@@ -62,7 +62,7 @@ class ScenePhoto(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="ScenePhoto",
+            node_id="PersonalizeScenePhoto",
             display_name="Scene Photo",
             category="personalize",
             description="One photo of several objects that are learned together, each under its own words. Use Masked "

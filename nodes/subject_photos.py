@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from ..core.data.options import DataOptions
 from ..core.subject.identifier import warnings_about
@@ -28,7 +28,7 @@ class SubjectPhotos(io.ComfyNode):
             "mask", optional=True, tooltip="White where the subject is, at the photo's own size."
         )
         return io.Schema(
-            node_id="SubjectPhotos",
+            node_id="PersonalizeSubjectPhotos",
             display_name="Subject Photos",
             category="personalize",
             description="Photos of one subject and the words that stand for it. 3 to 5 photos with different "

@@ -5,7 +5,7 @@ DreamBooth (arXiv:2208.12242), 4.2 and its dataset's evaluation prompts.
 
 from __future__ import annotations
 
-from comfy_api.latest import io, ui
+from comfy_api.v0_0_2 import io, ui
 
 from ..core.errors import require
 from ..core.subject.prompts import KINDS, fill_prompts, subject_prompts
@@ -21,7 +21,7 @@ class SubjectPrompts(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="SubjectPrompts",
+            node_id="PersonalizeSubjectPrompts",
             display_name="Subject Prompts",
             category="personalize",
             description="Prompts that try a subject out, by the papers' kinds: other places, accessories, properties, "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from ..core.learning.token_vectors import MOST, Norm, TokenVectorsConfig
 from ..core.wording import clean_prompts
@@ -19,7 +19,7 @@ class TokenVectors(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="TokenVectors",
+            node_id="PersonalizeTokenVectors",
             display_name="Token Vectors",
             category="personalize",
             description="Learns what the identifier means: vectors that take the place of its tokens in every prompt. "

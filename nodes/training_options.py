@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, get_args
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from ..core.learning.adapter import KINDS, TARGETS, AdapterConfig
 from ..core.training.config import LRSchedule, Optimizer, Precision, Switch, TrainingOptions
@@ -22,7 +22,7 @@ class TrainingOptionsNode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="TrainingOptions",
+            node_id="PersonalizeTrainingOptions",
             display_name="Training Options",
             category="personalize",
             description="Adapter or full weights, rates, precision and memory of Personalize Trainer. Leave it "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import comfy.samplers
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from ..core.wording import clean_prompts
 from .bridge.sockets import PREVIEW, PreviewSettings
@@ -15,7 +15,7 @@ class TrainingPreview(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="TrainingPreview",
+            node_id="PersonalizeTrainingPreview",
             display_name="Training Preview",
             category="personalize",
             description="What Personalize Trainer samples on the way: a picture every so many steps, and one at the "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from ..core.evaluation.metrics import load_image_encoder
 from ..core.training.validation import BestBy, ValidationConfig
@@ -17,7 +17,7 @@ class ValidationNode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="Validation",
+            node_id="PersonalizeValidation",
             display_name="Validation",
             category="personalize",
             description="Judges the training on photos of the subject that it never sees, always at the same noise, "

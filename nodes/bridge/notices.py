@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from comfy_api.latest import io, ui
+from comfy_api.v0_0_2 import io, ui
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
 from torch import Tensor

@@ -14,10 +14,10 @@ TYPED = ("<cat-toy>", "&lt;kept&gt;", '<a href="https://a.example/x">click</a>',
 NOUN = " ".join(TYPED)
 GRAPH = {
     "1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0}},
-    "2": {"class_type": "SubjectPhotos", "inputs": {
+    "2": {"class_type": "PersonalizeSubjectPhotos", "inputs": {
         "images.image0": ["1", 0], "identifier": "<cat-toy>", "class_noun": NOUN,
         "caption_template": "a {V} {noun}"}},
-    "3": {"class_type": "SubjectPrompts", "inputs": {
+    "3": {"class_type": "PersonalizeSubjectPrompts", "inputs": {
         "kind": "your own", "identifier": "<cat-toy>", "class_noun": NOUN, "count": 0, "templates": "a {V} {noun}"}},
     "4": {"class_type": "PreviewAny", "inputs": {"source": ["2", 0]}},
     "5": {"class_type": "PreviewAny", "inputs": {"source": ["3", 0]}},

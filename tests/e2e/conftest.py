@@ -17,15 +17,15 @@ SMALL = {
     "PersonalizeTrainer": {"steps": 4, "resolution": 64, "batch": 1},
     "PriorSampleGen": {"count": 2, "size": 64, "steps": 2, "batch": 2},
     "IdentifierPicker": {"candidates": 2},
-    "TrainingOptions": {"save_every": 2},
+    "PersonalizeTrainingOptions": {"save_every": 2},
     "EmptyLatentImage": {"width": 64, "height": 64, "batch_size": 1},
     "KSampler": {"steps": 2},
-    "PrototypicalEmbedding": {"fit_steps": 2},
-    "DCIMasks": {"steps": 3},
+    "PersonalizePrototypicalEmbedding": {"fit_steps": 2},
+    "PersonalizeDCIMasks": {"steps": 3},
     "PersonalizeSuperResolution": {"steps": 2, "preview_photos": 1, "preview_steps": 1},
-    "EvaluatePersonalization": {"prompts": "a {V} {noun} in the snow", "seeds": 1, "size": 64, "steps": 2,
+    "PersonalizeEvaluate": {"prompts": "a {V} {noun} in the snow", "seeds": 1, "size": 64, "steps": 2,
                                 "class_pictures": 1},
-    "AuxiliaryNounPicker": {"candidates": "cat, fish", "pictures": 1, "size": 64, "steps": 2},
+    "PersonalizeAuxiliaryNounPicker": {"candidates": "cat, fish", "pictures": 1, "size": 64, "steps": 2},
 }
 Graph = dict[str, dict[str, Any]]
 

@@ -37,7 +37,7 @@ def test_a_bad_widget_is_refused_before_anything_runs(server, inputs, words):
 
 
 def test_a_rank_above_the_layer_is_refused(server):
-    message = message_of(server, changed(training("rank"), "TrainingOptions", rank=1000))
+    message = message_of(server, changed(training("rank"), "PersonalizeTrainingOptions", rank=1000))
     assert "rank" in message and "expected" in message
 
 
@@ -67,7 +67,7 @@ def test_a_prompt_without_the_identifier_is_refused(server):
     ("corrupt.safetensors", b"\xff" * 64), ("pickled.safetensors", b"\x80\x04\x95" + b"0" * 61)])
 def test_a_file_that_is_none_is_refused(server, name, content):
     (server.base / "models" / "loras" / name).write_bytes(content)
-    message = message_of(server, changed(workflow(4), "LoadPersonalization", name=name))
+    message = message_of(server, changed(workflow(4), "PersonalizeLoad", name=name))
     assert name in message or "name" in message
 
 

@@ -42,7 +42,7 @@ def test_a_cancel_within_a_step_keeps_a_loadable_file_and_the_server_goes_on(ser
 def stock_lora_graph(name: str):
     """Workflow 4's img2img with the stock Load LoRA in place of ours."""
     graph = workflow(4)
-    (loader,) = (number for number, node in graph.items() if node["class_type"] == "LoadPersonalization")
+    (loader,) = (number for number, node in graph.items() if node["class_type"] == "PersonalizeLoad")
     inputs = graph[loader]["inputs"]
     graph[loader] = {"class_type": "LoraLoader", "inputs": {
         "lora_name": name, "model": inputs["model"], "clip": inputs["clip"],

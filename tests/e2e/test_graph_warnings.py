@@ -10,9 +10,9 @@ import aiohttp
 GRAPH = {
     "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "pocket.safetensors"}},
     "2": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0}},
-    "3": {"class_type": "SubjectPhotos", "inputs": {"images.image0": ["2", 0], "identifier": "sks", "class_noun": "dog",
-                                                    "caption_template": "a {V} {noun}"}},
-    "4": {"class_type": "DCIEncode", "_meta": {"title": "Both pictures"}, "inputs": {
+    "3": {"class_type": "PersonalizeSubjectPhotos", "inputs": {
+        "images.image0": ["2", 0], "identifier": "sks", "class_noun": "dog", "caption_template": "a {V} {noun}"}},
+    "4": {"class_type": "PersonalizeDCIEncode", "_meta": {"title": "Both pictures"}, "inputs": {
         "clip": ["1", 1], "prompt": "a sks cat", "identifier": "sks", "class_noun": "cat", "auxiliary_noun": "bowl",
         "prompt_l": ""}},
     "5": {"class_type": "PreviewAny", "inputs": {"source": ["3", 0]}},

@@ -17,8 +17,8 @@ TITLES = {"base model", "personalized", "with DCI"}
 @pytest.fixture(scope="module")
 def graph():
     """Two prompts instead of six, and the page alone: beside other outputs, ComfyUI runs those and drops a bad one."""
-    graph = changed(workflow(17), "SubjectPrompts", count=2)
-    return only(graph, *nodes_of(graph, "PairedComparison"))
+    graph = changed(workflow(17), "PersonalizeSubjectPrompts", count=2)
+    return only(graph, *nodes_of(graph, "PersonalizePairedComparison"))
 
 
 def test_the_workflow_writes_a_page_with_every_methods_pictures(server, graph):
@@ -48,13 +48,13 @@ def test_the_server_hands_a_page_out_as_a_file_and_never_as_its_own(server, grap
     ({"pairs_per_sheet": -1}, ("pairs_per_sheet",)),
 ])
 def test_what_cannot_be_compared_is_refused_with_its_reason(server, graph, inputs, words):
-    message = message_of(server, changed(graph, "PairedComparison", **inputs))
+    message = message_of(server, changed(graph, "PersonalizePairedComparison", **inputs))
     assert all(word in message for word in words), message
 
 
 def test_methods_with_other_numbers_of_pictures_are_refused(server, graph):
-    (node,) = (node for node in graph.values() if node["class_type"] == "PairedComparison")
-    more = changed(graph, "PairedComparison", images_b=node["inputs"]["images_a"])
+    (node,) = (node for node in graph.values() if node["class_type"] == "PersonalizePairedComparison")
+    more = changed(graph, "PersonalizePairedComparison", images_b=node["inputs"]["images_a"])
     photos = next(number for number, node in more.items() if node["class_type"] == "LoadImage")
-    message = message_of(server, changed(more, "PairedComparison", images_b=[photos, 0]))
+    message = message_of(server, changed(more, "PersonalizePairedComparison", images_b=[photos, 0]))
     assert "pictures of personalized: got 1 pictures, expected 2" in message

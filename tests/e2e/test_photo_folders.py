@@ -30,10 +30,10 @@ def node(class_type, **inputs):
 
 GRAPH = {
     "model": node("CheckpointLoaderSimple", ckpt_name="pocket.safetensors"),
-    "photos": node("PhotosFromFolder", folder="my_dog", identifier="zkz", class_noun="dog",
+    "photos": node("PersonalizePhotosFromFolder", folder="my_dog", identifier="zkz", class_noun="dog",
                    caption_template="a {V} {noun}"),
-    "class": node("RegularizationImages", vae=["model", 2], folder="dogs", class_noun="dog", size=64),
-    "prior": node("PriorPreservation", prior=["class", 0], source="class images", weight=1.0),
+    "class": node("PersonalizeRegularizationImages", vae=["model", 2], folder="dogs", class_noun="dog", size=64),
+    "prior": node("PersonalizePriorPreservation", prior=["class", 0], source="class images", weight=1.0),
     "train": node("PersonalizeTrainer", model=["model", 0], clip=["model", 1], vae=["model", 2], subject=["photos", 0],
                   objective=["prior", 0], steps=2, learning_rate=1e-4, batch=2, resolution=64, seed=0,
                   run_name="folders"),

@@ -24,7 +24,7 @@ def masked_photos_graph(server, noun: str):
     """Workflow 2 up to its trainer, on uploaded photos."""
     graph = workflow(2)
     graph = only(graph, *nodes_of(graph, "PersonalizeTrainer"))
-    (photos,) = nodes_of(graph, "SubjectPhotos")
+    (photos,) = nodes_of(graph, "PersonalizeSubjectPhotos")
     inputs: dict[str, Any] = {"class_noun": noun}
     for number, (photo, mask) in enumerate(photos_with_masks()):
         graph[f"photo{number}"] = {"class_type": "LoadImage", "inputs": {"image": server.client.upload_image(photo)}}
@@ -34,7 +34,7 @@ def masked_photos_graph(server, noun: str):
             graph[f"mask{number}"] = {"class_type": "LoadImageMask", "inputs": {
                 "image": server.client.upload_image(mask), "channel": "red"}}
             inputs[f"masks.mask{number}"] = [f"mask{number}", 0]
-    return changed(changed(graph, "SubjectPhotos", **inputs), "IdentifierPicker", class_noun=noun), photos
+    return changed(changed(graph, "PersonalizeSubjectPhotos", **inputs), "IdentifierPicker", class_noun=noun), photos
 
 
 def test_real_photos_with_rough_masks_train(server):

@@ -25,7 +25,7 @@ def sampled(server, prefix):
 
 def test_stock_lora_loader_gives_the_picture_of_the_trainers_model(server):
     graph = workflow(1)
-    (trainer,), saved = nodes_of(graph, "PersonalizeTrainer"), nodes_of(graph, "SavePersonalization")
+    (trainer,), saved = nodes_of(graph, "PersonalizeTrainer"), nodes_of(graph, "PersonalizeSave")
     mine = only(graph, trainer, *saved)
     server.client.run(latent_graph([trainer, 0], [trainer, 1], mine, "mine"))
     stock = {"c": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "pocket.safetensors"}},

@@ -38,7 +38,7 @@ def start_comfyui(comfyui: str, base: str) -> None:
     args.cpu, args.base_directory, args.database_url = True, base, "sqlite:///:memory:"
     for name in ("nodes", "server", "execution", "comfy.sd", "comfy.clip_vision", "comfy.sample", "comfy.samplers",
                  "comfy.weight_adapter.bypass", "comfy.text_encoders.t5", "comfy.ldm.flux.model", "comfy.lora",
-                 "comfy_api.latest", "comfy_extras.nodes_custom_sampler", "comfy_extras.nodes_upscale_model"):
+                 "comfy_api.v0_0_2", "comfy_extras.nodes_custom_sampler", "comfy_extras.nodes_upscale_model"):
         importlib.import_module(name)
     from server import PromptServer
 

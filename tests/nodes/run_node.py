@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 
 def run_node(node: type[io.ComfyNode], **inputs: Any) -> tuple[Any, ...]:

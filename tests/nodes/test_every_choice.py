@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 from tiny_model import tiny_models
 from trainer_rig import photos, subjects, train, use_store
 
@@ -44,36 +44,36 @@ def class_images() -> tuple[ClassImages, ...]:
 
 
 def weighted(**changes: Any) -> dict[str, Any]:
-    return {"objective": output("LossWeighting", **changes)}
+    return {"objective": output("PersonalizeLossWeighting", **changes)}
 
 
 def preview(**changes: Any) -> dict[str, Any]:
-    return {"preview": output("TrainingPreview", steps=2, **changes)}
+    return {"preview": output("PersonalizeTrainingPreview", steps=2, **changes)}
 
 
 INPUTS: dict[str, Callable[..., dict[str, Any]]] = {
-    "LearnedContexts": lambda **changes: {"objective": output("LearnedContexts", **changes)},
-    "LossWeighting": weighted,
+    "PersonalizeLearnedContexts": lambda **changes: {"objective": output("PersonalizeLearnedContexts", **changes)},
+    "PersonalizeLossWeighting": weighted,
     "MaskedLoss": lambda **changes: {"objective": output("MaskedLoss", **changes)},
-    "MethodPreset": lambda **changes: preset(**changes),
-    "PriorPreservation": lambda source: {"objective": output(
-        "PriorPreservation", source=source, prior=None if source == "base model" else class_images())},
-    "TokenVectors": lambda **changes: {"token_vectors": output("TokenVectors", **changes)},
-    "TrainingOptions": lambda **changes: {"options": options(**changes)},
-    "TrainingPreview": preview,
+    "PersonalizeMethodPreset": lambda **changes: preset(**changes),
+    "PersonalizePriorPreservation": lambda source: {"objective": output(
+        "PersonalizePriorPreservation", source=source, prior=None if source == "base model" else class_images())},
+    "PersonalizeTokenVectors": lambda **changes: {"token_vectors": output("PersonalizeTokenVectors", **changes)},
+    "PersonalizeTrainingOptions": lambda **changes: {"options": options(**changes)},
+    "PersonalizeTrainingPreview": preview,
 }
 """How a node's choice gets into the trainer."""
 
 ELSEWHERE = {
-    "AuxiliaryNounPicker": "test_auxiliary_noun_picker.py", "DCIMasks": "test_dci_masks.py",
-    "DCIOptions": "test_dci_options.py", "DataOptions": "test_trainer_data.py",
-    "EvaluatePersonalization": "test_evaluate_personalization.py",
+    "PersonalizeAuxiliaryNounPicker": "test_auxiliary_noun_picker.py", "PersonalizeDCIMasks": "test_dci_masks.py",
+    "PersonalizeDCIOptions": "test_dci_options.py", "PersonalizeDataOptions": "test_trainer_data.py",
+    "PersonalizeEvaluate": "test_evaluate_personalization.py",
     "PersonalizeSuperResolution": "test_super_resolution.py",
-    "PhotosFromFolder": "test_photos_from_folder.py",  # its combo lists folders
+    "PersonalizePhotosFromFolder": "test_photos_from_folder.py",  # its combo lists folders
     "PriorSampleGen": "test_prior_sample_gen.py",
-    "RegularizationImages": "test_regularization_images.py",
-    "SubjectPrompts": "test_subject_prompts.py", "Validation": "test_validation.py",
-    "LoadPersonalization": "test_personalizations.py",  # its combo lists files
+    "PersonalizeRegularizationImages": "test_regularization_images.py",
+    "PersonalizeSubjectPrompts": "test_subject_prompts.py", "PersonalizeValidation": "test_validation.py",
+    "PersonalizeLoad": "test_personalizations.py",  # its combo lists files
 }
 """Where the choices of the other nodes are run."""
 
@@ -84,13 +84,13 @@ def options(**changes: Any) -> Any:
     name = next(iter(changes))
     if changes.get("lr_schedule") == "constant_with_warmup":
         changes["warmup_steps"] = 1
-    return output("TrainingOptions", rank=4, alpha=4.0, **acts.get(name, {}) | changes)
+    return output("PersonalizeTrainingOptions", rank=4, alpha=4.0, **acts.get(name, {}) | changes)
 
 
 def preset(**changes: Any) -> dict[str, Any]:
     """A preset's options; Textual Inversion brings its token vectors along."""
-    chosen = output("MethodPreset", **changes)
-    words = {} if chosen.trains_denoiser else {"token_vectors": output("TokenVectors")}
+    chosen = output("PersonalizeMethodPreset", **changes)
+    words = {} if chosen.trains_denoiser else {"token_vectors": output("PersonalizeTokenVectors")}
     return {"options": chosen, **words}
 
 

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 import comfyui_personalize
 from comfyui_personalize.nodes import NODES

@@ -9,7 +9,7 @@ import nodes as stock
 import numpy
 import pytest
 import torch
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 from PIL import Image
 from run_node import run_node
 

@@ -95,15 +95,17 @@ def test_a_state_that_goes_back_and_a_torn_file_are_seen(tmp_path):
 
 
 HELD = ("kills", "file_operations", "cancels", "faults", "full_disk", "bit_flips", "hostile_files", "two_servers")
-INFO = {"SubjectPhotos": {"input": {"required": {"identifier": ["STRING", {"default": "sks"}], "count": ["INT", {
-    "default": 1, "min": 0, "max": 9}], "image": ["IMAGE", {}]}}, "output": ["SUBJECT"], "output_node": False},
+INFO = {"PersonalizeSubjectPhotos": {"input": {"required": {
+    "identifier": ["STRING", {"default": "sks"}], "count": ["INT", {"default": 1, "min": 0, "max": 9}],
+    "image": ["IMAGE", {}]}}, "output": ["SUBJECT"], "output_node": False},
     "LoadImage": {"input": {"required": {"image": ["STRING", {}]}}, "output": ["IMAGE"], "output_node": False}}
 GRAPH = {"1": {"class_type": "LoadImage", "inputs": {"image": "a.png"}},
-         "2": {"class_type": "SubjectPhotos", "inputs": {"identifier": "sks", "count": 1, "image": ["1", 0]}}}
+         "2": {"class_type": "PersonalizeSubjectPhotos",
+               "inputs": {"identifier": "sks", "count": 1, "image": ["1", 0]}}}
 
 
 def test_the_same_number_is_the_same_prompt_and_others_differ():
-    first, second = (mutations.Mutator([GRAPH], INFO, ["SubjectPhotos"]) for _ in range(2))
+    first, second = (mutations.Mutator([GRAPH], INFO, ["PersonalizeSubjectPhotos"]) for _ in range(2))
     prompts = [repr(first.prompt(number)) for number in range(60)]
     assert prompts == [repr(second.prompt(number)) for number in range(60)]
     assert len(set(prompts)) > 50

@@ -88,7 +88,7 @@ def make_mutator(server: WatchedServer) -> Mutator:
     server.client.run(workflow(1), timeout=300)
     (name,) = (path.relative_to(server.base / "models" / "loras").as_posix()
                for path in sorted((server.base / "models" / "loras").rglob("*.safetensors"))[:1])
-    bases: list[Graph] = [with_inputs(workflow(number), "LoadPersonalization", name=name) for number in WORKFLOWS]
+    bases: list[Graph] = [with_inputs(workflow(number), "PersonalizeLoad", name=name) for number in WORKFLOWS]
     ours = [kind for kind, about in info.items() if "personalize" in about.get("python_module", "")]
     return Mutator(bases, info, ours)
 

@@ -30,7 +30,7 @@ def trials(size: str) -> list[str]:
 def graph_of(name: str) -> Graph:
     """A workflow up to its saved personalization."""
     graph = with_inputs(workflow(GRAPHS[name]), "PersonalizeTrainer", steps=STEPS, run_name="killed")
-    ends = [key for key, node in graph.items() if node["class_type"] == "SavePersonalization"]
+    ends = [key for key, node in graph.items() if node["class_type"] == "PersonalizeSave"]
     return pruned(graph, *ends)
 
 

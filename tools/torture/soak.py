@@ -53,7 +53,7 @@ def job(number: int) -> Graph:
     """The n-th job: another seed and another name, so that nothing is found again."""
     graph = with_inputs(workflow(WORKFLOWS[number % len(WORKFLOWS)]), "PersonalizeTrainer", seed=number,
                         run_name=f"soak {number}")
-    graph = with_inputs(graph, "SavePersonalization", name=f"soak/{number}")
+    graph = with_inputs(graph, "PersonalizeSave", name=f"soak/{number}")
     return with_inputs(graph, "KSampler", seed=number)
 
 

@@ -33,8 +33,8 @@ def custom_diffusion() -> Graph:
     identifier = pick_identifier(graph, base.clip)
     subject = several_photos(graph, 1, identifier)
     objective = prior_preservation(graph, 2, base)
-    preset = graph.add(3, "MethodPreset", {"method": "custom_diffusion"}, size=(315, 220))
-    vectors = graph.add(3, "TokenVectors", {"vectors": 1, "start": "word", "start_text": "{V}",
+    preset = graph.add(3, "PersonalizeMethodPreset", {"method": "custom_diffusion"}, size=(315, 220))
+    vectors = graph.add(3, "PersonalizeTokenVectors", {"vectors": 1, "start": "word", "start_text": "{V}",
                                             "learning_rate": VECTOR_RATE})
     trainer = graph.add(3, "PersonalizeTrainer", {
         "model": base.model, "clip": base.clip, "vae": base.vae, "subject": subject[0], "objective": objective,

@@ -22,7 +22,7 @@ def dci_inpainting() -> Graph:
     """Inpainting of a painted place, plainly and with DCI from the same seed."""
     graph = Graph("14 DCI with inpainting")
     base = load_checkpoint(graph)
-    loaded = graph.add(0, "LoadPersonalization", {"name": EXAMPLE_FILE, "model": base.model, "clip": base.clip})
+    loaded = graph.add(0, "PersonalizeLoad", {"name": EXAMPLE_FILE, "model": base.model, "clip": base.clip})
     mine = Loaded(loaded[0], loaded[1], base.vae)
     latent, masked = painted_scene(graph, 1, base)
     batch = graph.add(1, "RepeatLatentBatch", {"samples": masked, "amount": 4})

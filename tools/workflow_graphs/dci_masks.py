@@ -22,7 +22,7 @@ def dci_masks() -> Graph:
     """A saved personalization, an auxiliary noun by the model's own pictures, and DCI's masks."""
     graph = Graph("15 DCI masks and the auxiliary noun")
     base = load_checkpoint(graph)
-    loaded = graph.add(0, "LoadPersonalization", {"name": EXAMPLE_FILE, "model": base.model, "clip": base.clip})
+    loaded = graph.add(0, "PersonalizeLoad", {"name": EXAMPLE_FILE, "model": base.model, "clip": base.clip})
     text = name_the_subject(graph, 0, f"a {{V}} {NOUN} in the snow", loaded[2])
     noun = pick_noun(graph, base, text, loaded[2])
     dci = graph.add(2, "DCIConditioning", {
@@ -30,8 +30,9 @@ def dci_masks() -> Graph:
         "auxiliary_noun": noun, "omega": 1.0, "window": 0.3, "shared_guidance": True})
     start = {"model": dci[0], "positive": dci[1], "negative": encode(graph, 2, loaded[1], "", "Negative"),
              "latent_image": empty_latent(graph, 2), **SAMPLING}
-    scales = graph.add(3, "DCIMasks", {**start, "sheet": "scales", "shown": "concept map"}, title="By scale (fig. 11)")
-    steps = graph.add(3, "DCIMasks", {**start, "sheet": "steps", "shown": "mask"}, title="By step")
+    scales = graph.add(3, "PersonalizeDCIMasks", {**start, "sheet": "scales", "shown": "concept map"},
+                       title="By scale (fig. 11)")
+    steps = graph.add(3, "PersonalizeDCIMasks", {**start, "sheet": "steps", "shown": "mask"}, title="By step")
     pictures = graph.add(3, "VAEDecode", {"samples": scales[2], "vae": base.vae})
     drawn = graph.add(3, "MaskToImage", {"mask": scales[1]}, title="Mean over scales, at picture size")
     for images, title in ((pictures[0], "Pictures"), (drawn[0], "Masks of the subject"), (scales[0], "Masks by scale"),
@@ -53,7 +54,7 @@ def dci_masks() -> Graph:
 
 def pick_noun(graph: Graph, base: Loaded, text: Link, identifier: Link) -> Link:
     """The auxiliary noun by the base model's own pictures, shown with its report."""
-    picker = graph.add(1, "AuxiliaryNounPicker", {
+    picker = graph.add(1, "PersonalizeAuxiliaryNounPicker", {
         "clip": base.clip, "model": base.model, "vae": base.vae, "prompt": text, "identifier": identifier,
         "class_noun": NOUN, "mode": "prior", "candidates": "cat, fish, robot, teapot", "pictures": 2, "seed": 0,
         "steps": 20, "cfg": 3.0, "size": SIZE})

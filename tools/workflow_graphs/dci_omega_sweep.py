@@ -23,15 +23,15 @@ def dci_omega_sweep() -> Graph:
     """A saved personalization, sampled plainly and with several omegas: one sheet per seed."""
     graph = Graph("12 DCI omega sweep")
     base = load_checkpoint(graph)
-    loaded = graph.add(0, "LoadPersonalization", {"name": EXAMPLE_FILE, "model": base.model, "clip": base.clip})
+    loaded = graph.add(0, "PersonalizeLoad", {"name": EXAMPLE_FILE, "model": base.model, "clip": base.clip})
     text = name_the_subject(graph, 1, f"a {{V}} {NOUN} in the snow", loaded[2])
-    prompt = graph.add(1, "DCIEncode", {"clip": loaded[1], "prompt": text, "identifier": loaded[2],
+    prompt = graph.add(1, "PersonalizeDCIEncode", {"clip": loaded[1], "prompt": text, "identifier": loaded[2],
                                         "class_noun": NOUN, "auxiliary_noun": "cat", "prompt_l": ""})
     start = {"positive": prompt[0], "negative": encode(graph, 1, loaded[1], "", "Negative"),
              "latent_image": empty_latent(graph, 1), "denoise": 1.0, **SAMPLING}
     sheet = labelled(graph, 2, {**start, "model": loaded[0]}, base.vae, "plain")
     for column, omega in enumerate(OMEGAS, start=3):
-        model = graph.add(column, "DCIModel", {"model": loaded[0], "omega": omega, "window": WINDOW,
+        model = graph.add(column, "PersonalizeDCIModel", {"model": loaded[0], "omega": omega, "window": WINDOW,
                                                "shared_guidance": True}, title=f"DCI Model, omega {omega:g}")
         picture = labelled(graph, column, {**start, "model": model[0]}, base.vae, f"omega {omega:g}")
         sheet = graph.add(column, "ImageStitch", {"image1": sheet, "image2": picture, "direction": "right",

@@ -16,7 +16,8 @@ def dci_two_subjects() -> Graph:
     """Two subjects: one auxiliary prompt for both, or one for each half."""
     graph = Graph("13 DCI with two subjects")
     base = load_checkpoint(graph)
-    model = graph.add(0, "DCIModel", {"model": base.model, "omega": 1.0, "window": 0.6, "shared_guidance": True})
+    model = graph.add(0, "PersonalizeDCIModel", {"model": base.model, "omega": 1.0, "window": 0.6,
+                                                 "shared_guidance": True})
     dual = Loaded(model[0], base.clip, base.vae)
     negative = encode(graph, 1, base.clip, "", "Negative")
     names = [f"{identifier} {noun}" for identifier, noun in (FIRST, SECOND)]
@@ -46,7 +47,7 @@ def dci_two_subjects() -> Graph:
 def dci_encode(graph: Graph, clip: Link, prompt: str, subjects: tuple[tuple[str, str], ...],
                auxiliary: tuple[str, ...], title: str) -> Link:
     """A prompt about subjects, each an identifier and a class noun."""
-    return graph.add(1, "DCIEncode", {"clip": clip, "prompt": prompt,
+    return graph.add(1, "PersonalizeDCIEncode", {"clip": clip, "prompt": prompt,
                                       "identifier": ", ".join(identifier for identifier, _ in subjects),
                                       "class_noun": ", ".join(noun for _, noun in subjects),
                                       "auxiliary_noun": ", ".join(auxiliary), "prompt_l": ""}, title=title)[0]

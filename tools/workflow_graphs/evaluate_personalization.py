@@ -32,10 +32,10 @@ def evaluate_personalization() -> Graph:
     """The checkpoint, then the personalization on it, at the same prompts and noise; the second compares."""
     graph = Graph("16 Evaluate a personalization")
     base = load_checkpoint(graph)
-    loaded = graph.add(0, "LoadPersonalization", {"name": EXAMPLE_FILE, "model": base.model, "clip": base.clip})
+    loaded = graph.add(0, "PersonalizeLoad", {"name": EXAMPLE_FILE, "model": base.model, "clip": base.clip})
     mine = Loaded(loaded[0], loaded[1], base.vae)
     subject = several_photos(graph, 1, loaded[2])
-    encoder = graph.add(0, "ImageTextEncoder", {"path": "pocket"}, title="A CLIP that judges")
+    encoder = graph.add(0, "PersonalizeImageTextEncoder", {"path": "pocket"}, title="A CLIP that judges")
     before = evaluate(graph, base, subject, encoder, "before")
     after = evaluate(graph, mine, subject, encoder, "personalized", compare=before[1], reference_model=base.model,
                      reference_clip=base.clip)
@@ -61,7 +61,7 @@ def evaluate_personalization() -> Graph:
 def evaluate(graph: Graph, model: Loaded, subject: Node, encoder: Node, label: str, **optional: Link) -> Node:
     """Evaluate Personalization with the pocket model's settings."""
     sampling = {"steps": 12, "cfg": SAMPLING["cfg"], "sampler": "dpmpp_2m", "seed": 7}
-    return graph.add(2, "EvaluatePersonalization", {
+    return graph.add(2, "PersonalizeEvaluate", {
         "model": model.model, "clip": model.clip, "vae": model.vae, "subject": subject[0], "image_text": encoder[0],
         "prompts": PROMPTS, "label": label, "seeds": 1, "size": SIZE, "class_pictures": 5, **sampling, **optional},
         size=(420, 640), title=f"Evaluate: {label}")

@@ -49,7 +49,7 @@ def learned_contexts() -> Graph:
     identifier = pick_identifier(graph, base.clip)
     subject = several_photos(graph, 1, identifier)
     prior = prior_preservation(graph, 2, base)
-    contexts = graph.add(2, "LearnedContexts", {**CONTEXTS, "objective": prior})
+    contexts = graph.add(2, "PersonalizeLearnedContexts", {**CONTEXTS, "objective": prior})
     trainer = train(graph, 3, base, subject[0], contexts[0], "pocket_dog_ico")
     mine = Loaded(trainer[0], trainer[1], base.vae)
     text = name_the_subject(graph, 4, f"a {{V}} {NOUN} in the desert", trainer[7])

@@ -39,14 +39,15 @@ def one_photo_prototypical() -> Graph:
     graph = Graph("07 One photo, prototypical")
     base = load_checkpoint(graph)
     identifier = pick_identifier(graph, base.clip)
-    encoder = graph.add(0, "ImageTextEncoder", {"path": "pocket"})
+    encoder = graph.add(0, "PersonalizeImageTextEncoder", {"path": "pocket"})
     photo = graph.add(1, "LoadImage", {"image": MASKED_PHOTO}, size=(315, 360), title="One photo, the subject painted")
-    subject = graph.add(1, "SubjectPhotos", {"images.image0": photo[0], "masks.mask0": photo[1],
+    subject = graph.add(1, "PersonalizeSubjectPhotos", {"images.image0": photo[0], "masks.mask0": photo[1],
                                              "identifier": identifier, "class_noun": NOUN})
     inputs = {"subject": subject[0], "image_text": encoder[0], "clip": base.clip, "vectors": 4, "learning_rate": 0.002}
-    prototype = graph.add(2, "PrototypicalEmbedding", inputs)
+    prototype = graph.add(2, "PersonalizePrototypicalEmbedding", inputs)
     masked = graph.add(2, "MaskedLoss", {"background": "weight", "object_term": True})
-    objective = graph.add(2, "ClassCharacterizing", {"alpha": 1.0, "probability": 1.0, "objective": masked[0]})
+    objective = graph.add(2, "PersonalizeClassCharacterizing", {"alpha": 1.0, "probability": 1.0,
+                                                               "objective": masked[0]})
     trainer = train(graph, 3, base, subject[0], objective[0], "pocket_dog_prototypical",
                     options={"text_encoder_rate": 0.0}, batch=1, steps=150, token_vectors=prototype[0],
                     image_text=encoder[0])

@@ -29,7 +29,7 @@ def one_photo_with_a_mask() -> Graph:
     base = load_checkpoint(graph)
     identifier = pick_identifier(graph, base.clip)
     photo = graph.add(1, "LoadImage", {"image": MASKED_PHOTO}, size=(315, 360), title="One photo, the subject painted")
-    subject = graph.add(1, "SubjectPhotos", {"images.image0": photo[0], "masks.mask0": photo[1],
+    subject = graph.add(1, "PersonalizeSubjectPhotos", {"images.image0": photo[0], "masks.mask0": photo[1],
                                              "identifier": identifier, "class_noun": NOUN})
     objective = graph.add(1, "MaskedLoss", {"background": "weight", "object_term": True})
     trainer = train(graph, 2, base, subject[0], objective[0], "pocket_dog_one_photo", batch=1, steps=200)

@@ -14,11 +14,12 @@ def paired_comparison() -> Graph:
     """The base model, the personalized one, and the same with DCI, compared by people."""
     graph = Graph("17 Paired comparison")
     base = load_checkpoint(graph)
-    loaded = graph.add(0, "LoadPersonalization", {"name": EXAMPLE_FILE, "model": base.model, "clip": base.clip})
+    loaded = graph.add(0, "PersonalizeLoad", {"name": EXAMPLE_FILE, "model": base.model, "clip": base.clip})
     mine = Loaded(loaded[0], loaded[1], base.vae)
     subject = several_photos(graph, 1, loaded[2])
-    prompts = graph.add(2, "SubjectPrompts", {"kind": "your own", "identifier": loaded[2], "class_noun": NOUN,
-                                              "templates": TEMPLATES}, title="Prompts: one per line")
+    prompts = graph.add(2, "PersonalizeSubjectPrompts", {
+        "kind": "your own", "identifier": loaded[2], "class_noun": NOUN, "templates": TEMPLATES},
+                        title="Prompts: one per line")
     latent = graph.add(2, "EmptyLatentImage", {"width": SIZE, "height": SIZE, "batch_size": 1})[0]
     dci = graph.add(2, "DCIConditioning", {"model": mine.model, "clip": mine.clip, "prompt": prompts[0],
                                            "identifier": loaded[2], "class_noun": NOUN, "auxiliary_noun": "cat",
@@ -32,8 +33,9 @@ def paired_comparison() -> Graph:
     }
     named = {f"{kind}_{letter}": value for letter, (name, images) in zip("abc", pictures.items(), strict=True)
              for kind, value in (("images", images), ("name", name))}
-    graph.add(4, "PairedComparison", {**named, "subject": subject[0], "prompts": prompts[0], "title": "My dog",
-                                      "file_name": "comparisons/pocket_dog"}, size=(400, 560), title="A page")
+    graph.add(4, "PersonalizePairedComparison", {
+        **named, "subject": subject[0], "prompts": prompts[0], "title": "My dog",
+        "file_name": "comparisons/pocket_dog"}, size=(400, 560), title="A page")
     graph.note(0, "Draws six prompts in three ways with the same seed, and writes **one HTML file** into "
                   "*output/comparisons*: open it in a browser, or send it to somebody. It shows two pictures at a time "
                   "without saying whose they are, and asks which shows the subject and which agrees with the text."

@@ -65,13 +65,13 @@ def prior_preservation(graph: Graph, column: int, base: Loaded) -> Link:
     inputs = {"model": base.model, "clip": base.clip, "vae": base.vae, "class_noun": NOUN, **CLASS_IMAGES}
     prior = graph.add(column, "PriorSampleGen", inputs, title="Class images: what any dog looks like")
     graph.add(column, "PreviewImage", {"images": prior[1]}, size=(315, 300), title="Class images")
-    return graph.add(column, "PriorPreservation", {"prior": prior[0], "weight": 1.0})[0]
+    return graph.add(column, "PersonalizePriorPreservation", {"prior": prior[0], "weight": 1.0})[0]
 
 
 def train(graph: Graph, column: int, base: Loaded, subject: Link, objective: Link | None, run_name: str,
           options: Mapping[str, object] | None = None, **changes: object) -> Node:
     """The trainer with its options, which may differ from the usual ones."""
-    chosen = graph.add(column, "TrainingOptions", {**OPTIONS, **(options or {})})
+    chosen = graph.add(column, "PersonalizeTrainingOptions", {**OPTIONS, **(options or {})})
     inputs = {"model": base.model, "clip": base.clip, "vae": base.vae, "subject": subject, "options": chosen[0],
               "run_name": run_name, **TRAINING, **changes, **({"objective": objective} if objective else {})}
     return graph.add(column, "PersonalizeTrainer", inputs, size=(315, 620))
@@ -81,7 +81,7 @@ def several_photos(graph: Graph, column: int, identifier: Link) -> Node:
     """Four photos of the subject."""
     photos = [graph.add(column, "LoadImage", {"image": name}, size=(280, 320)) for name in PHOTOS]
     images = {f"images.image{number}": photo[0] for number, photo in enumerate(photos)}
-    return graph.add(0, "SubjectPhotos", {**images, "identifier": identifier, "class_noun": NOUN})
+    return graph.add(0, "PersonalizeSubjectPhotos", {**images, "identifier": identifier, "class_noun": NOUN})
 
 
 class Personalized(NamedTuple):
@@ -131,7 +131,7 @@ def sample(graph: Graph, column: int, base: Loaded, start: Start, title: str, pr
 
 def keep(graph: Graph, column: int, trainer: Node, name: str) -> None:
     """Save the personalization, and look at its loss."""
-    graph.add(column, "SavePersonalization", {"personalization": trainer[5], "name": name})
+    graph.add(column, "PersonalizeSave", {"personalization": trainer[5], "name": name})
     graph.add(column, "LossGraphNode", {"loss": trainer[3], "filename_prefix": "pocket_dog_loss"}, size=(315, 300))
 
 

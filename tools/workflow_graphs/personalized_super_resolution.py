@@ -28,12 +28,12 @@ def personalized_super_resolution() -> Graph:
     """A saved personalization's picture, upscaled by a personalized upscaler."""
     graph = Graph("11 Personalized super-resolution")
     base = load_checkpoint(graph)
-    loaded = graph.add(0, "LoadPersonalization", {"name": EXAMPLE_FILE, "model": base.model, "clip": base.clip})
+    loaded = graph.add(0, "PersonalizeLoad", {"name": EXAMPLE_FILE, "model": base.model, "clip": base.clip})
     node = graph.add(0, "CheckpointLoaderSimple", {"ckpt_name": UPSCALER}, title="The upscaler")
     upscaler = Loaded(node[0], base.clip, node[2])
     photos = [graph.add(1, "LoadImage", {"image": name}, size=(280, 320)) for name in PHOTOS]
     images = {f"images.image{number}": photo[0] for number, photo in enumerate(photos)}
-    subject = graph.add(2, "SubjectPhotos", {**images, "identifier": loaded[2], "class_noun": NOUN})
+    subject = graph.add(2, "PersonalizeSubjectPhotos", {**images, "identifier": loaded[2], "class_noun": NOUN})
     inputs = {"model": upscaler.model, "clip": upscaler.clip, "vae": upscaler.vae, "subject": subject[0], **TUNING}
     tuned = graph.add(2, "PersonalizeSuperResolution", inputs, size=(315, 520))
     graph.add(2, "PreviewImage", {"images": tuned[4]}, size=(400, 300), title="Small, as it is, personalized, photo")

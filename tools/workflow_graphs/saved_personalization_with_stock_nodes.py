@@ -22,7 +22,7 @@ def saved_personalization_with_stock_nodes() -> Graph:
     """A saved file, used for img2img and for inpainting."""
     graph = Graph("04 Saved personalization with img2img and inpainting")
     base = load_checkpoint(graph)
-    loaded = graph.add(0, "LoadPersonalization", {"name": EXAMPLE_FILE, "model": base.model, "clip": base.clip})
+    loaded = graph.add(0, "PersonalizeLoad", {"name": EXAMPLE_FILE, "model": base.model, "clip": base.clip})
     mine = Loaded(loaded[0], loaded[1], base.vae)
     latent, masked = painted_scene(graph, 1, base)
     text = name_the_subject(graph, 2, f"a {{V}} {NOUN} on the beach", loaded[2])

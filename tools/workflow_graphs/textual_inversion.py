@@ -40,7 +40,7 @@ def textual_inversion() -> Graph:
     base = load_checkpoint(graph)
     identifier = pick_identifier(graph, base.clip)
     subject = several_photos(graph, 1, identifier)
-    vectors = graph.add(2, "TokenVectors", VECTORS)
+    vectors = graph.add(2, "PersonalizeTokenVectors", VECTORS)
     trainer = train(graph, 2, base, subject[0], None, "pocket_dog_inversion",
                     options={"train_unet": False, "text_encoder_rate": 0.0}, token_vectors=vectors[0])
     mine = Loaded(trainer[0], trainer[1], base.vae)

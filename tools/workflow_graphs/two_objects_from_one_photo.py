@@ -65,11 +65,12 @@ def scene(graph: Graph, words: dict[str, Link]) -> Link:
     objects: dict[str, object] = {}
     for noun, identifier in words.items():
         masked = graph.add(1, "LoadImage", {"image": MASKED[noun]}, size=(280, 320), title=f"The {noun}, painted")
-        node = graph.add(1, "ObjectMask", {"mask": masked[1], "identifier": identifier, "class_noun": noun, **objects},
+        node = graph.add(1, "PersonalizeObjectMask",
+                         {"mask": masked[1], "identifier": identifier, "class_noun": noun, **objects},
                          title=f"Object Mask: the {noun}")
         objects = {"objects": node[0]}
-    data = graph.add(0, "DataOptions", {"shape": "buckets"})
-    return graph.add(1, "ScenePhoto", {"image": photo[0], "data": data[0], **objects})[0]
+    data = graph.add(0, "PersonalizeDataOptions", {"shape": "buckets"})
+    return graph.add(1, "PersonalizeScenePhoto", {"image": photo[0], "data": data[0], **objects})[0]
 
 
 def prompt(graph: Graph, text: str, words: dict[str, Link]) -> Link | str:

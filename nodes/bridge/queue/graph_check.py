@@ -15,8 +15,8 @@ from ..notices import warn
 from .graph_walk import Graph, links, readable, title
 from .graph_words import Warnings, word_warnings
 
-DUAL_BRANCH_NODES = frozenset({"DCIModel", "DCIConditioning"})
-DUAL_PROMPT_NODES = frozenset({"DCIEncode", "DCIConditioning"})
+DUAL_BRANCH_NODES = frozenset({"PersonalizeDCIModel", "DCIConditioning"})
+DUAL_PROMPT_NODES = frozenset({"PersonalizeDCIEncode", "DCIConditioning"})
 
 
 def watch_queue() -> None:

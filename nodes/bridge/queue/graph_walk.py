@@ -67,4 +67,6 @@ def upstream(graph: Graph, start: Iterable[Link], types: Collection[str], stops:
 def title(graph: Graph, name: str) -> str:
     """What a node is called in the editor."""
     meta = graph[name].get("_meta")
-    return str((meta.get("title") if isinstance(meta, dict) else None) or graph[name]["class_type"])
+    class_type = graph[name]["class_type"]
+    displayed = comfy_nodes.NODE_DISPLAY_NAME_MAPPINGS.get(class_type, class_type)
+    return str((meta.get("title") if isinstance(meta, dict) else None) or displayed)

@@ -23,12 +23,13 @@ Warnings = Iterator[tuple[str, str]]
 Word = str | Link | None
 """A word as a widget holds it, or the link that it comes through; None where it cannot be known."""
 
-TRAINER, LOADER = "PersonalizeTrainer", "LoadPersonalization"
+TRAINER, LOADER = "PersonalizeTrainer", "PersonalizeLoad"
 IDENTIFIER_OUTPUT = {TRAINER: 7, LOADER: 2}
-WITH_WORDS = frozenset({"SubjectPhotos", "ObjectMask"})
-WITHOUT_WORDS = frozenset({"ScenePhoto"})
-DCI_NODES = frozenset({"DCIEncode", "DCIConditioning", "DCIMasks", "AuxiliaryNounPicker"})
-POOLS = frozenset({"PriorSampleGen", "RegularizationImages"})
+WITH_WORDS = frozenset({"PersonalizeSubjectPhotos", "PersonalizeObjectMask"})
+WITHOUT_WORDS = frozenset({"PersonalizeScenePhoto"})
+DCI_NODES = frozenset({"PersonalizeDCIEncode", "DCIConditioning", "PersonalizeDCIMasks",
+                       "PersonalizeAuxiliaryNounPicker"})
+POOLS = frozenset({"PriorSampleGen", "PersonalizeRegularizationImages"})
 POSITIVE = frozenset({"positive", "conditioning", "cond1", "cond2"})
 TEXT_NODES = frozenset({"PrimitiveString", "PrimitiveStringMultiline", "StringConcatenate", "StringReplace",
                         "StringTrim", "CaseConverter"})
@@ -189,7 +190,7 @@ def _count_photos(graph: Graph, trainer: str) -> int | None:
     count = 0
     for name in _subject_nodes(graph, trainer):
         photos = [link for key, link in links(graph[name]).items() if key.startswith("images.") or key == "image"]
-        if graph[name]["class_type"] != "ObjectMask":
+        if graph[name]["class_type"] != "PersonalizeObjectMask":
             if not photos or not all(_is_one_picture(graph, source) for source, _ in photos):
                 return None
             count += len(photos)

@@ -20,8 +20,8 @@ def node(kind, **inputs):
 def graph(sampler_model):
     """Loader, DCI Encode, DCI Model, Set Area, a sampler."""
     return {"1": node("CheckpointLoaderSimple", ckpt_name="x"),
-            "2": node("DCIEncode", clip=["1", 1], prompt="a sks dog"),
-            "3": node("DCIModel", model=["1", 0], omega=1.0),
+            "2": node("PersonalizeDCIEncode", clip=["1", 1], prompt="a sks dog"),
+            "3": node("PersonalizeDCIModel", model=["1", 0], omega=1.0),
             "4": node("ConditioningSetArea", conditioning=["2", 0], width=64),
             "5": node("LoraLoaderModelOnly", model=["3", 0]),
             "6": node("KSampler", model=sampler_model, positive=["4", 0])}
@@ -43,7 +43,8 @@ def test_a_guider_counts_as_the_sampler_and_titles_are_used():
     assert found.startswith("My guider")
 
 
-@pytest.mark.parametrize("nodes", [{}, {"2": node("DCIEncode")}, graph(["9", 0]) | {"6": node("PreviewAny")}])
+@pytest.mark.parametrize("nodes", [{}, {"2": node("PersonalizeDCIEncode")},
+                                   graph(["9", 0]) | {"6": node("PreviewAny")}])
 def test_graphs_without_samplers_say_nothing(nodes):
     assert plain_model_warnings(nodes, "2") == []
 
@@ -83,9 +84,9 @@ def test_a_broken_graph_is_left_to_comfyui(server, prompt):
 
 
 @pytest.mark.parametrize("prompt", [
-    None, [], "x", {"1": None}, {"1": {"class_type": ["DCIEncode"], "inputs": {}}},
+    None, [], "x", {"1": None}, {"1": {"class_type": ["PersonalizeDCIEncode"], "inputs": {}}},
     {"1": {"class_type": {}, "inputs": {}}},
-    {"1": {"class_type": "DCIEncode"}}, {"1": {"class_type": "DCIEncode", "inputs": None}}])
+    {"1": {"class_type": "PersonalizeDCIEncode"}}, {"1": {"class_type": "PersonalizeDCIEncode", "inputs": None}}])
 def test_what_is_no_graph_goes_on_to_comfyui_untouched(prompt):
     request = {"prompt": prompt}
     assert graph_check.check_queued(request) is request

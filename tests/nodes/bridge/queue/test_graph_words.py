@@ -25,6 +25,7 @@ def known_nodes(monkeypatch):
              nodes_custom_sampler.CFGGuider, nodes_custom_sampler.BasicGuider]
     for node in (*NODES, *extra):
         monkeypatch.setitem(stock.NODE_CLASS_MAPPINGS, node.GET_SCHEMA().node_id, node)
+        monkeypatch.setitem(stock.NODE_DISPLAY_NAME_MAPPINGS, node.GET_SCHEMA().node_id, node.GET_SCHEMA().display_name)
 
 
 def node(kind, **inputs):
@@ -36,14 +37,14 @@ def graph(prompt="a sks dog on the beach", noun="dog", identifier="sks", **chang
     nodes = {
         "1": node("CheckpointLoaderSimple", ckpt_name="x"),
         "2": node("LoadImage", image="a.png"), "3": node("LoadImage", image="b.JPG"),
-        "4": node("SubjectPhotos", identifier=identifier, class_noun=noun, caption_template="a {V} {noun}",
+        "4": node("PersonalizeSubjectPhotos", identifier=identifier, class_noun=noun, caption_template="a {V} {noun}",
                   **{"images.image0": ["2", 0], "images.image1": ["3", 0]}),
         "5": node("PriorSampleGen", class_noun="Dog ", model=["1", 0], clip=["1", 1], vae=["1", 2]),
-        "6": node("PriorPreservation", prior=["5", 0], weight=1.0),
+        "6": node("PersonalizePriorPreservation", prior=["5", 0], weight=1.0),
         "7": node("PersonalizeTrainer", model=["1", 0], clip=["1", 1], vae=["1", 2], subject=["4", 0],
                   objective=["6", 0], batch=2, steps=10),
         "8": node("LoraLoaderModelOnly", model=["7", 0], lora_name="x"),
-        "9": node("DCIEncode", clip=["7", 1], prompt="a sks dog", identifier="SKS", class_noun="dog"),
+        "9": node("PersonalizeDCIEncode", clip=["7", 1], prompt="a sks dog", identifier="SKS", class_noun="dog"),
         "10": {**node("CLIPTextEncode", clip=["7", 1], text=prompt), "_meta": {"title": "My prompt"}},
         "11": node("CLIPTextEncode", clip=["7", 1], text="blurry"),
         "12": node("KSampler", model=["8", 0], positive=["10", 0], negative=["11", 0]),
@@ -74,7 +75,7 @@ def typed(nodes, word):
     for each in made.values():
         for name, value in each["inputs"].items():
             if isinstance(value, list) and (nodes[value[0]]["class_type"], value[1]) in (
-                    ("IdentifierPicker", 0), ("LoadPersonalization", 2)):
+                    ("IdentifierPicker", 0), ("PersonalizeLoad", 2)):
                 each["inputs"][name] = word(value[0], nodes[value[0]]["class_type"])
     return made
 
@@ -93,7 +94,7 @@ def test_the_gallery_with_other_words_in_its_prompts_is_not():
     warned = []
     for path in GALLERY:
         nodes = json.loads(path.read_text(encoding="utf-8"))
-        if any(each["class_type"] == "LoadPersonalization" for each in nodes.values()):
+        if any(each["class_type"] == "PersonalizeLoad" for each in nodes.values()):
             warned += [path.stem[:2]] if said(typed(nodes, lambda *_: "zzz")) else []
     assert len(GALLERY) >= 17 and {"04", "12", "14"} <= set(warned)
 
@@ -105,7 +106,7 @@ def test_a_graph_whose_words_agree_is_left_in_peace():
 def test_a_prompt_without_the_identifier_is_named_with_it():
     ((where, text),) = said(graph(prompt="a dog on the beach"))
     assert where == "10"
-    assert text == ("the prompt of My prompt for KSampler has no 'sks', the identifier in SubjectPhotos: the picture "
+    assert text == ("the prompt of My prompt for KSampler has no 'sks', the identifier in Subject Photos: the picture "
                     "need not show your subject. Write for example 'a sks dog'.")
 
 
@@ -130,9 +131,9 @@ def test_a_prompt_that_is_put_together_is_followed():
     {"10": node("CLIPTextEncode", clip=["7", 1], text=["20", 0]), "20": node("SomebodysPromptMaker", topic="dogs")},
     {"10": node("CLIPTextEncode", clip=["7", 1], text=["7", 7])},
     {"10": node("SomebodysEncoder", clip=["7", 1])},
-    {"4": node("SubjectPhotos", identifier=["30", 0], class_noun="dog", **{"images.image0": ["2", 0],
+    {"4": node("PersonalizeSubjectPhotos", identifier=["30", 0], class_noun="dog", **{"images.image0": ["2", 0],
                                                                            "images.image1": ["3", 0]})},
-    {"4": node("PhotosFromFolder", folder="dogs", identifier="zkz", class_noun="cat")},
+    {"4": node("PersonalizePhotosFromFolder", folder="dogs", identifier="zkz", class_noun="cat")},
     {"12": node("KSampler", model=["1", 0], positive=["10", 0], negative=["11", 0])},
 ], ids=["unknown text", "the trainer's own word", "unknown encoder", "picked", "folder", "base model"])
 def test_nothing_is_said_where_the_graph_does_not_tell(changed):
@@ -155,7 +156,7 @@ def test_one_of_several_regions_with_the_identifier_is_enough():
 
 def test_a_loaded_file_tells_its_words(monkeypatch):
     monkeypatch.setattr(graph_words, "check_file", lambda _: {"identifiers": ["zkz"], "class_nouns": ["cat"]})
-    loader = node("LoadPersonalization", name="x.safetensors", model=["1", 0], clip=["1", 1])
+    loader = node("PersonalizeLoad", name="x.safetensors", model=["1", 0], clip=["1", 1])
     nodes = {"1": node("CheckpointLoaderSimple", ckpt_name="x"), "7": loader,
              "10": node("CLIPTextEncode", clip=["7", 1], text="a sks cat"),
              "9": node("DCIConditioning", model=["7", 0], clip=["7", 1], prompt="a zkz dog", identifier=["7", 2],
@@ -167,20 +168,20 @@ def test_a_loaded_file_tells_its_words(monkeypatch):
 
 def test_class_images_of_another_noun_are_named_with_both():
     ((where, text),) = said(graph(prompt="a sks cat", noun="cat", **{
-        "9": node("DCIEncode", clip=["7", 1], prompt="a sks cat", identifier="sks", class_noun="cat")}))
+        "9": node("PersonalizeDCIEncode", clip=["7", 1], prompt="a sks cat", identifier="sks", class_noun="cat")}))
     assert where == "5" and "'Dog '" in text and "'cat'" in text and "Write the same class noun in both" in text
 
 
 def test_a_dci_node_with_another_noun_is_named_with_both():
-    ((where, text),) = said(graph(**{"9": node("DCIEncode", clip=["7", 1], prompt="a sks cat", identifier="sks",
-                                               class_noun="cat")}))
+    ((where, text),) = said(graph(**{"9": node(
+        "PersonalizeDCIEncode", clip=["7", 1], prompt="a sks cat", identifier="sks", class_noun="cat")}))
     assert where == "9" and "'cat'" in text and "'dog'" in text
 
 
 def test_several_subjects_of_a_dci_node_are_told_apart():
-    both = {"40": node("SubjectPhotos", identifier="zkz", class_noun="cat", subject=["4", 0],
+    both = {"40": node("PersonalizeSubjectPhotos", identifier="zkz", class_noun="cat", subject=["4", 0],
                        **{"images.image0": ["2", 0]})}
-    fits = node("DCIEncode", clip=["7", 1], prompt="a sks dog and a zkz cat", identifier="sks, zkz",
+    fits = node("PersonalizeDCIEncode", clip=["7", 1], prompt="a sks dog and a zkz cat", identifier="sks, zkz",
                 class_noun="dog, cat")
     assert said(graph(**both, **{"9": fits})) == []
     fits["inputs"]["class_noun"] = "cat, dog"
@@ -195,7 +196,7 @@ def test_a_batch_above_the_photos_is_named_where_they_can_be_counted():
 
 
 def test_a_graph_that_goes_round_in_circles_or_is_very_long_ends():
-    ring = {"8": node("LoraLoaderModelOnly", model=["8", 0]), "4": node("SubjectPhotos", subject=["4", 0]),
+    ring = {"8": node("LoraLoaderModelOnly", model=["8", 0]), "4": node("PersonalizeSubjectPhotos", subject=["4", 0]),
             "10": node("CLIPTextEncode", text=["10", 0])}
     said(graph(**ring))
     long = {str(100 + i): node("LoraLoaderModelOnly", model=[str(99 + i) if i else "7", 0]) for i in range(3000)}
@@ -207,7 +208,8 @@ def test_a_graph_that_goes_round_in_circles_or_is_very_long_ends():
                                     {"1": {"class_type": "KSampler", "inputs": []}},
                                     {"1": node("KSampler", model=[{}, 0], positive=[[], 9])},
                                     {"1": node("KSampler", model=["1", -5], positive=["2", 0])},
-                                    {"1": {"class_type": "SubjectPhotos", "inputs": {"identifier": {}}, "_meta": 3}}])
+                                    {"1": {"class_type": "PersonalizeSubjectPhotos", "inputs": {"identifier": {}},
+                                           "_meta": 3}}])
 def test_a_broken_graph_is_left_to_comfyui(prompt):
     assert graph_check.check_queued({"prompt": prompt}) == {"prompt": prompt}
 

@@ -163,20 +163,20 @@ def test_mixtures_of_hostile_values_are_refused_by_words():
     ("PersonalizeTrainer", "run_name", "../x", "run_name: got '../x'"),
     ("PersonalizeSuperResolution", "crop", 100, "Value 100 smaller than min of 32, or no multiple of 32"),
     ("PersonalizeSuperResolution", "resolution", 100, "or no multiple of 8"),
-    ("EvaluatePersonalization", "size", 100, "or no multiple of 8"),
-    ("RegularizationImages", "size", 100, "or no multiple of 8"),
-    ("LoadPersonalization", "name", 5, "name: got 5, expected a text"),
-    ("SubjectPrompts", "kind", "poems", "kind: got 'poems', expected one of"),
+    ("PersonalizeEvaluate", "size", 100, "or no multiple of 8"),
+    ("PersonalizeRegularizationImages", "size", 100, "or no multiple of 8"),
+    ("PersonalizeLoad", "name", 5, "name: got 5, expected a text"),
+    ("PersonalizeSubjectPrompts", "kind", "poems", "kind: got 'poems', expected one of"),
 ])
 def test_one_mistake_is_told_once_at_its_own_input(node_id, name, value, words):
     node = next(node for node in NODES if named(node) == node_id)
     graph = good_graph(node)
     put(graph, name, value)
     told = [(error["extra_info"]["input_name"], f"{error['message']} {error['details']}") for error in refusals(graph)
-            if node_id != "LoadPersonalization" or error["type"] == "custom_validation_failed"]
+            if node_id != "PersonalizeLoad" or error["type"] == "custom_validation_failed"]
     own = [text for place, text in told if place == name]
     assert len(own) == 1 and words in own[0], told
-    if node_id != "SubjectPrompts":
+    if node_id != "PersonalizeSubjectPrompts":
         assert len(told) == 1, told
 
 

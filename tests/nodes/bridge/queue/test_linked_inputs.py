@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from comfy_api.internal import make_locked_method_func
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.nodes import NODES

@@ -25,7 +25,7 @@ def queue(photos=1, **words):
     images = {f"images.image{i}": ["1", 0] for i in range(photos)}
     graph = {
         "1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0}},
-        "2": {"class_type": "SubjectPhotos", "inputs": {**images, **words}},
+        "2": {"class_type": "PersonalizeSubjectPhotos", "inputs": {**images, **words}},
         "3": {"class_type": "PreviewAny", "inputs": {"source": ["2", 0]}},
     }
     valid, error, _, node_errors = asyncio.run(execution.validate_prompt("test", graph, None))

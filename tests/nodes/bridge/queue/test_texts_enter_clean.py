@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from comfy_api.latest import io
+from comfy_api.v0_0_2 import io
 
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.nodes import NODES
