@@ -50,7 +50,7 @@ class AuxiliaryNounPicker(io.ComfyNode):
                                        "is untouched."),
                 io.Vae.Input("vae", optional=True, tooltip="For prior: the VAE, to show thumbnails."),
                 IMAGE_TEXT_ENCODER.Input("image_text_encoder", optional=True,
-                                         tooltip="For prior: from Image-Text Encoder; judges the pictures in the "
+                                         tooltip="For prior: from Image-Text Encoder; measures the pictures in the "
                                                  "model's place."),
             ],
             outputs=[

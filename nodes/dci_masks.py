@@ -11,7 +11,7 @@ import comfy.samplers
 from comfy_api.v0_0_2 import io
 
 from ..core.dci.observation import Kind
-from ..core.dci.sheets import draw_sheets
+from ..core.dci.sheets import render_sheets
 from .bridge.dci.watched_sampling import SamplerSettings, picture_mask, sample_watched
 from .bridge.notices import show_notice
 
@@ -71,7 +71,8 @@ class DCIMasks(io.ComfyNode):
         text = f"{len(recorder.layers)} layers at {len(recorder.grids)} scales, {len(recorder.sigmas)} noise levels"
         show_notice(cls.hidden.unique_id, text)
         kind = SHOWN[shown]
-        return io.NodeOutput(draw_sheets(recorder, sheet, kind), picture_mask(recorder, kind, model, threshold), latent)
+        sheets = render_sheets(recorder, sheet, kind)
+        return io.NodeOutput(sheets, picture_mask(recorder, kind, model, threshold), latent)
 
 
 def _sampling() -> list[io.Input]:

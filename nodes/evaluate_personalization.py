@@ -1,7 +1,7 @@
 """Figures for a personalization: fidelity, alignment, drift and diversity, as the papers measure them (DreamBooth,
 arXiv:2208.12242, 4.2), with a chart and a sheet to look at.
 
-A method is judged by pictures of many prompts at fixed noise, not by the one picture that came out well.
+A method is measured by pictures of many prompts at fixed noise, not by the one picture that came out well.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class EvaluatePersonalization(io.ComfyNode):
             search_aliases=["metrics", "clip score", "dino score", "kid", "lpips", "benchmark", "compare models"],
             is_output_node=True,
             is_input_list=True,
-            inputs=[*_models(), *_prompts(), *_sampling(), *_judges()],
+            inputs=[*_models(), *_prompts(), *_sampling(), *_metrics()],
             outputs=[
                 io.String.Output("figures", display_name="figures", tooltip="A table (Markdown)."),
                 io.String.Output("json", display_name="json", tooltip="The same for programs, and for the compare "
@@ -115,7 +115,7 @@ def _sampling() -> list[io.Input]:
     ]
 
 
-def _judges() -> list[io.Input]:
+def _metrics() -> list[io.Input]:
     return [
         io.String.Input("dino_path", default="", advanced=True,
                         tooltip="Folder of a transformers DINO, which gives the figure dino. Empty (default): none."),

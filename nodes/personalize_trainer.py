@@ -99,7 +99,7 @@ class PersonalizeTrainer(io.ComfyNode):
             token_vectors=words, validation=validation.config if validation else None)
         request = Request(model=model, clip=clip, vae=vae, subjects=tuple(subject), config=config,
                           run_name=run_name, class_images=chain.class_images, preview=preview,
-                          judges=validation, starts=starts, image_text=image_text)
+                          validation=validation, starts=starts, image_text=image_text)
         result, pictures = personalize(request)
         warnings = warnings_about_run(request)
         report = "\n".join([result.report, *(f"Warning: {warning}" for warning in warnings)])

@@ -1,4 +1,4 @@
-"""When to stop: judge a run on photos that it never sees, and hand on its best checkpoint."""
+"""When to stop: validate a run on photos that it never sees, and hand on its best checkpoint."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ValidationNode(io.ComfyNode):
             node_id="PersonalizeValidation",
             display_name="Validation",
             category="personalize",
-            description="Judges the training on photos of the subject that it never sees, always at the same noise, "
+            description="Validates the training on photos of the subject that it never sees, always at the same noise, "
                         "so that the figures can be compared. The trainer hands on the best checkpoint, and may stop "
                         "early.",
             search_aliases=["when to stop", "early stopping", "best checkpoint", "validation loss", "overfitting"],
@@ -29,20 +29,20 @@ class ValidationNode(io.ComfyNode):
                               tooltip="Subject Photos with other photos of the same subject, under the same identifier "
                                       "and class noun. One photo is enough; validation_loss needs it."),
                 io.Int.Input("every", default=50, min=1, max=100000,
-                             tooltip="Steps between two judgements, 1 or more. One costs about a third of as many "
+                             tooltip="Steps between two validations, 1 or more. One costs about a third of as many "
                                      "training steps as draws times photos. Default 50."),
                 io.Combo.Input("best_by", options=list(get_args(BestBy)), default="validation_loss",
                                tooltip="The figure that chooses the checkpoint that is handed on. validation_loss "
                                        "(default): smallest loss on the held-out photos; clip_i, clip_t, dino: largest "
                                        "of pictures made by Training Preview's settings; last: the last step."),
                 io.Int.Input("patience", default=0, min=0, max=1000,
-                             tooltip="Judgements without a better figure after which training ends, 0 to 1000; "
+                             tooltip="Validations without a better figure after which training ends, 0 to 1000; "
                                      "0 (default) = never."),
                 io.Int.Input("draws", default=8, min=1, max=1000, advanced=True,
                              tooltip="Noise levels per photo, 1 or more, spread evenly over the schedule. More are "
                                      "steadier and cost more. Default 8."),
                 io.Int.Input("pictures", default=4, min=1, max=64, advanced=True,
-                             tooltip="Pictures per judgement for clip_i, clip_t and dino, 1 to 64, at as many seeds. "
+                             tooltip="Pictures per validation for clip_i, clip_t and dino, 1 to 64, at as many seeds. "
                                      "Default 4."),
                 io.String.Input("dino_path", default="", advanced=True,
                                 tooltip="Folder of a transformers DINO, which gives the figure dino. Empty (default): "

@@ -29,12 +29,12 @@ class ScoredNoun:
 
     Attributes:
         score: more is better; comparable within one list only.
-        parts: what the score is made of, by name, for the report.
+        terms: what the score is made of, by name, for the report.
     """
 
     noun: str
     score: float
-    parts: Mapping[str, float] = field(default_factory=dict)
+    terms: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +114,7 @@ def rank_by_text(nouns: Sequence[str], class_noun: str, fill_in: Callable[[str],
     for noun, shift in zip(nouns, shifts, strict=True):
         fit = float(cosine_similarity(shift, context, dim=0))
         likeness = float(cosine_similarity(shift, subject, dim=0)) if class_noun.strip() else 0.0
-        scored.append(ScoredNoun(noun=noun, score=fit - likeness, parts={"fit": fit, "likeness": likeness}))
+        scored.append(ScoredNoun(noun=noun, score=fit - likeness, terms={"fit": fit, "likeness": likeness}))
     return best_first(scored)
 
 
@@ -125,8 +125,8 @@ def best_first(scored: Sequence[ScoredNoun]) -> tuple[ScoredNoun, ...]:
 
 def report(scored: Sequence[ScoredNoun], heading: str, legend: str) -> str:
     """A table, best first, and under it what the columns are."""
-    names = list(scored[0].parts)
+    names = list(scored[0].terms)
     header = f"{'rank':>4}  {'noun':<14} {'score':>8} " + " ".join(f"{name:>10}" for name in names)
     rows = [f"{place:>4}  {each.noun:<14} {each.score:>8.4f} "
-            + " ".join(f"{each.parts[name]:>10.4f}" for name in names) for place, each in enumerate(scored, start=1)]
+            + " ".join(f"{each.terms[name]:>10.4f}" for name in names) for place, each in enumerate(scored, start=1)]
     return "\n".join([heading, header.rstrip(), *(row.rstrip() for row in rows), "", legend])

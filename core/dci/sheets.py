@@ -33,7 +33,7 @@ class Tile:
     high: float | None = None
 
 
-def draw_sheets(recorder: MaskRecorder, layout: Layout, kind: Kind = "mask") -> Tensor:
+def render_sheets(recorder: MaskRecorder, layout: Layout, kind: Kind = "mask") -> Tensor:
     """One sheet per picture of the batch, (B, H, W, 3) in 0..1.
 
     Args:
@@ -44,7 +44,7 @@ def draw_sheets(recorder: MaskRecorder, layout: Layout, kind: Kind = "mask") -> 
     return torch.stack([_SHEETS[layout](recorder, row, kind) for row in range(recorder.pictures)])
 
 
-def draw_grid(title: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[Tile]]]) -> Tensor:
+def render_grid(title: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[Tile]]]) -> Tensor:
     """A table of tiles with labels, (H, W, 3) in 0..1; each tile says its range."""
     width = LEFT + len(columns) * (TILE + GAP) + GAP
     height = HEAD + len(rows) * (TILE + CAPTION + GAP) + GAP
@@ -57,7 +57,7 @@ def draw_grid(title: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequ
         top = HEAD + line * (TILE + CAPTION + GAP)
         draw.multiline_text((GAP, top + TILE // 3), label, fill="black", font=_font(12))
         for number, tile in enumerate(tiles):
-            _draw_tile(image, draw, (LEFT + number * (TILE + GAP), top), tile)
+            _render_tile(image, draw, (LEFT + number * (TILE + GAP), top), tile)
     return torch.from_numpy(numpy.asarray(image).copy()).float() / 255
 
 
@@ -75,7 +75,7 @@ def blend(picture: Image.Image, mask: Tensor, strength: float = 0.5) -> Image.Im
     return Image.composite(picture.convert("RGB"), dark, scaled)
 
 
-def _draw_tile(image: Image.Image, draw: ImageDraw.ImageDraw, corner: tuple[int, int], tile: Tile) -> None:
+def _render_tile(image: Image.Image, draw: ImageDraw.ImageDraw, corner: tuple[int, int], tile: Tile) -> None:
     left, top = corner
     if tile.values is None:
         draw.rectangle((left, top, left + TILE - 1, top + TILE - 1), outline="silver")
@@ -100,7 +100,7 @@ def _all_kinds(read: Callable[[Kind], Tensor], row: int) -> list[Tile]:
 def _scale_sheet(recorder: MaskRecorder, row: int, kind: Kind) -> Tensor:
     rows = [(_size(grid), _all_kinds(lambda each, grid=grid: recorder.at_scale(grid, each), row))  # type: ignore[misc]
             for grid in recorder.grids]
-    return draw_grid("DCI: mean over layers and steps", [TITLES[each] for each in KINDS], rows)
+    return render_grid("DCI: mean over layers and steps", [TITLES[each] for each in KINDS], rows)
 
 
 def _layer_sheet(recorder: MaskRecorder, row: int, kind: Kind) -> Tensor:
@@ -108,7 +108,7 @@ def _layer_sheet(recorder: MaskRecorder, row: int, kind: Kind) -> Tensor:
     for layer in recorder.layers:
         tiles = _all_kinds(lambda each, layer=layer: recorder.at_layer(layer, each), row)  # type: ignore[misc]
         rows.append((f"{layer}\n{_size(recorder.grid(layer))}", tiles))
-    return draw_grid("DCI: mean over steps", [TITLES[each] for each in KINDS], rows)
+    return render_grid("DCI: mean over steps", [TITLES[each] for each in KINDS], rows)
 
 
 def _step_sheet(recorder: MaskRecorder, row: int, kind: Kind) -> Tensor:
@@ -118,7 +118,7 @@ def _step_sheet(recorder: MaskRecorder, row: int, kind: Kind) -> Tensor:
     for grid in recorder.grids:
         found = [recorder.at_step(grid, sigma, kind) for sigma in sigmas]
         rows.append((_size(grid), [Tile(None if maps is None else maps[row], *limits) for maps in found]))
-    return draw_grid(f"DCI: {TITLES[kind]}, mean over layers", [f"sigma {sigma:.3g}" for sigma in sigmas], rows)
+    return render_grid(f"DCI: {TITLES[kind]}, mean over layers", [f"sigma {sigma:.3g}" for sigma in sigmas], rows)
 
 
 _SHEETS: dict[Layout, Callable[[MaskRecorder, int, Kind], Tensor]] = {

@@ -1,1 +1,1 @@
-"""One personalization judged by its pictures: prompts by kind, figures with intervals, table, chart and sheet."""
+"""One personalization measured by its pictures: prompts by kind, figures with intervals, table, chart and sheet."""

@@ -25,7 +25,7 @@ FEWEST_ROWS = 4
 NO_CHART = "The chart needs matplotlib in ComfyUI's Python:\npip install matplotlib\n\nThe table has all its figures."
 
 
-def draw_chart(evaluation: Evaluation, other: Evaluation | None = None) -> Tensor:
+def plot_chart(evaluation: Evaluation, other: Evaluation | None = None) -> Tensor:
     """(1, H, W, 3) in 0..1; without matplotlib, which is optional, a picture that says so.
 
     Args:
@@ -41,23 +41,23 @@ def draw_chart(evaluation: Evaluation, other: Evaluation | None = None) -> Tenso
     left, right = paper.subplots(1, 2, width_ratios=(1.0, 1.15))
     figures = evaluation.figures
     if figures.fidelity and figures.alignment:
-        _draw_plane(left, evaluation, other, figures.fidelity, figures.alignment)
+        _plot_plane(left, evaluation, other, figures.fidelity, figures.alignment)
     else:
-        _draw_kinds(left, evaluation, other)
-    _draw_figures(right, evaluation, other)
+        _plot_kinds(left, evaluation, other)
+    _plot_figures(right, evaluation, other)
     canvas.draw()
     return _to_tensor(Image.fromarray(numpy.asarray(canvas.buffer_rgba())).convert("RGB"))
 
 
-def _draw_plane(axes: Any, evaluation: Evaluation, other: Evaluation | None, fidelity: Figure,
+def _plot_plane(axes: Any, evaluation: Evaluation, other: Evaluation | None, fidelity: Figure,
                 alignment: Figure) -> None:
     """Every prompt as a dot, every kind as a marker with its intervals; up and to the right is better."""
     axes.scatter(alignment.values, fidelity.values, s=9, color=DOT, zorder=1, label="one prompt")
     for place, kind in enumerate(kinds_of(evaluation.prompts)):
         marker = MARKERS[place % len(MARKERS)]
-        _draw_point(axes, evaluation, kind, (fidelity.name, alignment.name), marker, DARK, kind)
+        _plot_point(axes, evaluation, kind, (fidelity.name, alignment.name), marker, DARK, kind)
         if other and kind in kinds_of(other.prompts):
-            _draw_point(axes, other, kind, (fidelity.name, alignment.name), marker, "white", None)
+            _plot_point(axes, other, kind, (fidelity.name, alignment.name), marker, "white", None)
     axes.set_xlabel(f"{alignment.title}: alignment with the prompt (cosine)")
     axes.set_ylabel(f"{fidelity.title}: fidelity to the photos (cosine)")
     whose = evaluation.label + (f" (hollow: {other.label})" if other else "")
@@ -67,7 +67,7 @@ def _draw_plane(axes: Any, evaluation: Evaluation, other: Evaluation | None, fid
     axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=4, markerscale=0.7, frameon=False)
 
 
-def _draw_point(axes: Any, evaluation: Evaluation, kind: str, names: tuple[str, str], marker: str, fill: str,
+def _plot_point(axes: Any, evaluation: Evaluation, kind: str, names: tuple[str, str], marker: str, fill: str,
                 label: str | None) -> None:
     if any(name not in evaluation.figures.present for name in names):
         return
@@ -78,7 +78,7 @@ def _draw_point(axes: Any, evaluation: Evaluation, kind: str, names: tuple[str, 
               linestyle="none", label=label, zorder=3)
 
 
-def _draw_kinds(axes: Any, evaluation: Evaluation, other: Evaluation | None) -> None:
+def _plot_kinds(axes: Any, evaluation: Evaluation, other: Evaluation | None) -> None:
     """Without a fidelity or an alignment: what one figure says of each kind of prompt."""
     figure = evaluation.figures.fidelity or evaluation.figures.first(
         "diversity_lpips", "clip_t", "diversity_clip", "diversity_pixels")
@@ -92,19 +92,19 @@ def _draw_kinds(axes: Any, evaluation: Evaluation, other: Evaluation | None) -> 
     for number, each in enumerate([evaluation, *([other] if other else [])]):
         found = each.figures.present.get(figure.name)
         values = [estimate(each.of_kind(found, kind)) if found else estimate([]) for kind in kinds]
-        _draw_bars(axes, values, number, 2 if other else 1, each.label)
+        _plot_bars(axes, values, number, 2 if other else 1, each.label)
     axes.set_yticks(range(len(kinds)), kinds)
     axes.set_title(f"{figure.title}, by kind\n{missing}", fontsize=9, loc="left")
     axes.invert_yaxis()
 
 
-def _draw_figures(axes: Any, evaluation: Evaluation, other: Evaluation | None) -> None:
+def _plot_figures(axes: Any, evaluation: Evaluation, other: Evaluation | None) -> None:
     """All figures as bars with intervals."""
     figures = list(evaluation.figures.present.values())
     for number, each in enumerate([evaluation, *([other] if other else [])]):
         values = [each.figures.present[figure.name].estimate if figure.name in each.figures.present else estimate([])
                   for figure in figures]
-        _draw_bars(axes, values, number, 2 if other else 1, each.label)
+        _plot_bars(axes, values, number, 2 if other else 1, each.label)
     axes.set_yticks(range(len(figures)), [f"{figure.title} ({'+' if figure.more_is_better else '-'})"
                                           for figure in figures])
     axes.axvline(0, color=DARK, linewidth=0.8)
@@ -115,7 +115,7 @@ def _draw_figures(axes: Any, evaluation: Evaluation, other: Evaluation | None) -
         axes.legend(fontsize=8, loc="lower right")
 
 
-def _draw_bars(axes: Any, values: list[Estimate], number: int, of: int, label: str) -> None:
+def _plot_bars(axes: Any, values: list[Estimate], number: int, of: int, label: str) -> None:
     """One model's bars: dark, or light and hatched for the one that it is compared with."""
     thick = 0.72 / of
     places = [row + (number - (of - 1) / 2) * thick for row in range(len(values))]

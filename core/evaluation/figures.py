@@ -50,8 +50,8 @@ class Made:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judges:
-    """Who looks at the pictures; any of them may be absent."""
+class Metrics:
+    """The networks that measure pictures; any of them may be absent."""
 
     image_text: ImageTextEncoder | None = None
     dino: ImageEncoder | None = None
@@ -117,20 +117,21 @@ class Figures:
         return self.first("clip_t")
 
 
-def find_figures(made: Made, photos: Sequence[Tensor], prompts: Sequence[EvaluationPrompt], judges: Judges) -> Figures:
-    """Everything that the judges can say of the pictures.
+def find_figures(made: Made, photos: Sequence[Tensor], prompts: Sequence[EvaluationPrompt],
+                 metrics: Metrics) -> Figures:
+    """Everything that the metrics can say of the pictures.
 
     Args:
         photos: the subject's, (H, W, 3) in 0..1, of any sizes.
         prompts: the P prompts of `made.prompted`, in its order.
     """
-    vectors = {name: embed_each(encoder, made.all_prompted) for name, encoder in judges.encoders.items()}
-    references = {name: embed_each(encoder, photos) for name, encoder in judges.encoders.items()}
-    found = [*_fidelity(vectors, references, len(prompts)), *_alignment(vectors, judges, prompts),
-             *_set_distances(vectors, references), *_diversities(made, vectors, judges),
-             *_drifts(made, references, judges)]
+    vectors = {name: embed_each(encoder, made.all_prompted) for name, encoder in metrics.encoders.items()}
+    references = {name: embed_each(encoder, photos) for name, encoder in metrics.encoders.items()}
+    found = [*_fidelity(vectors, references, len(prompts)), *_alignment(vectors, metrics, prompts),
+             *_set_distances(vectors, references), *_diversities(made, vectors, metrics),
+             *_drifts(made, references, metrics)]
     return Figures(present={figure.name: figure for figure in found},
-                   absent=_absent({figure.name for figure in found}, made, len(photos), judges))
+                   absent=_absent({figure.name for figure in found}, made, len(photos), metrics))
 
 
 def _per_prompt(values: Tensor, count: int) -> tuple[float, ...]:
@@ -145,11 +146,11 @@ def _fidelity(vectors: dict[str, Tensor], references: dict[str, Tensor], count: 
                    values=_per_prompt(mean_cosines(rows, references[name]), count)) for name, rows in vectors.items()]
 
 
-def _alignment(vectors: dict[str, Tensor], judges: Judges, prompts: Sequence[EvaluationPrompt]) -> list[Figure]:
-    if judges.image_text is None:
+def _alignment(vectors: dict[str, Tensor], metrics: Metrics, prompts: Sequence[EvaluationPrompt]) -> list[Figure]:
+    if metrics.image_text is None:
         return []
     with torch.no_grad():
-        texts = judges.image_text.embed_texts([prompt.class_text for prompt in prompts]).cpu()
+        texts = metrics.image_text.embed_texts([prompt.class_text for prompt in prompts]).cpu()
     rows = vectors["clip"].reshape(len(prompts), -1, vectors["clip"].shape[-1])
     cosines = (rows * texts[:, None]).sum(-1)
     return [Figure(name="clip_t", title="CLIP-T", meaning="pictures against prompts without the identifier, cosine by "
@@ -166,13 +167,13 @@ def _set_distances(vectors: dict[str, Tensor], references: dict[str, Tensor]) ->
                    f"spread {distance.spread:.3f}") for name, distance in found.items()]
 
 
-def _diversities(made: Made, vectors: dict[str, Tensor], judges: Judges) -> list[Figure]:
+def _diversities(made: Made, vectors: dict[str, Tensor], metrics: Metrics) -> list[Figure]:
     count, seeds = made.prompted.shape[:2]
     if seeds < 2:
         return []
     values: dict[str, list[float]] = {}
-    if judges.lpips is not None:
-        values["LPIPS"] = [diversity(judges.lpips, rows) for rows in made.prompted]
+    if metrics.lpips is not None:
+        values["LPIPS"] = [diversity(metrics.lpips, rows) for rows in made.prompted]
     for name, rows in vectors.items():
         values[name.upper()] = [diversity(cosine_distance, own) for own in rows.reshape(count, seeds, -1)]
     values["pixels"] = [diversity(coarse_distance, rows) for rows in made.prompted]
@@ -181,12 +182,12 @@ def _diversities(made: Made, vectors: dict[str, Tensor], judges: Judges) -> list
             for name, own in values.items()]
 
 
-def _drifts(made: Made, references: dict[str, Tensor], judges: Judges) -> list[Figure]:
+def _drifts(made: Made, references: dict[str, Tensor], metrics: Metrics) -> list[Figure]:
     """'a {noun}' against the photos, above the reference model's; without that model, against the photos alone."""
     if not len(made.classes):
         return []
     found = []
-    for name, encoder in judges.encoders.items():
+    for name, encoder in metrics.encoders.items():
         after = mean_cosines(embed_each(encoder, made.classes), references[name])
         if made.before is None:
             found.append(Figure(name=f"class_likeness_{name}", title=f"'a noun' like the photos, {name.upper()}",
@@ -204,12 +205,12 @@ def _drifts(made: Made, references: dict[str, Tensor], judges: Judges) -> list[F
     return found
 
 
-def _absent(present: set[str], made: Made, photos: int, judges: Judges) -> dict[str, str]:
+def _absent(present: set[str], made: Made, photos: int, metrics: Metrics) -> dict[str, str]:
     """What has to be given for the figures that are not there."""
     wanted = {
         "CLIP-I, CLIP-T": ("clip_i" in present, "connect Image-Text Encoder"),
         "DINO": ("dino" in present, "give the folder of a DINO as dino_path"),
-        "KID": (any(name.startswith("kid") for name in present), _needed_for_kid(made, photos, judges)),
+        "KID": (any(name.startswith("kid") for name in present), _needed_for_kid(made, photos, metrics)),
         "diversity": ("diversity_pixels" in present, "set seeds to 2 or more"),
         "diversity by LPIPS": ("diversity_lpips" in present or made.prompted.shape[1] < 2,
                                "give the weights of AlexNet, VGG16 or SqueezeNet as lpips_path"),
@@ -218,9 +219,9 @@ def _absent(present: set[str], made: Made, photos: int, judges: Judges) -> dict[
     return {title: what for title, (there, what) in wanted.items() if not there}
 
 
-def _needed_for_kid(made: Made, photos: int, judges: Judges) -> str:
+def _needed_for_kid(made: Made, photos: int, metrics: Metrics) -> str:
     if not has_torchmetrics():
         return "install torchmetrics in ComfyUI's Python (pip install torchmetrics), and give an encoder"
-    if judges.encoders:
+    if metrics.encoders:
         return f"{photos} photos and {math.prod(made.prompted.shape[:2])} pictures are too few: 2 of each or more"
     return "connect Image-Text Encoder, or give dino_path"

@@ -1,4 +1,4 @@
-"""What is drawn to judge a personalization: prompts, by kind.
+"""What is sampled to evaluate a personalization: prompts, by kind.
 
 A line is a prompt: a template with {V} and {noun}, or a text with the identifier in it. A line that begins with # names
 the kind of those below it; where none does, the papers' own templates are recognised (`core.subject_prompts`).
@@ -41,7 +41,7 @@ class EvaluationPrompt:
     """One prompt.
 
     Attributes:
-        text: what is drawn, with the identifier.
+        text: what is sampled, with the identifier.
         class_text: the same without it, which CLIP-T compares with and by which runs of two models are paired.
         kind: what it tries.
     """

@@ -44,7 +44,7 @@ class Section:
     cells: Sequence[Cell]
 
 
-def draw_sheet(label: str, photos: Sequence[Tensor], made: Made, prompts: Sequence[EvaluationPrompt],
+def render_sheet(label: str, photos: Sequence[Tensor], made: Made, prompts: Sequence[EvaluationPrompt],
                class_prompt: str) -> Tensor:
     """(1, H, W, 3) in 0..1, black on white.
 
@@ -65,11 +65,11 @@ def draw_sheet(label: str, photos: Sequence[Tensor], made: Made, prompts: Sequen
             for text, pictures in classes.items() if pictures is not None and len(pictures)]
     if rows:
         sections.append(Section("the class, which should not drift", rows))
-    pixels = numpy.asarray(_draw(sections)).copy()
+    pixels = numpy.asarray(_render(sections)).copy()
     return torch.from_numpy(pixels).float()[None] / 255
 
 
-def _draw(sections: Sequence[Section]) -> Image.Image:
+def _render(sections: Sequence[Section]) -> Image.Image:
     """The sections one below the other, on as much paper as they need."""
     pen = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     rows = [(section.heading if number == 0 else "", row) for section in sections
@@ -78,7 +78,7 @@ def _draw(sections: Sequence[Section]) -> Image.Image:
     paper = Image.new("RGB", (WIDTH, sum(heights) + 2 * MARGIN), "white")
     top = MARGIN
     for (heading, row), height in zip(rows, heights, strict=True):
-        _draw_row(paper, top, heading, row)
+        _render_row(paper, top, heading, row)
         top += height
     return paper
 
@@ -99,7 +99,7 @@ def _height(pen: ImageDraw.ImageDraw, heading: str, row: Sequence[Cell]) -> int:
     return (HEADING_SIZE + 2 * GAP if heading else 0) + max(cell.side for cell in row) + lines * LINE + GAP
 
 
-def _draw_row(paper: Image.Image, top: int, heading: str, row: Sequence[Cell]) -> None:
+def _render_row(paper: Image.Image, top: int, heading: str, row: Sequence[Cell]) -> None:
     pen = ImageDraw.Draw(paper)
     if heading:
         pen.line([(MARGIN, top), (WIDTH - MARGIN, top)], fill=RULE)

@@ -1,4 +1,4 @@
-"""What it means to learn: a part of a run whose tensors train, and which is put into the models and out again."""
+"""What it means to learn: tensors that train, and that are put into the models and out again."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Outcome:
         rows: the block.
         prediction: what the network put out, (N, C, h, w), with its graph.
         target: what it was compared with, (N, C, h, w).
-        base: the base prediction, (N, C, h, w): what the network puts out with everything learned taken out; None
+        base: the base prediction, (N, C, h, w): the frozen network's, before training; None
             where nobody asked.
         error: the distance of prediction and target at each element, times the row weights, (N, C, h, w).
     """

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class MaskedPrior(Objective):
-    """Eq. 1 with the target m eps + (1 - m) eps_base(z_t, t, c), where eps_base is the network's prediction with
-    everything learned taken out; with m = 1 it is eq. 1.
+    """Eq. 1 with the target m eps + (1 - m) eps_base(z_t, t, c), where eps_base is the base prediction,
+    the frozen network's; with m = 1 it is eq. 1.
 
     How much the background counts is `MaskedLoss.background_weight`. The base network reads the same caption as far as
     it can: an identifier is the rare word that it always was.

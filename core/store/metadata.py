@@ -85,7 +85,7 @@ def is_file_name(value: Any) -> bool:
 
 
 def is_figure(value: Any) -> bool:
-    """Whether a value is one judgement of a run: its step, and finite figures."""
+    """Whether a value is one validation of a run: its step, and finite figures."""
     return isinstance(value, dict) and is_whole(value.get("step")) and all(map(is_number, value.values()))
 
 
@@ -110,7 +110,7 @@ STATE: Rules = {
     "key": TEXT, "step": WHOLE,
     "state": {
         "step": WHOLE, "losses": NUMBERS,
-        "figures": optional(Rule("a list of judgements, each with its step", list_of(is_figure))),
+        "figures": optional(Rule("a list of validations, each with its step", list_of(is_figure))),
         "loss_of_zeros": optional(NUMBER), "relative_change": optional(NUMBER),
         "optimizer": {"param_groups": OBJECTS, "entries": Rule("an object of numbers", table_of(is_number))},
         "lr_scheduler": {"base_lrs": NUMBERS, "_last_lr": NUMBERS, "last_epoch": WHOLE, "_step_count": WHOLE},

@@ -18,7 +18,7 @@ EDGE, EDGE_MARKED, MIDDLE_MARKED = 0.05, 0.6, 0.75
 """Background masks: how wide the edge is, as a fraction of the side; how much of it is marked at least; and how much of
 the middle half at most, as a fraction of the edge's. Hand-made masks of subjects mark less than half of the edge."""
 ENOUGH = 256
-"""Rows or columns by which a photo is judged first."""
+"""Rows or columns by which a photo is looked at first."""
 SMALLEST, LARGEST = 0.6, 1.6
 """Resolutions that a family still knows, as fractions of those it was trained at."""
 

@@ -43,7 +43,7 @@ class Keeper:
     Attributes:
         watcher: is told what the disk would not take.
         describe: what an adapter file says of a step, from (step, what was seen, names of its tensors).
-        history: the judgements so far; None where nothing is judged.
+        history: the validation figures so far; None where nothing is validated.
         newest: step of the newest state on disk; an older one never replaces it.
         failures: what the disk would not take, as texts for the user: "state" and "result".
         best: the best result so far, where the disk would not take it.

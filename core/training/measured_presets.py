@@ -45,27 +45,27 @@ MEASURED: dict[str, MeasuredPreset] = {
     "textual_inversion": MeasuredPreset(
         title="Textual Inversion", evidence="Textual Inversion",
         options=TrainingOptions(trains_denoiser=False, save_every=0), learning_rate=5e-4, steps=160,
-        parts="Token Vectors (1 vector, started from the class noun, rate 1e-2) to token_vectors"),
+        needs="Token Vectors (1 vector, started from the class noun, rate 1e-2) to token_vectors"),
     "dreambooth": MeasuredPreset(
         title="DreamBooth, all weights", evidence="DreamBooth, all weights", options=_FULL, learning_rate=1e-4,
-        steps=160, parts="Prior Preservation (24 class images) to objective"),
+        steps=160, needs="Prior Preservation (24 class images) to objective"),
     "custom_diffusion": MeasuredPreset(
         title="Custom Diffusion", evidence="Custom Diffusion", options=_KEYS_AND_VALUES, learning_rate=1e-3, steps=240,
-        parts="Token Vectors (1 vector, started from the class noun, rate 1e-2); Prior Preservation (24 class images)"),
+        needs="Token Vectors (1 vector, started from the class noun, rate 1e-2); Prior Preservation (24 class images)"),
     "lora": MeasuredPreset(
-        title="LoRA", evidence="LoRA", options=_LORA, learning_rate=1e-3, steps=160, parts="nothing more"),
+        title="LoRA", evidence="LoRA", options=_LORA, learning_rate=1e-3, steps=160, needs="nothing more"),
     "ed_lora": MeasuredPreset(
         title="ED-LoRA (ordinary tokens)", evidence="ED-LoRA (ordinary tokens)", options=_LORA, learning_rate=1e-3,
-        steps=160, parts="Token Vectors (2 vectors, started from the class noun, rate 1e-2) to token_vectors. Missing: "
+        steps=160, needs="Token Vectors (2 vectors, started from the class noun, rate 1e-2) to token_vectors. Missing: "
                          "the paper's layer-wise vectors"),
     "ico": MeasuredPreset(
         title="ICO", evidence="ICO (n 2, m 2, k 1)", options=_KEYS_AND_VALUES, learning_rate=1e-3, steps=240,
-        parts="Learned Contexts (prefix 2, suffix 1, identifier_vectors 2, rate_factor 10, identifier_rate_factor 1, "
+        needs="Learned Contexts (prefix 2, suffix 1, identifier_vectors 2, rate_factor 10, identifier_rate_factor 1, "
               "prefix_words a, suffix_words on: words that the pocket model knows) and Prior Preservation (24 class "
               "images). The row of docs/evidence.md was measured with words that it does not know, and is withdrawn"),
     "one_shot": MeasuredPreset(
         title="One photo, prototypical embedding", evidence="one-shot: prototype, L_CL, L_SP", options=_LORA,
         learning_rate=1e-3, steps=120, batch=1,
-        parts="Prototypical Embedding (4 vectors) through Token Vectors; Class Characterizing and Masked Loss with "
+        needs="Prototypical Embedding (4 vectors) through Token Vectors; Class Characterizing and Masked Loss with "
               "object_term and background_weight 1 to objective; one photo with a mask"),
 }

@@ -1,6 +1,6 @@
-"""How a run comes to its result: loaded, or trained from its newest state, judged and kept on the way.
+"""How a run comes to its result: loaded, or trained from its newest state, validated and kept on the way.
 
-A run knows no user interface: a `Watcher` shows, samples and judges for it. All that is asked of the models comes from
+A run knows no user interface: a `Watcher` shows and samples for it. All that is asked of the models comes from
 outside, too, so that nothing is loaded for a result that is already there.
 """
 
@@ -56,7 +56,7 @@ class Finished:
         result: of the last step, or of the best one.
         file: where its adapter is kept.
         losses: one per step.
-        validation: the validation loss by step, where the run was judged.
+        validation: the validation loss by step, where the run was validated.
         report: what was done, for the user.
     """
 
@@ -121,13 +121,13 @@ def _divergence(job: Job, saved: SavedState | None, losses: Sequence[float]) -> 
 
 
 def _history(job: Job, saved: SavedState | None) -> History | None:
-    """The judgements of the run so far, where it is judged."""
+    """The figures of the run so far, where it is validated."""
     config = job.config.validation
     return None if config is None else History(config, saved.metadata.get("figures", ()) if saved else ())
 
 
 def _said_of(history: History | None, best: int | None, end: int) -> str:
-    """What the judgements say, for the report."""
+    """What the validations say, for the report."""
     if history is None or best is None:
         return ""
     name = history.config.best_by
@@ -233,11 +233,11 @@ class Loop:
             self.watcher.warn(self.explosion)
 
     def _after(self, step: int) -> None:
-        """Preview, judge, show and save, where it is time."""
+        """Preview, validate, show and save, where it is time."""
         is_last, save_every = step == self.trainer.config.steps, self.trainer.config.options.save_every
         if not is_last:
             self.watcher.preview(step)
-        self._judge(step, is_last)
+        self._validate(step, is_last)
         self._show()
         is_saved = bool(save_every) and step % save_every == 0
         if (is_saved or is_last) and self.explosion is None:
@@ -245,13 +245,13 @@ class Loop:
         if is_saved and not is_last:
             self.keeper.keep_state()
 
-    def _judge(self, step: int, is_last: bool) -> None:
-        """Judge the weights; the best ones so far are kept as a file."""
+    def _validate(self, step: int, is_last: bool) -> None:
+        """Validate the weights; the best ones so far are kept as a file."""
         history = self.keeper.history
         if history is None or (step % history.config.every and not is_last):
             return
         figures = {"validation_loss": self.trainer.validation_loss()} if self.trainer.is_validated else {}
-        history.add(step, figures | self.watcher.judge_pictures())
+        history.add(step, figures | self.watcher.picture_figures())
         if history.best_step(step) == step:
             self.keeper.keep_best()
 

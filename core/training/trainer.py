@@ -30,10 +30,17 @@ from ..objectives.base import TextView
 from .config import TrainingConfig
 from .divergence import loss_of_zeros
 from .gradient_checkpointing import checkpointed, find_blocks, is_needed, measure_kept
-from .learned_parts import DENOISER, TEXT_ENCODER, TOKEN_VECTORS, Parts, leave_casts_to_autocast, make_parts
 from .loss import SUBJECT, compare, loss_terms, text_terms, wants_base
 from .prediction import predict
 from .prompt_encodings import TextSide
+from .trained_parameters import (
+    DENOISER,
+    TEXT_ENCODER,
+    TOKEN_VECTORS,
+    Trainables,
+    leave_casts_to_autocast,
+    make_trainables,
+)
 from .updates import Updates
 from .validation import validation_rows
 
@@ -56,7 +63,7 @@ class TrainingStep:
 
 
 class Trainer:
-    """Trains parts of loaded models; as a context manager it puts them in, and always takes them out.
+    """Trains what is put into loaded models; as a context manager it puts them in, and always takes them out.
 
     Args:
         denoiser: the loaded network; its own weights are not changed.
@@ -82,12 +89,12 @@ class Trainer:
         self._free_bytes = free_bytes
         draws = config.validation.draws if config.validation else 1
         self._held_out = validation_rows(held_out, len(denoiser.schedule), draws) if held_out else []
-        self._parts: Parts = {}
+        self._trainables: Trainables = {}
         self._recomputed_blocks: list[nn.Module] = []
 
     def __enter__(self) -> Trainer:
         try:
-            if not self._parts:
+            if not self._trainables:
                 self._start()
             self.inject()
         except BaseException:
@@ -190,22 +197,22 @@ class Trainer:
 
     def eject(self) -> None:
         """The network and the text encoder as they were."""
-        for part in self._parts.values():
-            part.eject()
+        for trainable in self._trainables.values():
+            trainable.eject()
 
     def inject(self) -> None:
-        """The same parts back in."""
-        for part in self._parts.values():
-            part.inject()
+        """Everything that trains back in."""
+        for trainable in self._trainables.values():
+            trainable.inject()
 
     def export(self) -> Artifacts:
         """What was learned (the averages, where they are kept), under the keys of files that other programs read."""
         tensors: dict[str, Tensor] = {}
         with self.updates.averaged():
             for name, owner in self._owners().items():
-                if name in self._parts:
-                    tensors |= self._parts[name].export(owner.adapter_keys)  # type: ignore[attr-defined]
-            words = self._parts.get(TOKEN_VECTORS)
+                if name in self._trainables:
+                    tensors |= self._trainables[name].export(owner.adapter_keys)  # type: ignore[attr-defined]
+            words = self._trainables.get(TOKEN_VECTORS)
             if not isinstance(words, TokenVectors):
                 return Artifacts(adapter=tensors)
             return Artifacts(adapter=tensors, token_vectors=words.export(contexts=False),
@@ -222,8 +229,8 @@ class Trainer:
         Measured once at each step that asks for it: it reads every weight that trains."""
         step, change = self._change
         if step != self.step:
-            changes = [change for name in self._owners() if name in self._parts
-                       for change in self._parts[name].relative_changes()]  # type: ignore[attr-defined]
+            changes = [change for name in self._owners() if name in self._trainables
+                       for change in self._trainables[name].relative_changes()]  # type: ignore[attr-defined]
             change = median(changes) if changes else 0.0
             self._change = (self.step, change)
         return change
@@ -277,13 +284,13 @@ class Trainer:
         prompts = dict.fromkeys((*self.data.prompts(), *(text for rows in self._held_out for text in rows.prompts)))
         self._text = TextSide(self.text_encoder, tuple(prompts), self.denoiser.device,
                               base_prompts=self.data.base_prompts)
-        self._parts = make_parts(self._owners(), self.config, self.data, self.text_encoder, self._starts)
-        words = self._parts.get(TOKEN_VECTORS)
+        self._trainables = make_trainables(self._owners(), self.config, self.data, self.text_encoder, self._starts)
+        words = self._trainables.get(TOKEN_VECTORS)
         self._text.token_vectors = words if isinstance(words, TokenVectors) else None
-        self._text.is_trained = TEXT_ENCODER in self._parts
+        self._text.is_trained = TEXT_ENCODER in self._trainables
         if self._is_bf16:
-            leave_casts_to_autocast(self._parts)
-        self.updates = Updates(self._parts, self.config)
+            leave_casts_to_autocast(self._trainables)
+        self.updates = Updates(self._trainables, self.config)
         if self._is_checkpointing():
             self._recomputed_blocks = find_blocks(self.denoiser.module)  # text encoders are small
 
@@ -295,7 +302,8 @@ class Trainer:
         first = blocks[SUBJECT].first()
         kept = measure_kept(lambda: self._denoise(first, self._text.rows([self._text.longest()])),
                             self.denoiser.module.parameters())
-        learned = sum(parameter.nbytes for part in self._parts.values() for parameter in part.parameters())
+        learned = sum(parameter.nbytes for trainable in self._trainables.values()
+                      for parameter in trainable.parameters())
         free_bytes = self._free_bytes - 3 * learned  # gradients and an optimiser's two moments
         return is_needed(kept, sum(map(len, blocks.values())), free_bytes)
 

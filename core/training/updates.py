@@ -12,29 +12,29 @@ from torch import Tensor, nn
 
 from ..errors import require
 from .config import TrainingConfig
-from .learned_parts import Parts, parameter_groups
 from .optimizer import choose_optimizer, make_lr_scheduler, make_optimizer, optimizer_state, restore_optimizer
+from .trained_parameters import Trainables, parameter_groups
 
 
 class Updates:
     """The optimiser of a run, with everything that goes on from step to step.
 
     Args:
-        parts: what trains.
+        trainables: what trains.
         config: optimiser, rates, clipping, decay of the averages.
     """
 
-    def __init__(self, parts: Parts, config: TrainingConfig):
+    def __init__(self, trainables: Trainables, config: TrainingConfig):
         options = config.options
-        self._parts, self._max_norm = parts, options.max_grad_norm or math.inf
+        self._trainables, self._max_norm = trainables, options.max_grad_norm or math.inf
         name = choose_optimizer(options, self.parameters()[0].device.type)
-        self.optimizer = make_optimizer(name, parameter_groups(parts, config), options.weight_decay)
+        self.optimizer = make_optimizer(name, parameter_groups(trainables, config), options.weight_decay)
         self.lr_scheduler = make_lr_scheduler(options, self.optimizer, config.steps)
         self._averages = Averages(self.parameters(), options.ema_decay) if options.ema_decay else None
 
     def parameters(self) -> list[nn.Parameter]:
         """Everything that trains, always in the same order."""
-        return [parameter for part in self._parts.values() for parameter in part.parameters()]
+        return [parameter for trainable in self._trainables.values() for parameter in trainable.parameters()]
 
     @property
     def learning_rate(self) -> float:
@@ -49,8 +49,8 @@ class Updates:
         """One optimiser step, and what follows it."""
         self.optimizer.step()
         self.lr_scheduler.step()
-        for part in self._parts.values():
-            part.after_step()
+        for trainable in self._trainables.values():
+            trainable.after_step()
         if self._averages is not None:
             self._averages.update(self.parameters())
 
@@ -64,9 +64,9 @@ class Updates:
             yield
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors under `<part>.`, `optimizer.` and `average.`, and values that JSON keeps exactly."""
-        tensors = {f"{name}.{key}": tensor for name, part in self._parts.items()
-                   for key, tensor in part.state_dict().items()}
+        """Tensors under `<name of a trainable>.`, `optimizer.` and `average.`, and values that JSON keeps exactly."""
+        tensors = {f"{name}.{key}": tensor for name, trainable in self._trainables.items()
+                   for key, tensor in trainable.state_dict().items()}
         optimizer, values = optimizer_state(self.optimizer)
         tensors |= {f"optimizer.{key}": tensor for key, tensor in optimizer.items()}
         if self._averages is not None:
@@ -77,10 +77,10 @@ class Updates:
         """Continue after `step` from what `state` gave.
 
         Raises:
-            InputError: the state is of other parts.
+            InputError: the state is of other trainables.
         """
-        for name, part in self._parts.items():
-            part.load_state_dict(_below(name, tensors))
+        for name, trainable in self._trainables.items():
+            trainable.load_state_dict(_below(name, tensors))
         restore_optimizer(self.optimizer, _below("optimizer", tensors), meta["optimizer"])
         self._restore_rates(meta["lr_scheduler"])
         if self._averages is not None:

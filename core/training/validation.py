@@ -22,14 +22,14 @@ LOWER_IS_BETTER = ("validation_loss",)
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationConfig:
-    """How a run is judged while it trains.
+    """How a run is validated while it trains.
 
     Attributes:
-        every: steps between two judgements; one more is made at the end.
+        every: steps between two validations; one more is made at the end.
         draws: noise levels per held-out photo, spread evenly over the schedule.
         best_by: the figure that chooses the checkpoint that the run hands on; "last" hands on the last one.
-        patience: judgements without an improvement of `best_by` after which the run ends; 0 = never.
-        pictures: pictures per judgement for the figures that look at pictures.
+        patience: validations without an improvement of `best_by` after which the run ends; 0 = never.
+        pictures: pictures per validation for the figures that look at pictures.
     """
 
     every: int = 50
@@ -59,11 +59,11 @@ def validation_rows(data: TrainingData, levels: int, draws: int) -> list[Rows]:
 
 
 class History:
-    """The judgements of a run, in order of their steps.
+    """The validation figures of a run, in order of their steps.
 
     Args:
         config: what is looked at.
-        figures: judgements of an earlier part of the run: dicts with "step" and the figures' names.
+        figures: those of the run before it was stopped: dicts with "step" and the figures' names.
     """
 
     def __init__(self, config: ValidationConfig, figures: Sequence[Mapping[str, float]] = ()):
@@ -71,7 +71,7 @@ class History:
         self.figures: list[dict[str, Any]] = [dict(entry) for entry in figures]
 
     def add(self, step: int, figures: Mapping[str, float]) -> None:
-        """Keep the judgement of a step; one of the same step is kept once."""
+        """Keep the figures of a step; one of the same step is kept once."""
         if all(entry["step"] != step for entry in self.figures):
             self.figures.append({"step": step, **figures})
 
@@ -82,11 +82,11 @@ class History:
     def best_step(self, until: int) -> int | None:
         """The step of the best figure up to a step, the earliest of equals; None where nothing chooses."""
         name = self.config.best_by
-        judged = [entry for entry in self.figures if entry["step"] <= until and name in entry]
-        if not judged:
+        validated = [entry for entry in self.figures if entry["step"] <= until and name in entry]
+        if not validated:
             return None
         sign = 1 if name in LOWER_IS_BETTER else -1
-        return int(min(judged, key=lambda entry: (sign * entry[name], entry["step"]))["step"])
+        return int(min(validated, key=lambda entry: (sign * entry[name], entry["step"]))["step"])
 
     def end(self, steps: int) -> int:
         """The step at which the run ends: the last one, or an earlier one when patience is over."""

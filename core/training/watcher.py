@@ -1,4 +1,4 @@
-"""Who looks on while a run trains: shows it, samples from it, judges what it samples."""
+"""Who looks on while a run trains: shows it, samples from it, measures what it samples."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 
 class Watcher:
-    """Shows nothing, judges nothing and logs its warnings; a subclass overrides what its user interface can do.
+    """Shows nothing, measures nothing and logs its warnings; a subclass overrides what its user interface can do.
 
     Attributes:
         cancels: exceptions of `progress` by which the user ends a run.
@@ -20,8 +20,8 @@ class Watcher:
     def preview(self, step: int) -> None:
         """Sample from the weights of a step that is not the last, where it is time."""
 
-    def judge_pictures(self) -> dict[str, float]:
-        """Figures of pictures that are sampled from the weights so far, by name; none where there is no judge."""
+    def picture_figures(self) -> dict[str, float]:
+        """Figures of pictures that are sampled from the weights so far, by name; none where nothing measures them."""
         return {}
 
     def progress(self, step: int, losses: Sequence[float], validation: Mapping[int, float]) -> None:

@@ -66,14 +66,14 @@ def to_pil(picture: Tensor) -> Image.Image:
     return Image.fromarray((picture.detach().cpu().float().clamp(0, 1) * 255).round().to(torch.uint8).numpy())
 
 
-def draw_losses(losses: Sequence[float], validation: Mapping[int, float] | None = None) -> Tensor:
+def plot_losses(losses: Sequence[float], validation: Mapping[int, float] | None = None) -> Tensor:
     """The loss of every step as dots, its running mean as a line, and the validation loss by step as a line of
     squares: (1, 400, 640, 3) in 0..1, legible in grey."""
     width, height = CURVE_SIZE
     image = Image.new("RGB", CURVE_SIZE, "white")
     draw = ImageDraw.Draw(image)
-    judged = sorted((validation or {}).items())
-    top = max([*losses, *(loss for _, loss in judged), 1e-12])
+    validated = sorted((validation or {}).items())
+    top = max([*losses, *(loss for _, loss in validated), 1e-12])
     draw.line([(MARGIN, MARGIN), (MARGIN, height - MARGIN), (width - MARGIN, height - MARGIN)], fill="black")
     draw.text((4, MARGIN - 14), f"loss {top:.4g}", fill="black")
     draw.text((width - 3 * MARGIN, height - MARGIN + 8), f"step {len(losses)}", fill="black")
@@ -89,12 +89,12 @@ def draw_losses(losses: Sequence[float], validation: Mapping[int, float] | None 
     means = running_means(losses)
     if len(means) > 1:
         draw.line([point(step + 1, means[step]) for step in range(0, len(means), every)], fill="blue", width=2)
-    for x, y in (point(*entry) for entry in judged):
+    for x, y in (point(*entry) for entry in validated):
         draw.rectangle((x - 3, y - 3, x + 3, y + 3), fill="black")
-    if len(judged) > 1:
-        draw.line([point(*entry) for entry in judged], fill="black")
-    if judged:
-        draw.text((4 * MARGIN, MARGIN - 14), f"squares: held-out photos, last {judged[-1][1]:.4g}", fill="black")
+    if len(validated) > 1:
+        draw.line([point(*entry) for entry in validated], fill="black")
+    if validated:
+        draw.text((4 * MARGIN, MARGIN - 14), f"squares: held-out photos, last {validated[-1][1]:.4g}", fill="black")
     return torch.from_numpy(numpy.asarray(image).copy()).float()[None] / 255
 
 

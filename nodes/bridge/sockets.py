@@ -98,8 +98,8 @@ class PreviewSettings:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Judges:
-    """By what a run is judged.
+class ValidationData:
+    """By what a run is validated.
 
     Attributes:
         held_out: photos that are never trained on.
@@ -114,8 +114,8 @@ class Judges:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Validation(Judges):
-    """The Validation node: how a run is judged, and by what."""
+class Validation(ValidationData):
+    """The Validation node: how a run is validated, and by what."""
 
     config: ValidationConfig
 
@@ -131,7 +131,7 @@ class Personalization:
         metadata: the adapter file's metadata.
         file: where the run store keeps it.
         losses: one per step.
-        validation: the validation loss by step, where the run was judged.
+        validation: the validation loss by step, where the run was validated.
         report: what happened, for the user.
     """
 

@@ -26,7 +26,7 @@ from comfyui_personalize.core.objectives.learned_contexts import LearnedContexts
 from comfyui_personalize.core.store.class_images import ClassImages, PriorRecipe
 from comfyui_personalize.core.training.config import TrainingConfig, TrainingOptions
 from comfyui_personalize.core.training.validation import ValidationConfig
-from comfyui_personalize.nodes.bridge.dci.noun_evidence import Judge, gather
+from comfyui_personalize.nodes.bridge.dci.noun_evidence import EvidenceModels, gather
 from comfyui_personalize.nodes.bridge.sampling.class_images import model_digest, text_encoder_digest
 from comfyui_personalize.nodes.bridge.sockets import ObjectiveChain, Validation, WordSettings
 from comfyui_personalize.nodes.bridge.training.plan import make_plan
@@ -55,7 +55,8 @@ def noun_evidence(models: tuple[Any, Any, Any]) -> float:
     model, clip, vae = models
     recipe = PriorRecipe(model=model_digest(model), text_encoder=text_encoder_digest(clip), prompt="a dog", size=64,
                          sampler="euler", scheduler="normal", steps=2, cfg=2.0, seed=5)
-    (found,) = gather(Judge(model=model, clip=clip, vae=vae, pictures=recipe, count=1), {"dog": "a dog on a beach"})
+    source = EvidenceModels(model=model, clip=clip, vae=vae, pictures=recipe, count=1)
+    (found,) = gather(source, {"dog": "a dog on a beach"})
     return found.scored.score
 
 
@@ -86,7 +87,7 @@ def request(models: tuple[Any, Any, Any], *, objective: ObjectiveChain | None = 
                             objectives=chain.objectives, token_vectors=words,
                             validation=validation.config if validation else None)
     return Request(model=models[0], clip=models[1], vae=models[2], subjects=tuple(subject), config=config,
-                   run_name="key", class_images=chain.class_images, judges=validation, starts=starts)
+                   run_name="key", class_images=chain.class_images, validation=validation, starts=starts)
 
 
 def keys(models: tuple[Any, Any, Any]) -> dict[str, str]:

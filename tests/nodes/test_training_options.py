@@ -93,8 +93,8 @@ def test_the_preset_node_says_what_its_values_are():
 @pytest.mark.parametrize("kind", ["dora", "lokr", "oft"])
 def test_a_kind_trains_by_the_node_and_says_who_reads_it(kind):
     outputs = train(tiny_models(), options=options(kind=kind, rank=4))
-    readers = outputs[5].metadata["readers"]
-    assert "LoraLoader" in readers and "diffusers" not in readers
+    programs = outputs[5].metadata["readers"]
+    assert "LoraLoader" in programs and "diffusers" not in programs
 
 
 def test_a_begin_token_is_not_detached_where_image_and_text_attend_jointly(monkeypatch):

@@ -1,6 +1,6 @@
 """How good is a personalization? Fidelity to the subject, alignment with the prompt, drift of the class, diversity.
 
-A method is judged by its *curve* of fidelity against alignment over training steps, never by one point.
+A method is measured by its *curve* of fidelity against alignment over training steps, never by one point.
 """
 
 from __future__ import annotations

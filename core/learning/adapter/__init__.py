@@ -9,15 +9,15 @@ from ...model.contracts import Denoiser, TextEncoder
 from .adapter import Adapter
 from .begin_token import BeginTokenDetached, begin_token_paths
 from .config import TARGETS, AdapterConfig
-from .export import readers, readers_of_layers
+from .export import programs_for_kind, programs_for_layers
 from .frozen import Frozen
 from .full_weights import FullWeights, trained_bytes
 from .kinds import KINDS, Kind
 from .targets import find_all_targets, find_targets, is_eight_bit
 
 __all__ = ["KINDS", "TARGETS", "Adapter", "AdapterConfig", "BeginTokenDetached", "Frozen", "FullWeights",
-           "Kind", "begin_token_paths", "find_all_targets", "find_targets", "is_eight_bit", "make_adapters", "readers",
-           "readers_of_layers", "trained_bytes"]
+           "Kind", "begin_token_paths", "find_all_targets", "find_targets", "is_eight_bit", "make_adapters",
+           "programs_for_kind", "programs_for_layers", "trained_bytes"]
 
 
 def make_adapters(owners: Mapping[str, Denoiser | TextEncoder], configs: Mapping[str, AdapterConfig],
@@ -34,8 +34,8 @@ def make_adapters(owners: Mapping[str, Denoiser | TextEncoder], configs: Mapping
             made[name] = _make(owner, configs[name], seed)
             _check_names(made[name], owner.adapter_keys)
     except BaseException:
-        for part in made.values():
-            part.eject()
+        for adapter in made.values():
+            adapter.eject()
         raise
     return made
 
@@ -46,7 +46,7 @@ def _make(owner: Denoiser | TextEncoder, config: AdapterConfig, seed: int) -> Ad
     return Adapter(owner.module, config, seed)
 
 
-def _check_names(part: Adapter | FullWeights, keys: Mapping[str, str]) -> None:
-    missing = [path for path in part.paths if path not in keys] if isinstance(part, Adapter) else []
+def _check_names(adapter: Adapter | FullWeights, keys: Mapping[str, str]) -> None:
+    missing = [path for path in adapter.paths if path not in keys] if isinstance(adapter, Adapter) else []
     require(not missing, "targets", f"layer {missing[:1]}, which has no name in adapter files",
             "layers that other programs know", "Use attention.")

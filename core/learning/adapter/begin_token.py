@@ -22,7 +22,7 @@ KEYS_AND_VALUES = re.compile(r"(.*\.)?attn2\.(to_k|to_v)")
 
 class BeginTokenDetached:
     """While it is in, no gradient goes through row 0 of K = W_k c and V = W_v c, neither to W nor to c; their values,
-    and so every prediction, are the same. A part of a run of which nothing trains.
+    and so every prediction, are the same. Nothing of it trains.
 
     It is made out; `inject` puts it in, behind adapters. A prompt of more than 77 tokens has further begin tokens,
     which are left alone, as in the authors' code.

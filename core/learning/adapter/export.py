@@ -17,12 +17,12 @@ NOT_IN_SD_SCRIPTS = tuple(f"lora_unet_{layer}" for layer in ("conv_in", "conv_ou
 """Layers of a UNet outside its blocks: sd-scripts makes no module for them, and drops their tensors without a word."""
 
 
-def readers(kind: str) -> tuple[str, ...]:
+def programs_for_kind(kind: str) -> tuple[str, ...]:
     """Programs that read the exported file of a kind."""
     return KINDS[kind].programs
 
 
-def readers_of_layers(programs: Iterable[str], names: Iterable[str]) -> list[str]:
+def programs_for_layers(programs: Iterable[str], names: Iterable[str]) -> list[str]:
     """Of the programs that read a kind, those that read every tensor of a file with these names."""
     has_others = any(name.startswith(NOT_IN_SD_SCRIPTS) for name in names)
     return [program for program in programs if not (has_others and program == SD_SCRIPTS)]

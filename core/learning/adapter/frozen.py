@@ -35,7 +35,7 @@ class Freezer:
 
 
 class Frozen:
-    """A module of which nothing trains, as a part of a run."""
+    """A module of which nothing trains, beside those that do."""
 
     def __init__(self, module: nn.Module):
         self.module = module

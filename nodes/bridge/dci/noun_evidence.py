@@ -43,8 +43,8 @@ class Evidence:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Judge:
-    """Who draws, and who judges what was drawn.
+class EvidenceModels:
+    """What samples the pictures, and what measures them.
 
     Attributes:
         model: the model before personalization.
@@ -52,7 +52,7 @@ class Judge:
         vae: its VAE.
         pictures: how pictures are sampled; the prompt is replaced by each noun's.
         count: pictures per noun.
-        encoder: judges the pictures where there is one; else the model does, by its denoising error.
+        encoder: measures the pictures where there is one; else the model does, by its denoising error.
     """
 
     model: Any
@@ -63,33 +63,33 @@ class Judge:
     encoder: ImageTextEncoder | None = None
 
 
-def gather(judge: Judge, prompts: Mapping[str, str]) -> tuple[Evidence, ...]:
-    """Evidence for every noun, best first; what was drawn and measured before is read from disk.
+def gather(models: EvidenceModels, prompts: Mapping[str, str]) -> tuple[Evidence, ...]:
+    """Evidence for every noun, best first; what was sampled and measured before is read from disk.
 
     Args:
-        judge: who draws and judges.
+        models: what samples and measures.
         prompts: noun -> the context's prompt with the noun in it.
     """
-    found = [_evidence(judge, noun, prompt) for noun, prompt in prompts.items()]
+    found = [_evidence(models, noun, prompt) for noun, prompt in prompts.items()]
     order = best_first([evidence.scored for evidence in found])
     return tuple(sorted(found, key=lambda evidence: order.index(evidence.scored)))
 
 
-def _evidence(judge: Judge, noun: str, prompt: str) -> Evidence:
-    recipe = replace(judge.pictures, prompt=prompt)
-    pool, _ = make_class_images(judge.model, judge.clip, recipe, noun, judge.count, BATCH)
+def _evidence(models: EvidenceModels, noun: str, prompt: str) -> Evidence:
+    recipe = replace(models.pictures, prompt=prompt)
+    pool, _ = make_class_images(models.model, models.clip, recipe, noun, models.count, BATCH)
     plain = fill(CLASS_TEMPLATE, "", noun)
-    parts = _by_error(judge, recipe, plain, pool.latents) if judge.encoder is None else \
-        _by_encoder(judge.encoder, decode(judge.vae, pool.latents, BATCH), prompt, plain)
-    return Evidence(scored=ScoredNoun(noun=noun, score=parts["context"], parts=parts), latents=pool.latents)
+    terms = _by_error(models, recipe, plain, pool.latents) if models.encoder is None else \
+        _by_encoder(models.encoder, decode(models.vae, pool.latents, BATCH), prompt, plain)
+    return Evidence(scored=ScoredNoun(noun=noun, score=terms["context"], terms=terms), latents=pool.latents)
 
 
-def _by_error(judge: Judge, recipe: PriorRecipe, plain: str, latents: Tensor) -> dict[str, float]:
-    key = EvidenceRecipe(pictures=recipe.key, count=judge.count, prompt=recipe.prompt, plain_prompt=plain,
+def _by_error(models: EvidenceModels, recipe: PriorRecipe, plain: str, latents: Tensor) -> dict[str, float]:
+    key = EvidenceRecipe(pictures=recipe.key, count=models.count, prompt=recipe.prompt, plain_prompt=plain,
                          levels=LEVELS, seed=recipe.seed).key
     errors = _read(key)
     if errors is None:
-        errors = {name: denoising_errors(judge.model, judge.clip, latents, text, recipe.seed)
+        errors = {name: denoising_errors(models.model, models.clip, latents, text, recipe.seed)
                   for name, text in (("with_context", recipe.prompt), ("without", plain))}
         _write(key, errors)
     gain = context_gain(errors["without"], errors["with_context"])

@@ -20,7 +20,7 @@ from ....core.store.class_images import PriorRecipe
 from ....core.subject.subject import CLASS_TEMPLATE, fill
 from ..sampling.class_images import decode, model_digest, text_encoder_digest
 from ..text.vocabulary import text_embedder
-from .noun_evidence import BATCH, Judge, gather
+from .noun_evidence import BATCH, EvidenceModels, gather
 
 MODES = ("preset", "text", "prior")
 SHOWN = 4
@@ -43,7 +43,7 @@ class NounRequest:
     Attributes:
         typed: the user's own candidates as one text.
         tried: how many nouns of the preset list are candidates.
-        pictures: drawn per noun by `prior`.
+        pictures: sampled per noun by `prior`.
     """
 
     prompt: str
@@ -139,8 +139,8 @@ def _by_prior(request: NounRequest, clip: Any, model: Any, vae: Any, encoder: Im
         size=request.size, sampler=request.sampler, scheduler=request.scheduler, steps=request.steps, cfg=request.cfg,
         seed=request.seed)
     prompts = {noun: request.with_noun(noun) for noun in request.candidates}
-    judge = Judge(model=model, clip=clip, vae=vae, pictures=pictures, count=request.pictures, encoder=encoder)
-    found = gather(judge, prompts)
+    models = EvidenceModels(model=model, clip=clip, vae=vae, pictures=pictures, count=request.pictures, encoder=encoder)
+    found = gather(models, prompts)
     shown = [decode(vae, each.latents[:SHOWN], BATCH) for each in found]
     return _choice(request, tuple(each.scored for each in found), shown, "encoder" if encoder else "prior")
 

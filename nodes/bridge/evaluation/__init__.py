@@ -1,1 +1,1 @@
-"""Judging a personalization on loaded models."""
+"""Evaluating a personalization on loaded models."""

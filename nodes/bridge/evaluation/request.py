@@ -1,4 +1,4 @@
-"""From Evaluate Personalization's inputs to figures, chart and sheet; all is checked before a picture is drawn."""
+"""From Evaluate Personalization's inputs to figures, chart and sheet; all is checked before a picture is sampled."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Any
 from torch import Tensor
 
 from ....core.errors import require
-from ....core.evaluation.chart import draw_chart
-from ....core.evaluation.figures import Judges, find_figures
+from ....core.evaluation.chart import plot_chart
+from ....core.evaluation.figures import Metrics, find_figures
 from ....core.evaluation.metrics import load_image_encoder, load_lpips
 from ....core.evaluation.prompts import EvaluationPrompt, read_prompts
 from ....core.evaluation.report import Evaluation, disagreements, from_json, table, to_json
-from ....core.evaluation.sheet import draw_sheet
+from ....core.evaluation.sheet import render_sheet
 from ....core.subject.subject import Subject
 from ....core.wording import clean_prompt
 from ..photos.latents import square_pixels
-from .run import Drawer, SamplingSettings, check_reference, draw, make_drawer, one_subject
+from .run import Pipeline, SamplingSettings, make_pipeline, one_subject, reference_pipeline, sample_pictures
 
 ENCODED = ("label", "identifier", "auxiliary_noun", "negative_prompt")
-"""Inputs that a text encoder or a reader sees, beside the prompts."""
+"""Inputs that a text encoder or a person sees, beside the prompts."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EvaluationRequest:
-    """What is to be drawn and measured.
+    """What is to be sampled and measured.
 
     Attributes:
         identifier: how the prompts write the subject.
@@ -39,11 +39,11 @@ class EvaluationRequest:
     subject: Subject
     identifier: str
     prompts: tuple[EvaluationPrompt, ...]
-    drawer: Drawer
-    reference: Drawer | None
+    pipeline: Pipeline
+    reference: Pipeline | None
     vae: Any
     settings: SamplingSettings
-    judges: Judges
+    metrics: Metrics
     encoders: str
     other: Evaluation | None
 
@@ -84,16 +84,17 @@ def make_request(prompts: Sequence[str], inputs: Mapping[str, Sequence[Any]]) ->
     asked = read_prompts(prompts, identifier, subject.class_noun)
     settings = SamplingSettings(**{field.name: given[field.name] for field in fields(SamplingSettings)})
     other = from_json(texts["compare"]) if "compare" in texts else None
-    reference = check_reference(given.get("reference_model"), given.get("reference_clip"))
+    reference = reference_pipeline(given.get("reference_model"), given.get("reference_clip"))
     auxiliary_noun = texts.get("auxiliary_noun", "")
-    drawer = make_drawer(given["model"], given["clip"], identifier, subject.class_noun, auxiliary_noun)
-    judges, encoders = _load_judges(given.get("image_text"), texts.get("dino_path", ""), texts.get("lpips_path", ""))
+    pipeline = make_pipeline(given["model"], given["clip"], identifier, subject.class_noun, auxiliary_noun)
+    metrics, encoders = _load_metrics(given.get("image_text"), texts.get("dino_path", ""), texts.get("lpips_path", ""))
     return EvaluationRequest(
-        label=texts.get("label") or "this model", subject=subject, identifier=identifier, prompts=asked, drawer=drawer,
-        reference=reference, vae=given["vae"], settings=settings, judges=judges, encoders=encoders, other=other)
+        label=texts.get("label") or "this model", subject=subject, identifier=identifier, prompts=asked,
+        pipeline=pipeline, reference=reference, vae=given["vae"], settings=settings, metrics=metrics,
+        encoders=encoders, other=other)
 
 
-def _load_judges(image_text: Any, dino_path: str, lpips_path: str) -> tuple[Judges, str]:
+def _load_metrics(image_text: Any, dino_path: str, lpips_path: str) -> tuple[Metrics, str]:
     """The encoders that are connected or named, and their names.
 
     Raises:
@@ -103,25 +104,25 @@ def _load_judges(image_text: Any, dino_path: str, lpips_path: str) -> tuple[Judg
     lpips = load_lpips(lpips_path) if lpips_path else None
     names = [] if image_text is None else [f"CLIP of {image_text.text_projection.shape[0]} dimensions"]
     names += [f"DINO {dino_path.rstrip('/').rpartition('/')[2]}"] if dino else []
-    return Judges(image_text=image_text, dino=dino, lpips=lpips), " and ".join(names) or "none"
+    return Metrics(image_text=image_text, dino=dino, lpips=lpips), " and ".join(names) or "none"
 
 
 def evaluate(request: EvaluationRequest) -> EvaluationResults:
-    """Draw, measure, report.
+    """Sample, measure, report.
 
     Raises:
         InterruptProcessingException: a BaseException, when the user pressed cancel.
     """
     subject, prompts, settings = request.subject, request.prompts, request.settings
-    made = draw(request.drawer, request.reference, request.vae, prompts, subject.class_noun, settings)
-    figures = find_figures(made, [photo.pixels for photo in subject.photos], prompts, request.judges)
+    made = sample_pictures(request.pipeline, request.reference, request.vae, prompts, subject.class_noun, settings)
+    figures = find_figures(made, [photo.pixels for photo in subject.photos], prompts, request.metrics)
     found = Evaluation(label=request.label, identifier=request.identifier, class_noun=subject.class_noun,
                        prompts=prompts, figures=figures, settings={**settings.shown, "encoders": request.encoders})
     photos = [square_pixels(photo.pixels, settings.size).cpu() for photo in subject.photos]
     other = request.other
     return EvaluationResults(
-        table=table(found, other), record=to_json(found), chart=draw_chart(found, other),
-        sheet=draw_sheet(found.label, photos, made, prompts, subject.class_caption),
+        table=table(found, other), record=to_json(found), chart=plot_chart(found, other),
+        sheet=render_sheet(found.label, photos, made, prompts, subject.class_caption),
         pictures=made.all_prompted.movedim(1, -1),
         summary=f"{len(made.all_prompted)} pictures of {len(prompts)} prompts",
         warnings=tuple(f"not comparable with {other.label}: {what}" for what in disagreements(found, other))

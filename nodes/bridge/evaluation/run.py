@@ -27,7 +27,7 @@ from ..sampling.sampling import conditioning, empty_latent
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingSettings:
-    """How all pictures are drawn.
+    """How all pictures are sampled.
 
     Attributes:
         seeds: pictures per prompt.
@@ -58,7 +58,7 @@ class SamplingSettings:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Drawer:
+class Pipeline:
     """One MODEL and CLIP.
 
     Attributes:
@@ -78,8 +78,8 @@ class Drawer:
         return encode_dual_prompt(self.clip, SubjectPrompt(prompt=text, subjects=(self.subject,), split=self.split))
 
 
-def make_drawer(model: Any, clip: Any, identifier: str, class_noun: str, auxiliary_noun: str) -> Drawer:
-    """What draws, with DCI or without.
+def make_pipeline(model: Any, clip: Any, identifier: str, class_noun: str, auxiliary_noun: str) -> Pipeline:
+    """What samples, with DCI or without.
 
     Raises:
         InputError: a MODEL with DCI without an auxiliary noun, the other way round, or a noun that cannot be one.
@@ -88,11 +88,11 @@ def make_drawer(model: Any, clip: Any, identifier: str, class_noun: str, auxilia
     if sampling is None:
         require(not auxiliary_noun, "auxiliary_noun", f"{auxiliary_noun!r} for a MODEL without DCI", "an empty text",
                 "Clear it, or put DCI Model before this node.")
-        return Drawer(model=model, clip=clip)
+        return Pipeline(model=model, clip=clip)
     require(bool(auxiliary_noun), "auxiliary_noun", "an empty text for a MODEL with DCI",
             "a noun for DCI's other branch", "Write for example cat, or connect Auxiliary Noun Picker.")
     subject = DCISubject(identifier=identifier, class_noun=class_noun, auxiliary_noun=auxiliary_noun)
-    return Drawer(model=model, clip=clip, subject=subject, split=sampling.config.prompts == "split")
+    return Pipeline(model=model, clip=clip, subject=subject, split=sampling.config.prompts == "split")
 
 
 def one_subject(subjects: Sequence[Subject], identifier: str) -> tuple[Subject, str]:
@@ -109,8 +109,8 @@ def one_subject(subjects: Sequence[Subject], identifier: str) -> tuple[Subject, 
     return subject, identifier or subject.identifier
 
 
-def check_reference(model: Any, clip: Any) -> Drawer | None:
-    """What draws the class as it was before training, or None.
+def reference_pipeline(model: Any, clip: Any) -> Pipeline | None:
+    """What samples the class as it was before training, or None.
 
     Raises:
         InputError: one of the two without the other.
@@ -119,11 +119,11 @@ def check_reference(model: Any, clip: Any) -> Drawer | None:
     missing = [name for name, value in given.items() if value is None]
     require(len(missing) != 1, missing[0] if missing else "", "nothing", "both reference_model and reference_clip",
             "Connect the MODEL and CLIP of the checkpoint, or neither.")
-    return Drawer(model=model, clip=clip) if model is not None else None
+    return Pipeline(model=model, clip=clip) if model is not None else None
 
 
-def draw(drawer: Drawer, reference: Drawer | None, vae: Any, prompts: Sequence[EvaluationPrompt], class_noun: str,
-         settings: SamplingSettings) -> Made:
+def sample_pictures(pipeline: Pipeline, reference: Pipeline | None, vae: Any, prompts: Sequence[EvaluationPrompt],
+                    class_noun: str, settings: SamplingSettings) -> Made:
     """Every prompt at every seed, and 'a {noun}' by the model and by the reference.
 
     The global random state is left as it was.
@@ -134,28 +134,28 @@ def draw(drawer: Drawer, reference: Drawer | None, vae: Any, prompts: Sequence[E
     texts = [prompt.text for prompt in prompts]
     class_texts = [fill(CLASS_TEMPLATE, "", class_noun)] if settings.class_pictures else []
     pictures = len(texts) * settings.seeds + len(class_texts) * settings.class_pictures * (2 if reference else 1)
-    artist = _Artist(vae, settings, Progress(pictures * settings.steps))
-    prompted = artist.draw(drawer, texts, settings.seeds, is_about_subject=True)
-    classes = artist.draw(drawer, class_texts, settings.class_pictures)
-    before = artist.draw(reference, class_texts, settings.class_pictures) if reference and class_texts else None
+    sampler = _Sampler(vae, settings, Progress(pictures * settings.steps))
+    prompted = sampler.sample(pipeline, texts, settings.seeds, is_about_subject=True)
+    classes = sampler.sample(pipeline, class_texts, settings.class_pictures)
+    before = sampler.sample(reference, class_texts, settings.class_pictures) if reference and class_texts else None
     empty = prompted.new_zeros(0, *prompted.shape[2:])
     return Made(prompted=prompted, classes=classes[0] if class_texts else empty,
                 before=None if before is None else before[0])
 
 
-class _Artist:
-    """Draws prompt after prompt, and counts the steps."""
+class _Sampler:
+    """Samples prompt after prompt, and counts the steps."""
 
     def __init__(self, vae: Any, settings: SamplingSettings, progress: Progress):
         self.vae, self.settings, self.progress, self.pictures = vae, settings, progress, 0
 
-    def draw(self, drawer: Drawer, texts: Sequence[str], seeds: int, is_about_subject: bool = False) -> Tensor:
+    def sample(self, pipeline: Pipeline, texts: Sequence[str], seeds: int, is_about_subject: bool = False) -> Tensor:
         """(len(texts), seeds, 3, H, W) in 0..1; all texts are encoded first, all pictures decoded last."""
-        devices = [drawer.model.load_device.index or 0] if drawer.model.load_device.type == "cuda" else []
+        devices = [pipeline.model.load_device.index or 0] if pipeline.model.load_device.type == "cuda" else []
         with torch.inference_mode(), torch.random.fork_rng(devices=devices):
-            positives = [drawer.encode(text, is_about_subject) for text in texts]
-            negative = conditioning(drawer.clip, self.settings.negative_prompt)
-            latents = [self._sample(drawer.model, positive, negative, (self.settings.seed + number) % 2**64)
+            positives = [pipeline.encode(text, is_about_subject) for text in texts]
+            negative = conditioning(pipeline.clip, self.settings.negative_prompt)
+            latents = [self._sample(pipeline.model, positive, negative, (self.settings.seed + number) % 2**64)
                        for positive in positives for number in range(seeds)]
             pictures = [self._decode(one) for one in latents]
         with torch.inference_mode(False):

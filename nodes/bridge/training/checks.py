@@ -10,7 +10,7 @@ from ....core.objectives import prepared_data, warnings_about_masks
 from ....core.store.runs import check_run_name
 from ....core.subject.photo_warnings import warnings_about_batch, warnings_about_photos, warnings_about_resolution
 from ....core.subject.subject import warnings_about_data
-from ....core.training.learned_parts import adapter_configs, learned_words
+from ....core.training.trained_parameters import adapter_configs, learned_words
 from ....core.wording import has_word
 from ..model.denoiser import check_model, is_quantised
 from ..model.families import family_of, family_warnings, trained_at
@@ -19,9 +19,9 @@ from ..photos.latents import blank_latents
 from ..text.learned_words import PREFIX, embedding_names
 from ..text.same_word import check_spelling, has_same_word, same_words
 from ..text.vocabulary import unknown_words
-from .judging import check_validation
 from .plan import TrainerPlan, make_plan
 from .request import Request, training_data
+from .validation import check_validation
 from .what_trains import check_what_trains, compatible_programs, full_weights_memory, trained_modules
 from .words import check_words
 

@@ -13,7 +13,7 @@ from ..model.denoiser import schedule_of
 from ..model.hashes import model_hash, tensor_digest, vae_hash
 from ..model.option_hash import object_patch_hash
 from ..photos.latents import data_hash
-from ..sockets import Judges
+from ..sockets import ValidationData
 from ..text.encoder import embedded_digest, is_cachable
 from .request import Request
 from .words import image_text_digest, words_key
@@ -46,7 +46,7 @@ def key_of(request: Request, hashes: Hashes, optimizer: str) -> str:
         "version": 1,
         "config": request.config.key_fields(),
         "data": hashes.data,
-        "validation": validation_key(request.judges),
+        "validation": validation_key(request.validation),
         "class_images": sorted(pool.key for pool in request.used_class_images),
         "base_model": hashes.model,
         "schedule": schedule_digest(request.model),
@@ -62,12 +62,12 @@ def key_of(request: Request, hashes: Hashes, optimizer: str) -> str:
     })
 
 
-def validation_key(judges: Judges | None) -> dict[str, Any]:
+def validation_key(validation: ValidationData | None) -> dict[str, Any]:
     """What the best checkpoint depends on beside the config."""
-    if judges is None:
+    if validation is None:
         return {}
-    return {"held_out": data_hash(judges.held_out), "dino": judges.dino_path,
-            "image_text": None if judges.image_text is None else image_text_digest(judges.image_text)}
+    return {"held_out": data_hash(validation.held_out), "dino": validation.dino_path,
+            "image_text": None if validation.image_text is None else image_text_digest(validation.image_text)}
 
 
 def embedding_digests(clip: Any, subjects: Sequence[Subject]) -> list[str]:

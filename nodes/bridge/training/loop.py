@@ -11,11 +11,11 @@ from torch import Tensor
 from ....core.training.trainer import Trainer
 from ....core.training.watcher import Watcher
 from ..notices import warn_running_node
-from ..progress import Progress, draw_losses
+from ..progress import Progress, plot_losses
 from ..sampling.sampling import patched, sample_preview
 from ..sockets import PreviewSettings
-from .judging import picture_figures, wants_pictures
 from .request import Request
+from .validation import picture_figures, wants_pictures
 from .words import preview_of, with_words
 
 CHART_EVERY = 10
@@ -49,7 +49,7 @@ class NodeWatcher(Watcher):
             self._new = self._sample(settings)[0][None]
             self.pictures.append(self._new)
 
-    def judge_pictures(self) -> dict[str, float]:
+    def picture_figures(self) -> dict[str, float]:
         """CLIP-I, CLIP-T and DINO, as far as there are encoders and a preview."""
         config, settings = self.request.config.validation, self.request.preview
         if config is None or settings is None or not wants_pictures(self.request):
@@ -60,7 +60,7 @@ class NodeWatcher(Watcher):
         """Show the step with its preview, or now and then the chart of the losses."""
         picture, self._new = self._new, None
         if self.request.preview is None and losses and step % CHART_EVERY == 0:
-            picture = draw_losses(losses, validation)
+            picture = plot_losses(losses, validation)
         self.bar.show(step, picture)
 
     def warn(self, text: str) -> None:

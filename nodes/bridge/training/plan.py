@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Generic, TypeVar
 
 from ....core.data.examples import TrainingData
-from ....core.learning.adapter import readers_of_layers
+from ....core.learning.adapter import programs_for_layers
 from ....core.learning.token_vectors import TokenVectorsConfig
 from ....core.training.optimizer import choose_optimizer
 from .key import Hashes, hashes_of, key_of
@@ -49,7 +49,7 @@ class Plan(Generic[AnyRequest]):
             "data_hash": self.hashes.data,
             "steps": step,
             "exposure": exposure,
-            "readers": "; ".join(readers_of_layers(self.programs, names)),
+            "readers": "; ".join(programs_for_layers(self.programs, names)),
         }
 
 

@@ -16,7 +16,7 @@ from ....core.subject.subject import Subject
 from ....core.training.config import TrainingConfig
 from ....core.wording import fold
 from ..photos.latents import PhotoLatents, make_examples
-from ..sockets import Judges, PreviewSettings
+from ..sockets import PreviewSettings, ValidationData
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,7 +31,7 @@ class Request:
     run_name: str
     class_images: tuple[ClassImages, ...] = ()
     preview: PreviewSettings | None = None
-    judges: Judges | None = None
+    validation: ValidationData | None = None
     starts: WordVectors = field(default_factory=dict)
     image_text: Any = None
 

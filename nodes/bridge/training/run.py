@@ -16,7 +16,7 @@ from ..model.denoiser import ComfyDenoiser
 from ..model.gradients import casting_layers, free_memory, static_clip, static_patcher, trainable
 from ..output import runs_root
 from ..photos.latents import encode_views, in_model_space, make_examples
-from ..progress import Progress, draw_losses
+from ..progress import Progress, plot_losses
 from ..sampling.sampling import patched, sample_preview
 from ..sockets import Personalization
 from ..text.encoder import ComfyTextEncoder, out_of_place_layers
@@ -47,7 +47,7 @@ def personalize(request: Request) -> tuple[Personalization, Tensor]:
         settings = preview_of(request.preview, result.token_vectors)
         pictures.append(sample_preview(model, with_words(clip, result.token_vectors), request.vae, settings,
                                        request.config.resolution))
-    return result, torch.cat(pictures) if pictures else draw_losses(result.losses, result.validation)
+    return result, torch.cat(pictures) if pictures else plot_losses(result.losses, result.validation)
 
 
 def run(plan: AnyPlan, prepare: Preparation[AnyPlan], pictures: list[Tensor]) -> Personalization:
@@ -74,13 +74,13 @@ def run(plan: AnyPlan, prepare: Preparation[AnyPlan], pictures: list[Tensor]) ->
 
 
 def held_out_data(plan: TrainerPlan) -> TrainingData | None:
-    """The photos that are judged and never trained on."""
+    """The photos for validation, which are never trained on."""
     request = plan.request
-    if request.judges is None or not request.judges.held_out:
+    if request.validation is None or not request.validation.held_out:
         return None
     size = request.config.resolution
-    latents = encode_views(request.vae, request.judges.held_out, size, runs_root(), plan.hashes.vae)
-    return TrainingData(examples=make_examples(request.model, request.judges.held_out, latents, size))
+    latents = encode_views(request.vae, request.validation.held_out, size, runs_root(), plan.hashes.vae)
+    return TrainingData(examples=make_examples(request.model, request.validation.held_out, latents, size))
 
 
 def encoded_data(plan: TrainerPlan) -> TrainingData:

@@ -11,13 +11,13 @@ from ....core.learning.adapter import (
     AdapterConfig,
     begin_token_paths,
     find_all_targets,
-    readers,
+    programs_for_kind,
     trained_bytes,
 )
 from ....core.objectives.base import Objective
-from ....core.training.learned_parts import DENOISER, TEXT_ENCODER, adapter_configs
 from ....core.training.optimizer import STATE_BYTES, check_optimizer
-from ..model.families import check_targets, readers_in_family
+from ....core.training.trained_parameters import DENOISER, TEXT_ENCODER, adapter_configs
+from ..model.families import check_targets, programs_for_family
 from ..text.encoder import check_trainable
 from .request import Request
 
@@ -56,9 +56,9 @@ def full_weights_memory(modules: Mapping[str, nn.Module], configs: Mapping[str, 
 def compatible_programs(request: Request, names: Iterable[str]) -> tuple[str, ...]:
     """Programs that read what networks of these names learn; of several kinds in one file those that read them all."""
     configs = adapter_configs(request.config.options)
-    lists = [readers(configs[name].kind) for name in names] or [readers("lora")]
-    common = [reader for reader in lists[0] if all(reader in other for other in lists)]
-    return tuple(readers_in_family(request.model, common))
+    lists = [programs_for_kind(configs[name].kind) for name in names] or [programs_for_kind("lora")]
+    common = [program for program in lists[0] if all(program in other for other in lists)]
+    return tuple(programs_for_family(request.model, common))
 
 
 def _learns_words(request: Request) -> bool:

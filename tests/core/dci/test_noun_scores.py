@@ -61,12 +61,12 @@ def test_text_prefers_the_noun_that_fits_the_context_and_is_unlike_the_class():
     ranked = rank_by_text(["cat", "puppy", "teapot"], "dog", lambda noun: f"a {noun} in a kitchen", vectors)
     assert [each.noun for each in ranked] == ["teapot", "cat", "puppy"]
     teapot = ranked[0]
-    assert teapot.parts == {"fit": pytest.approx(1.0), "likeness": pytest.approx(0.0)} and teapot.score == 1.0
+    assert teapot.terms == {"fit": pytest.approx(1.0), "likeness": pytest.approx(0.0)} and teapot.score == 1.0
 
 
 def test_without_a_class_noun_only_the_fit_counts():
     ranked = rank_by_text(["cat", "teapot"], "", lambda noun: f"a {noun} in a kitchen", vectors)
-    assert all(each.score == each.parts["fit"] and each.parts["likeness"] == 0 for each in ranked)
+    assert all(each.score == each.terms["fit"] and each.terms["likeness"] == 0 for each in ranked)
 
 
 def test_equal_scores_keep_their_order():
@@ -75,7 +75,7 @@ def test_equal_scores_keep_their_order():
 
 
 def test_the_report_lists_every_noun_with_its_parts():
-    ranked = [ScoredNoun(noun="cat", score=0.5, parts={"fit": 0.75, "likeness": 0.25})]
+    ranked = [ScoredNoun(noun="cat", score=0.5, terms={"fit": 0.75, "likeness": 0.25})]
     text = report(ranked, "Nouns for 'x'", "what it means")
     assert text.splitlines()[0] == "Nouns for 'x'" and text.splitlines()[-1] == "what it means"
     assert text.splitlines()[2].split() == ["1", "cat", "0.5000", "0.7500", "0.2500"]

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from comfyui_personalize.core.dci.observation import KINDS, MaskRecorder, grid_of, stretch
-from comfyui_personalize.core.dci.sheets import CAPTION, GAP, HEAD, LEFT, TILE, blend, colour, draw_sheets, thin
+from comfyui_personalize.core.dci.sheets import CAPTION, GAP, HEAD, LEFT, TILE, blend, colour, render_sheets, thin
 from comfyui_personalize.core.errors import InputError
 
 LAYERS = {"input 1": (16, 12), "input 2": (8, 6), "output 1": (8, 6), "output 2": (16, 12)}
@@ -96,11 +96,11 @@ def test_stretching_fills_the_range_of_every_picture_alone():
 @pytest.mark.parametrize(("layout", "rows", "columns"), [("scales", 2, 4), ("layers", 4, 4), ("steps", 2, 3)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_sheets_have_a_tile_for_every_row_and_column(layout, rows, columns, kind):
-    sheets = draw_sheets(recorded(), layout, kind)
+    sheets = render_sheets(recorded(), layout, kind)
     height = HEAD + rows * (TILE + CAPTION + GAP) + GAP
     assert sheets.shape == (2, height, LEFT + columns * (TILE + GAP) + GAP, 3)
     assert sheets.min() >= 0 and sheets.max() <= 1 and not torch.equal(sheets[0], sheets[1])
-    assert torch.equal(sheets, draw_sheets(recorded(), layout, kind))
+    assert torch.equal(sheets, render_sheets(recorded(), layout, kind))
 
 
 def test_colours_rise_evenly_in_brightness_so_that_grey_prints_read():

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from comfyui_personalize.core.errors import InputError
-from comfyui_personalize.core.evaluation.chart import draw_chart
-from comfyui_personalize.core.evaluation.figures import Judges, Made, find_figures
+from comfyui_personalize.core.evaluation.chart import plot_chart
+from comfyui_personalize.core.evaluation.figures import Made, Metrics, find_figures
 from comfyui_personalize.core.evaluation.metrics import drift, image_similarity
 from comfyui_personalize.core.evaluation.prompts import EXAMPLE, kinds_of, read_prompts
 from comfyui_personalize.core.evaluation.report import (
@@ -21,7 +21,7 @@ from comfyui_personalize.core.evaluation.report import (
     table,
     to_json,
 )
-from comfyui_personalize.core.evaluation.sheet import WIDTH, draw_sheet
+from comfyui_personalize.core.evaluation.sheet import WIDTH, render_sheet
 from comfyui_personalize.core.model.image_text import unit
 from comfyui_personalize.core.subject.prompts import KINDS, fill_prompts
 
@@ -50,10 +50,10 @@ def draw(seed: int = 0, seeds: int = 2, reference: bool = True) -> Made:
     return Made(prompted=rows * tint, classes=classes, before=before if reference else None)
 
 
-def evaluation(seed: int = 0, label: str = "one", judges: Judges | None = None, **settings) -> Evaluation:
-    judges = Judges(image_text=Colours(), dino=Colours()) if judges is None else judges
+def evaluation(seed: int = 0, label: str = "one", metrics: Metrics | None = None, **settings) -> Evaluation:
+    metrics = Metrics(image_text=Colours(), dino=Colours()) if metrics is None else metrics
     return Evaluation(label=label, identifier="sks", class_noun="dog", prompts=PROMPTS,
-                      settings={"steps": 1} | settings, figures=find_figures(draw(seed), PHOTOS, PROMPTS, judges))
+                      settings={"steps": 1} | settings, figures=find_figures(draw(seed), PHOTOS, PROMPTS, metrics))
 
 
 def test_headings_name_kinds_and_the_papers_prompts_are_recognised_without_any():
@@ -82,8 +82,8 @@ def test_the_class_prompt_is_the_same_whatever_the_identifier():
 
 
 def test_figures_are_the_metrics_own():
-    made, judges = draw(), Judges(image_text=Colours(), dino=Colours())
-    figures = find_figures(made, PHOTOS, PROMPTS, judges)
+    made, metrics = draw(), Metrics(image_text=Colours(), dino=Colours())
+    figures = find_figures(made, PHOTOS, PROMPTS, metrics)
     fidelity = figures.present["clip_i"]
     assert fidelity.estimate.mean == pytest.approx(image_similarity(Colours(), made.all_prompted, PHOTOS), abs=1e-6)
     assert fidelity.values[3] == pytest.approx(image_similarity(Colours(), made.prompted[3], PHOTOS), abs=1e-6)
@@ -96,10 +96,10 @@ def test_figures_are_the_metrics_own():
 
 
 def test_what_is_absent_is_said_with_what_to_give():
-    nothing = find_figures(draw(seeds=1, reference=False), PHOTOS, PROMPTS, Judges())
+    nothing = find_figures(draw(seeds=1, reference=False), PHOTOS, PROMPTS, Metrics())
     assert nothing.present == {} and nothing.fidelity is None
     assert nothing.absent.keys() == {"CLIP-I, CLIP-T", "DINO", "KID", "diversity", "drift"}
-    alone = find_figures(draw(reference=False), PHOTOS, PROMPTS, Judges(image_text=Colours()))
+    alone = find_figures(draw(reference=False), PHOTOS, PROMPTS, Metrics(image_text=Colours()))
     assert {"clip_i", "clip_t", "diversity_clip", "diversity_pixels", "class_likeness_clip"} <= alone.present.keys()
     assert "lpips_path" in alone.absent["diversity by LPIPS"] and "reference_model" in alone.absent["drift"]
 
@@ -107,13 +107,14 @@ def test_what_is_absent_is_said_with_what_to_give():
 @pytest.mark.skipif(importlib.util.find_spec("torchmetrics") is None, reason="needs torchmetrics")
 def test_kid_is_there_with_an_encoder_and_two_photos():
     assert {"kid_clip", "kid_dino"} <= evaluation().figures.present.keys()
-    few = find_figures(draw(), PHOTOS[:1], PROMPTS, Judges(dino=Colours()))
+    few = find_figures(draw(), PHOTOS[:1], PROMPTS, Metrics(dino=Colours()))
     assert "kid_dino" not in few.present
     assert few.absent["KID"] == "1 photos and 20 pictures are too few: 2 of each or more"
 
 
 def test_lpips_counts_where_it_is_given():
-    figures = find_figures(draw(), PHOTOS, PROMPTS, Judges(lpips=lambda first, second: torch.full((len(first),), 0.25)))
+    metrics = Metrics(lpips=lambda first, second: torch.full((len(first),), 0.25))
+    figures = find_figures(draw(), PHOTOS, PROMPTS, metrics)
     assert figures.present["diversity_lpips"].values == (0.25,) * 10 and "diversity by LPIPS" not in figures.absent
 
 
@@ -134,7 +135,7 @@ def test_differences_are_paired_by_prompt_and_what_cannot_be_compared_is_said():
     assert change.mean == pytest.approx(means[0] - means[1]) and change.count == 10
     backwards = Evaluation(**{**vars(other), "prompts": PROMPTS[::-1]})
     assert difference(one, backwards, "clip_i").mean == pytest.approx(change.mean)
-    assert difference(one, evaluation(1, judges=Judges()), "clip_i") is None
+    assert difference(one, evaluation(1, metrics=Metrics()), "clip_i") is None
     assert disagreements(one, other) == ["steps 1 here and 2 there"] and disagreements(one, one) == []
 
 
@@ -149,26 +150,26 @@ def test_the_table_has_a_row_per_figure_and_a_line_per_absence():
 
 
 @pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="needs matplotlib")
-@pytest.mark.parametrize("judges", [None, Judges(image_text=Colours()), Judges(dino=Colours()), Judges()])
-def test_there_is_a_chart_whatever_is_there(judges):
-    one, other = evaluation(judges=judges), evaluation(1, "other")
-    alone, compared = draw_chart(one), draw_chart(one, other)
+@pytest.mark.parametrize("metrics", [None, Metrics(image_text=Colours()), Metrics(dino=Colours()), Metrics()])
+def test_there_is_a_chart_whatever_is_there(metrics):
+    one, other = evaluation(metrics=metrics), evaluation(1, "other")
+    alone, compared = plot_chart(one), plot_chart(one, other)
     assert alone.shape == compared.shape == (1, 560, 1300, 3) and not torch.equal(alone, compared)
     assert (alone[..., 0] == alone[..., 1]).all() and (alone[..., 1] == alone[..., 2]).all()  # grey by itself
 
 
 def test_without_matplotlib_the_chart_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert draw_chart(evaluation(judges=Judges())).shape == (1, 200, 640, 3)
+    assert plot_chart(evaluation(metrics=Metrics())).shape == (1, 200, 640, 3)
 
 
 def test_the_sheet_shows_photos_first_and_every_prompt():
     square = [photo[:20, :20] for photo in PHOTOS]
-    sheet = draw_sheet("one", square, draw(), PROMPTS, "a dog")
+    sheet = render_sheet("one", square, draw(), PROMPTS, "a dog")
     assert sheet.shape[0] == 1 and sheet.shape[2] == WIDTH and sheet.min() >= 0 and sheet.max() == 1
-    shorter = draw_sheet("one", square, Made(prompted=draw().prompted[:1], classes=torch.zeros(0, 3, 24, 24)),
+    shorter = render_sheet("one", square, Made(prompted=draw().prompted[:1], classes=torch.zeros(0, 3, 24, 24)),
                          PROMPTS[:1], "a dog")
     assert shorter.shape[1] < sheet.shape[1] / 2
     long = read_prompts(["a sks dog " + "in the snow " * 40], "sks", "dog")
-    assert draw_sheet("one", square, Made(prompted=draw().prompted[:1], classes=torch.zeros(0, 3, 24, 24)), long,
+    assert render_sheet("one", square, Made(prompted=draw().prompted[:1], classes=torch.zeros(0, 3, 24, 24)), long,
                       "a dog").shape[1] > shorter.shape[1]

@@ -67,7 +67,7 @@ def test_a_prefix_starts_as_the_words_next_to_the_subject(n, start):
 def rates_of(objective):
     with trainer(config(objective, learning_rate=1e-3), data(2)) as run:
         groups = run.updates.optimizer.param_groups
-        learned = run._parts["token_vectors"]
+        learned = run._trainables["token_vectors"]
         assert isinstance(learned, TokenVectors)
         words = [word.word for word in learned.configs]
         return groups[0]["lr"], {word: group["lr"] for word, group in zip(words, groups[1:], strict=True)}
@@ -192,7 +192,7 @@ def test_the_gradient_of_a_batch_is_the_mean_of_its_photos_own():
             conditioning = encoder.encode([prompt], {word: vectors[word] for word in words})[0]
             prediction = denoiser(denoiser.schedule.add_noise(latents, noise, index), index, conditioning)
             losses.append((prediction - noise).square().mean())
-        parameters = run._parts["token_vectors"].parameters()
+        parameters = run._trainables["token_vectors"].parameters()
         expected = torch.autograd.grad(torch.stack(losses).mean(), parameters)
         list(run.steps())
         assert len(expected) == 5

@@ -106,7 +106,7 @@ def test_the_change_is_measured_once_a_step():
     run = trainer(training_config(steps=2))
     with run:
         measured = []
-        for part in run._parts.values():
+        for part in run._trainables.values():
             if hasattr(part, "relative_changes"):
                 original = part.relative_changes
                 part.relative_changes = lambda original=original: measured.append(run.step) or original()

@@ -43,7 +43,7 @@ class Recorder(Watcher):
         if step == self.fail_at:
             raise RuntimeError("out of memory in a preview")
 
-    def judge_pictures(self):
+    def picture_figures(self):
         return {"clip_i": self.figures.pop(0)} if self.figures else {}
 
     def progress(self, step, losses, validation):

@@ -12,7 +12,7 @@ import torch
 from comfy_execution.utils import CurrentNodeContext
 
 from comfyui_personalize.nodes.bridge import progress as progress_module
-from comfyui_personalize.nodes.bridge.progress import Progress, draw_losses, running_means
+from comfyui_personalize.nodes.bridge.progress import Progress, plot_losses, running_means
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_silence_is_broken_during_a_long_step_without_taking_a_cancel(told, monk
 
 @pytest.mark.parametrize("losses", [[], [0.5], [0.0, 0.0], [0.9, 0.5, 0.1] * 40])
 def test_any_loss_history_becomes_a_picture(losses):
-    curve = draw_losses(losses)
+    curve = plot_losses(losses)
     assert curve.shape == (1, 400, 640, 3) and 0 <= curve.min() <= curve.max() <= 1
 
 

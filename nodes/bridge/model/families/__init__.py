@@ -47,10 +47,10 @@ def check_targets(model: Any, targets: str) -> None:
             "Use attention.")
 
 
-def readers_in_family(model: Any, readers: Iterable[str]) -> list[str]:
+def programs_for_family(model: Any, programs: Iterable[str]) -> list[str]:
     """Of the programs that read a kind of adapter file, those that read it for the MODEL's family."""
     known = family_of(model)
-    return [reader for reader in readers if known.is_read_by_diffusers or not reader.startswith("diffusers")]
+    return [program for program in programs if known.is_read_by_diffusers or not program.startswith("diffusers")]
 
 
 def family_warnings(model: Any) -> list[str]:

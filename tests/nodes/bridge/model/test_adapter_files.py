@@ -172,7 +172,7 @@ def test_kinds_that_8_bits_cannot_hold_are_refused(kind):
 
 # Programs that read it
 
-def readers_after_training(targets, **changes):
+def programs_after_training(targets, **changes):
     from test_training_options import options
     from trainer_rig import train
 
@@ -180,9 +180,9 @@ def readers_after_training(targets, **changes):
 
 
 def test_sd_scripts_reads_a_lora_of_the_blocks_and_is_named():
-    assert "kohya's sd-scripts" in readers_after_training("attention_and_feed_forward")
+    assert "kohya's sd-scripts" in programs_after_training("attention_and_feed_forward")
 
 
 def test_sd_scripts_drops_layers_outside_the_blocks_and_is_not_named():
-    readers = readers_after_training("all")
-    assert "sd-scripts" not in readers and "diffusers" in readers
+    programs = programs_after_training("all")
+    assert "sd-scripts" not in programs and "diffusers" in programs

@@ -13,8 +13,8 @@ from trainer_rig import CancelAt, Untouched, equal, sample, train, use_store
 
 from comfyui_personalize.core.learning.adapter import AdapterConfig
 from comfyui_personalize.core.training.config import TrainingOptions
-from comfyui_personalize.core.training.learned_parts import DENOISER, adapter_configs
 from comfyui_personalize.core.training.optimizer import choose_optimizer
+from comfyui_personalize.core.training.trained_parameters import DENOISER, adapter_configs
 from comfyui_personalize.nodes.bridge.sockets import PreviewSettings
 from comfyui_personalize.nodes.bridge.training.what_trains import full_weights_memory
 

@@ -1,4 +1,4 @@
-"""How a run is judged while it trains: what is refused, and the figures of its pictures."""
+"""How a run is validated while it trains: what is refused, and the figures of its pictures."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ OF_PICTURES = ("clip_i", "clip_t", "dino")
 
 
 def check_validation(request: Request) -> None:
-    """Raise `InputError` where the run cannot be judged as asked."""
-    config, held_out = request.config.validation, request.judges.held_out if request.judges else ()
-    if config is None or request.judges is None:
+    """Raise `InputError` where the run cannot be validated as asked."""
+    config, held_out = request.config.validation, request.validation.held_out if request.validation else ()
+    if config is None or request.validation is None:
         return
     require(bool(held_out) or config.best_by in (*OF_PICTURES, "last"), "held_out", "no photo",
             "1 or more photos beside those trained on",
@@ -25,8 +25,8 @@ def check_validation(request: Request) -> None:
     twice = sum(photo.digest in trained for subject in held_out for photo in subject.photos)
     require(not twice, "held_out", f"{twice} photos that are trained on, too", "photos that are never trained on",
             "Take them out of one of the two Subject Photos.")
-    needed = {"clip_i": request.judges.image_text, "clip_t": request.judges.image_text,
-              "dino": request.judges.dino}
+    needed = {"clip_i": request.validation.image_text, "clip_t": request.validation.image_text,
+              "dino": request.validation.dino}
     if config.best_by in needed:
         fix = "Give Validation a dino_path." if config.best_by == "dino" else "Connect Image-Text Encoder."
         require(needed[config.best_by] is not None, "best_by", repr(config.best_by),
@@ -36,9 +36,9 @@ def check_validation(request: Request) -> None:
 
 
 def wants_pictures(request: Request) -> bool:
-    """Whether a judgement looks at pictures: there are encoders, and a preview that says what is sampled."""
-    judges = request.judges is not None and (request.judges.image_text or request.judges.dino)
-    return bool(judges) and request.preview is not None
+    """Whether a validation looks at pictures: there are encoders, and a preview that says what is sampled."""
+    validation = request.validation is not None and (request.validation.image_text or request.validation.dino)
+    return bool(validation) and request.preview is not None
 
 
 def picture_figures(request: Request, pictures: Sequence[Tensor]) -> dict[str, float]:
@@ -46,16 +46,16 @@ def picture_figures(request: Request, pictures: Sequence[Tensor]) -> dict[str, f
 
     References are the held-out photos, or those trained on where none are held out.
     """
-    assert request.judges is not None and request.preview is not None  # see `wants_pictures`
-    subjects = request.judges.held_out or request.subjects
+    assert request.validation is not None and request.preview is not None  # see `wants_pictures`
+    subjects = request.validation.held_out or request.subjects
     references = [photo.pixels for subject in subjects for photo in subject.photos]
     figures = {}
-    if request.judges.image_text is not None:
+    if request.validation.image_text is not None:
         prompt = request.preview.prompt
         for subject in request.subjects:
             prompt = without_identifier(prompt, subject.identifier)
-        figures["clip_i"] = image_similarity(request.judges.image_text, pictures, references)
-        figures["clip_t"] = prompt_alignment(request.judges.image_text, pictures, [prompt])
-    if request.judges.dino is not None:
-        figures["dino"] = image_similarity(request.judges.dino, pictures, references)
+        figures["clip_i"] = image_similarity(request.validation.image_text, pictures, references)
+        figures["clip_t"] = prompt_alignment(request.validation.image_text, pictures, [prompt])
+    if request.validation.dino is not None:
+        figures["dino"] = image_similarity(request.validation.dino, pictures, references)
     return figures

@@ -1,4 +1,4 @@
-"""What of a run trains, and at which rate: adapters in the networks, learned words."""
+"""Which parameters train in a run, and at which rate: those of adapters in the networks, and token vectors."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ DENOISER, TEXT_ENCODER, TOKEN_VECTORS = "denoiser", "text_encoder", "token_vecto
 
 FROZEN, BEGIN_TOKEN = "frozen", "begin token"
 
-Parts = dict[str, Trainable]
+Trainables = dict[str, Trainable]
 
 
-def make_parts(owners: Mapping[str, Denoiser | TextEncoder], config: TrainingConfig, data: TrainingData,
-               text_encoder: TextEncoder, starts: WordVectors) -> Parts:
+def make_trainables(owners: Mapping[str, Denoiser | TextEncoder], config: TrainingConfig, data: TrainingData,
+               text_encoder: TextEncoder, starts: WordVectors) -> Trainables:
     """Everything that trains, by name; nothing is put in where one of them cannot be made.
 
     Raises:
-        InputError: as for the parts, or where nothing would train.
+        InputError: as for each of them, or where nothing would train.
     """
     words = learned_words(config, data)
     vectors = {word.word: starts[word.word] if word.start == "given" else
@@ -35,11 +35,13 @@ def make_parts(owners: Mapping[str, Denoiser | TextEncoder], config: TrainingCon
     require(bool(trained or words), "training", "nothing that trains", "a network or token vectors",
             "Turn on training of the diffusion model, or connect token vectors.")
     detached = BeginTokenDetached(owners[DENOISER].module) if config.options.detach_begin_token else None
-    parts: Parts = dict(make_adapters(trained, adapter_configs(config.options), config.seed))
-    parts |= {f"{FROZEN} {name}": Frozen(owner.module) for name, owner in owners.items() if name not in trained}
+    trainables: Trainables = dict(make_adapters(trained, adapter_configs(config.options), config.seed))
+    trainables |= {f"{FROZEN} {name}": Frozen(owner.module) for name, owner in owners.items() if name not in trained}
     if words:
-        parts[TOKEN_VECTORS] = TokenVectors(words, vectors)
-    return parts if detached is None else {**parts, BEGIN_TOKEN: detached}  # last: its hooks go around adapters
+        trainables[TOKEN_VECTORS] = TokenVectors(words, vectors)
+    if detached is not None:
+        trainables[BEGIN_TOKEN] = detached  # last: its hooks go around adapters
+    return trainables
 
 
 def adapter_configs(options: TrainingOptions) -> dict[str, AdapterConfig]:
@@ -63,25 +65,25 @@ def learned_words(config: TrainingConfig, data: TrainingData) -> tuple[TokenVect
     return tuple(words)
 
 
-def parameter_groups(parts: Parts, config: TrainingConfig) -> list[dict[str, Any]]:
+def parameter_groups(trainables: Trainables, config: TrainingConfig) -> list[dict[str, Any]]:
     """One group of parameters per rate: each adapter's, and each learned word's, with the fraction of the run
     after which it stands still."""
     rates = {DENOISER: config.learning_rate, TEXT_ENCODER: config.options.text_encoder_rate}
     groups: list[dict[str, Any]] = []
-    for name, part in parts.items():
-        if isinstance(part, TokenVectors):
-            groups += [{"params": part.of(word), "lr": word.learning_rate, "stop_at": word.stop_at, "weight_decay": 0.0}
-                       for word in part.configs]
+    for name, trainable in trainables.items():
+        if isinstance(trainable, TokenVectors):
+            groups += [{"params": trainable.of(word), "lr": word.learning_rate, "stop_at": word.stop_at,
+                        "weight_decay": 0.0} for word in trainable.configs]
         elif name in rates:
-            groups.append({"params": part.parameters(), "lr": rates[name], "stop_at": 1.0})
+            groups.append({"params": trainable.parameters(), "lr": rates[name], "stop_at": 1.0})
     return groups
 
 
-def leave_casts_to_autocast(parts: Parts) -> None:
+def leave_casts_to_autocast(trainables: Trainables) -> None:
     """Keep peft from casting under autocast."""
-    for part in parts.values():
-        if isinstance(part, Adapter):
-            part.leave_casts_to_autocast()
+    for trainable in trainables.values():
+        if isinstance(trainable, Adapter):
+            trainable.leave_casts_to_autocast()
 
 
 def _with_a_rate(owners: Mapping[str, Denoiser | TextEncoder],
