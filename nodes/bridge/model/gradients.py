@@ -53,14 +53,26 @@ def replace_inference_tensors(module: nn.Module) -> None:
     done: dict[int, nn.Parameter] = {}
     for part in module.modules():
         for name, parameter in part._parameters.items():
-            if parameter is not None and parameter.is_inference():
+            if parameter is not None and not is_tracked(parameter):
                 key = id(parameter)
                 if key not in done:
                     done[key] = nn.Parameter(normal_tensor(parameter), requires_grad=False)
                 part._parameters[name] = done[key]
         for name, buffer in part._buffers.items():
-            if buffer is not None and buffer.is_inference():
+            if buffer is not None and not is_tracked(buffer):
                 part._buffers[name] = normal_tensor(buffer)
+
+
+def is_tracked(tensor: Tensor) -> bool:
+    """Whether autograd can keep a tensor: no inference tensor, and none that was one.
+
+    A parameter that was made in inference mode and moved to a card outside of it says that it is a normal tensor, but
+    still has no version counter, without which nothing can be kept for the backward pass.
+    """
+    try:
+        return tensor._version >= 0
+    except RuntimeError:
+        return False
 
 
 def replace_injected_tensors(module: nn.Module) -> None:

@@ -54,6 +54,19 @@ def test_float16_networks_train_in_float32_with_gradients_that_are_not_rounded_a
     assert not any(vars(layer).get("comfy_cast_weights") for layer in network.modules())
 
 
+def test_gradients_reach_the_input_of_layers_that_were_moved_to_a_card_outside_of_inference_mode():
+    """Their parameters say that they are normal tensors, and are not."""
+    layer = torch.nn.Linear(3, 3)
+    layer.requires_grad_(False)
+    with torch.inference_mode(False), torch.enable_grad():
+        layer.to("cpu:0")
+        assert not layer.weight.is_inference()
+        replace_inference_tensors(layer)
+        given = torch.ones(1, 3, requires_grad=True)
+        layer(given).sum().backward()
+    assert torch.equal(given.grad[0], layer.weight.sum(0))
+
+
 def test_replaced_weights_keep_bits_ties_and_buffers():
     tied = torch.nn.Linear(3, 3)
     module = torch.nn.Sequential(tied, torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3))
