@@ -63,6 +63,11 @@ class PersonalizeTrainer(io.ComfyNode):
                 IMAGE_TEXT_ENCODER.Input("image_text", optional=True,
                                          tooltip="Image-Text Encoder, for objectives that need one (Class "
                                                  "Characterizing)."),
+                io.Model.Input("sample_with", display_name="model to sample with", optional=True,
+                               tooltip="Another MODEL of the same layers: the previews are sampled with it, and it is "
+                                       "handed on with what was learned. The distilled one where its base is trained "
+                                       "(Krea 2 Turbo for Raw), or the one without the training adapter. Empty: the "
+                                       "trained one."),
                 *_widgets(),
             ],
             outputs=[
@@ -90,7 +95,7 @@ class PersonalizeTrainer(io.ComfyNode):
     @classmethod
     def execute(cls, model, clip, vae, subject, steps, learning_rate, batch, resolution, seed, run_name,
                 objective=None, options=None, preview=None, validation=None, token_vectors=None,
-                image_text=None) -> io.NodeOutput:
+                image_text=None, sample_with=None) -> io.NodeOutput:
         chain = objective or ObjectiveChain()
         words, starts = words_of_subjects(token_vectors or (), subject)
         config = TrainingConfig(
@@ -99,12 +104,12 @@ class PersonalizeTrainer(io.ComfyNode):
             token_vectors=words, validation=validation.config if validation else None)
         request = Request(model=model, clip=clip, vae=vae, subjects=tuple(subject), config=config,
                           run_name=run_name, class_images=chain.class_images, preview=preview,
-                          validation=validation, starts=starts, image_text=image_text)
+                          validation=validation, starts=starts, image_text=image_text, sample_with=sample_with)
         result, pictures = personalize(request)
         warnings = warnings_about_run(request)
         report = "\n".join([result.report, *(f"Warning: {warning}" for warning in warnings)])
         show_notice(cls.hidden.unique_id, result.report, warnings)
-        trained_model, trained_clip = patched(model, clip, result.lora)
+        trained_model, trained_clip = patched(request.sampling_model, clip, result.lora)
         trained_clip = with_words(trained_clip, result.token_vectors)
         shown = shown_pictures(pictures, cls) | {"text": (report,)}
         return io.NodeOutput(trained_model, trained_clip, dict(result.lora), {"loss": list(result.losses)}, pictures,

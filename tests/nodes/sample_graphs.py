@@ -79,7 +79,7 @@ def trained_graphs(models: tuple[Any, Any, Any]) -> dict[str, dict[str, Any]]:
 
 def request(models: tuple[Any, Any, Any], *, objective: ObjectiveChain | None = None, subject: Any = None,
             token_vectors: Any = (), options: TrainingOptions | None = None, validation: Validation | None = None,
-            **changes: Any) -> Request:
+            sample_with: Any = None, preview: Any = None, **changes: Any) -> Request:
     """What the trainer node makes of these inputs."""
     chain, subject = objective or ObjectiveChain(), subject or subjects()
     words, starts = words_of_subjects(token_vectors, subject)
@@ -87,7 +87,8 @@ def request(models: tuple[Any, Any, Any], *, objective: ObjectiveChain | None = 
                             objectives=chain.objectives, token_vectors=words,
                             validation=validation.config if validation else None)
     return Request(model=models[0], clip=models[1], vae=models[2], subjects=tuple(subject), config=config,
-                   run_name="key", class_images=chain.class_images, validation=validation, starts=starts)
+                   run_name="key", class_images=chain.class_images, validation=validation, starts=starts,
+                   sample_with=sample_with, preview=preview)
 
 
 def keys(models: tuple[Any, Any, Any]) -> dict[str, str]:

@@ -21,6 +21,7 @@ from ..text.same_word import check_spelling, has_same_word, same_words
 from ..text.vocabulary import unknown_words
 from .plan import TrainerPlan, make_plan
 from .request import Request, training_data
+from .sample_with import check_sample_with, warnings_about_sampling
 from .validation import check_validation
 from .what_trains import check_what_trains, compatible_programs, full_weights_memory, trained_modules
 from .words import check_words
@@ -38,6 +39,7 @@ def check(request: Request) -> TrainerPlan:
     check_model(request.model)
     modules, options = trained_modules(request), request.config.options
     check_what_trains(request, modules)
+    check_sample_with(request)
     require(getattr(request.vae, "first_stage_model", None) is not None, "vae", "nothing", "the VAE of the checkpoint",
             "This checkpoint has no VAE; load one with VAELoader.")
     channels = request.model.get_model_object("latent_format").latent_channels
@@ -80,12 +82,12 @@ def warnings_about_run(request: Request) -> list[str]:
     warnings += [warning for subject in request.subjects
                  for warning in (*warnings_about_data(subject), *warnings_about_photos(subject))]
     warnings += warnings_about_sizes(request)
-    if is_quantised(request.model):
+    if is_quantised(request.sampling_model):
         warnings.append("the model is stored in fp8, where a merged LoRA is rounded away in part: MODEL has it beside "
                         "the weights, so nodes that merge or save MODEL are refused; load the saved file with Load "
                         "Personalization or a bypass LoRA loader")
-    return [*warnings, *family_warnings(request.model), *warnings_about_own_masks(request),
-            *warnings_about_contexts(request)]
+    return [*warnings, *family_warnings(request.model), *warnings_about_sampling(request),
+            *warnings_about_own_masks(request), *warnings_about_contexts(request)]
 
 
 def warnings_about_sizes(request: Request) -> list[str]:

@@ -13,9 +13,10 @@ from ..model.denoiser import schedule_of
 from ..model.hashes import model_hash, tensor_digest, vae_hash
 from ..model.option_hash import object_patch_hash
 from ..photos.latents import data_hash
-from ..sockets import ValidationData
+from ..sampling.class_images import model_digest
 from ..text.encoder import embedded_digest, is_cachable
 from .request import Request
+from .validation import OF_PICTURES
 from .words import image_text_digest, words_key
 
 
@@ -46,7 +47,7 @@ def key_of(request: Request, hashes: Hashes, optimizer: str) -> str:
         "version": 1,
         "config": request.config.key_fields(),
         "data": hashes.data,
-        "validation": validation_key(request.validation),
+        "validation": validation_key(request),
         "class_images": sorted(pool.key for pool in request.used_class_images),
         "base_model": hashes.model,
         "schedule": schedule_digest(request.model),
@@ -62,12 +63,16 @@ def key_of(request: Request, hashes: Hashes, optimizer: str) -> str:
     })
 
 
-def validation_key(validation: ValidationData | None) -> dict[str, Any]:
-    """What the best checkpoint depends on beside the config."""
+def validation_key(request: Request) -> dict[str, Any]:
+    """What the best checkpoint depends on beside the config: the MODEL that samples, where pictures choose it."""
+    validation, config = request.validation, request.config.validation
     if validation is None:
         return {}
-    return {"held_out": data_hash(validation.held_out), "dino": validation.dino_path,
-            "image_text": None if validation.image_text is None else image_text_digest(validation.image_text)}
+    key = {"held_out": data_hash(validation.held_out), "dino": validation.dino_path,
+           "image_text": None if validation.image_text is None else image_text_digest(validation.image_text)}
+    is_by_pictures = config is not None and config.best_by in OF_PICTURES
+    return key | ({"sample_with": model_digest(request.sample_with)}
+                  if is_by_pictures and request.sample_with is not None else {})
 
 
 def embedding_digests(clip: Any, subjects: Sequence[Subject]) -> list[str]:

@@ -70,12 +70,13 @@ class NodeWatcher(Watcher):
     def _sample(self, settings: PreviewSettings, count: int = 1) -> list[Tensor]:
         """Pictures (H, W, 3) with the weights so far, at as many seeds.
 
-        What trains is out meanwhile, and the base weights come back exactly.
+        What trains is out meanwhile, and the base weights come back exactly. Another MODEL that samples pushes the
+        trained one off the card where both do not fit, as in any graph.
         """
         self.trainer.eject()
         try:
             learned = self.trainer.export()
-            model, clip = patched(self.request.model, self.request.clip, learned.adapter)
+            model, clip = patched(self.request.sampling_model, self.request.clip, learned.adapter)
             clip, settings = with_words(clip, learned.token_vectors), preview_of(settings, learned.token_vectors)
             return [sample_preview(model, clip, self.request.vae, replace(settings, seed=settings.seed + number),
                                    self.request.config.resolution)[0] for number in range(count)]

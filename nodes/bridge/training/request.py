@@ -21,7 +21,12 @@ from ..sockets import PreviewSettings, ValidationData
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Request:
-    """Everything that PersonalizeTrainer was given; `class_images` are the pools of its OBJECTIVE."""
+    """Everything that PersonalizeTrainer was given.
+
+    Attributes:
+        class_images: the pools of its OBJECTIVE.
+        sample_with: a MODEL of the same layers for previews and everything after the training; None = the trained one.
+    """
 
     model: Any
     clip: Any
@@ -34,6 +39,12 @@ class Request:
     validation: ValidationData | None = None
     starts: WordVectors = field(default_factory=dict)
     image_text: Any = None
+    sample_with: Any = None
+
+    @property
+    def sampling_model(self) -> Any:
+        """The MODEL that pictures are sampled with, and that is handed on."""
+        return self.model if self.sample_with is None else self.sample_with
 
     @property
     def is_text_trained(self) -> bool:
