@@ -63,6 +63,7 @@ class Example:
         repeats: how often an epoch shows the photo.
         caption_dropout: how often the caption is replaced by an empty one, 0..1.
         has_own_caption: whether the caption was written for this photo, and not made of a template for all.
+        noun_caption: the caption with class nouns in place of identifiers; empty where nobody asks for it.
     """
 
     latents: Tensor
@@ -79,6 +80,7 @@ class Example:
     repeats: int = 1
     caption_dropout: float = 0.0
     has_own_caption: bool = False
+    noun_caption: str = ""
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -113,7 +115,8 @@ class Example:
     def prompts(self) -> tuple[str, ...]:
         """Every text of this photo."""
         dropped = ("",) if self.caption_dropout else ()
-        return (self.caption, self.object_caption, *(words.caption for words in self.objects), *dropped)
+        noun_caption = (self.noun_caption,) if self.noun_caption else ()
+        return (self.caption, self.object_caption, *(words.caption for words in self.objects), *dropped, *noun_caption)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -124,6 +127,7 @@ class TrainingData:
         class_captions: the captions of a pool's images, one for each, where they have their own.
         base_prompts: what the network without anything learned reads in place of a caption whose words only this run
             knows.
+        other_prompts: texts of objectives that belong to no photo and to no class.
     """
 
     examples: tuple[Example, ...]
@@ -131,6 +135,7 @@ class TrainingData:
     class_prompts: Mapping[str, str] = field(default_factory=dict)
     class_captions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     base_prompts: Mapping[str, str] = field(default_factory=dict)
+    other_prompts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require(bool(self.examples), "images", "no photo", "1 or more photos",
@@ -171,7 +176,7 @@ class TrainingData:
         """Every text the run can encode, each once, always in the same order."""
         subject = (text for example in self.examples for text in example.prompts())
         captions = (text for found in self.class_captions.values() for text in found)
-        return tuple(dict.fromkeys([*subject, *self.class_prompts.values(), *captions]))
+        return tuple(dict.fromkeys([*subject, *self.class_prompts.values(), *captions, *self.other_prompts]))
 
 
 def generator_for(seed: int, stream: str, counter: int) -> Generator:

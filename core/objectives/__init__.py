@@ -10,14 +10,16 @@ from typing import Any
 from ..errors import InputError
 from .base import Objective, combine, prepared_data, warnings_about_masks
 from .base_prior import BasePrior
+from .blank_prompt import BlankPromptPreservation
 from .loss_weighting import LossWeighting
 from .masked import MaskedLoss
 from .masked_prior import MaskedPrior
 from .object_specific import ObjectSpecificLoss
 from .prior_preservation import PriorPreservation
 
-__all__ = ["BasePrior", "LossWeighting", "MaskedLoss", "MaskedPrior", "OBJECTIVES", "ObjectSpecificLoss", "Objective",
-           "PriorPreservation", "combine", "objectives_from_dicts", "prepared_data", "warnings_about_masks"]
+__all__ = ["BasePrior", "BlankPromptPreservation", "LossWeighting", "MaskedLoss", "MaskedPrior", "OBJECTIVES",
+           "ObjectSpecificLoss", "Objective", "PriorPreservation", "combine", "objectives_from_dicts", "prepared_data",
+           "warnings_about_masks"]
 
 
 def _discover() -> dict[str, type[Objective]]:

@@ -179,6 +179,15 @@ class Objective:
         return {"kind": self.kind, **{name: value for name, value in asdict(self).items() if name not in silent}}
 
 
+def most_rows(objectives: Iterable[Objective], batch: int, objects: int) -> int:
+    """Rows of the largest forward: the subject's, and those that objectives add.
+
+    Args:
+        objects: most objects in one photo.
+    """
+    return batch + sum(objective.most_rows(batch, objects) for objective in objectives)
+
+
 def prepared_data(objectives: Iterable[Objective], data: TrainingData) -> TrainingData:
     """The data as all objectives train on it: without class images that none of them draws, with their captions.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from ..data.examples import ObjectWords
 from ..data.options import DataOptions
 from ..errors import require
-from ..wording import clean_prompts, fold, has_word
+from ..wording import clean_prompts, fold, has_word, word_pattern
 
 CAPTION_TEMPLATE = "a {V} {noun}"
 CLASS_TEMPLATE = "a {noun}"
@@ -214,6 +214,22 @@ def fill(template: str, identifier: str, class_noun: str) -> str:
     if identifier.startswith("embedding:"):
         template = _BEHIND.sub(" ", _BEFORE.sub(" ", template))
     return " ".join(template.replace("{V}", identifier).replace("{noun}", class_noun).split())
+
+
+def without_identifiers(caption: str, subjects: Iterable[tuple[str, str]]) -> str:
+    """The caption of any other of the class: the class noun in place of the identifier, or of the two together.
+
+    Args:
+        subjects: identifier and class noun of everything that is personalized in the photo.
+    """
+    nouns = {fold(identifier): noun for identifier, noun in subjects}
+
+    def name(match: re.Match[str]) -> str:
+        noun, behind = nouns[fold(match[1])], match[2]
+        return noun if behind is None or fold(behind) == fold(noun) else f"{noun} {behind}"
+
+    pattern = rf"({word_pattern(*nouns)})(?:\s+({word_pattern(*nouns.values())}))?"
+    return re.sub(pattern, name, caption, flags=re.IGNORECASE)
 
 
 def float_bytes(tensor: Tensor) -> bytes:

@@ -8,7 +8,7 @@ micro-step), so that a step is the same whatever happened around it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
@@ -26,7 +26,7 @@ from ..learning.token_vectors import TokenVectors
 from ..learning.trainable import Artifacts
 from ..model.contracts import Conditioning, Denoiser, TextEncoder, WordVectors
 from ..model.image_text import ImageTextEncoder
-from ..objectives.base import TextView
+from ..objectives.base import TextView, most_rows
 from .config import TrainingConfig
 from .divergence import loss_of_zeros
 from .gradient_checkpointing import checkpointed, find_blocks, is_needed, measure_kept
@@ -43,6 +43,9 @@ from .trained_parameters import (
 )
 from .updates import Updates
 from .validation import validation_rows
+
+Encode = Callable[[Sequence[str]], list[Conditioning]]
+"""Prompts to single rows of conditioning."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,8 @@ class Trainer:
             blocks = self._draw_rows(micro_step)  # batch and noise
             bases = self._predict_base(blocks)
             with checkpointed(self._recomputed_blocks):
-                outcomes = compare(objectives, self.denoiser.schedule, blocks, self._predict(blocks), bases)
+                predictions = self._predict(blocks, self._text.rows)
+                outcomes = compare(objectives, self.denoiser.schedule, blocks, predictions, bases)
                 terms = loss_terms(objectives, outcomes)
                 on_words = text_terms(objectives, self._text_view, self.data, self.config.seed, micro_step)
                 terms |= {name: term.to(self.denoiser.device) for name, term in on_words.items()}
@@ -148,13 +152,13 @@ class Trainer:
                 blocks[objective.kind] = rows
         return {name: rows.to(self.denoiser.device) for name, rows in blocks.items()}
 
-    def _predict(self, blocks: Mapping[str, Rows]) -> dict[str, Tensor]:
+    def _predict(self, blocks: Mapping[str, Rows], encode: Encode) -> dict[str, Tensor]:
         """What the network puts out for every block, in one forward for all latents of one shape, where it can."""
         predictions: dict[str, Tensor] = {}
         for shape in dict.fromkeys(rows.latents.shape[1:] for rows in blocks.values()):
             names = [name for name, rows in blocks.items() if rows.latents.shape[1:] == shape]
             rows = stack(blocks[name] for name in names)
-            parts = self._denoise(rows, self._text.rows(rows.prompts)).split([len(blocks[name]) for name in names])
+            parts = self._denoise(rows, encode(rows.prompts)).split([len(blocks[name]) for name in names])
             predictions |= dict(zip(names, parts, strict=True))
         return predictions
 
@@ -166,7 +170,7 @@ class Trainer:
             return {}
         self.eject()
         try:
-            return {name: self._denoise(rows, self._text.base_rows(rows.prompts)) for name, rows in wanted.items()}
+            return self._predict(wanted, self._text.base_rows)
         finally:
             self.inject()
 
@@ -177,7 +181,9 @@ class Trainer:
 
     def _optimizer_step(self, losses: Sequence[Mapping[str, Tensor]]) -> TrainingStep:
         norm = self.updates.clip().to(self.denoiser.device)  # the words' vectors may be on another one
-        means = [torch.stack([terms[name] for terms in losses]).mean() for name in losses[0]]
+        names = dict.fromkeys(name for terms in losses for name in terms)  # not every batch has every term
+        none = torch.zeros_like(losses[0][SUBJECT])
+        means = [torch.stack([terms.get(name, none) for terms in losses]).mean() for name in names]
         *values, grad_norm = torch.stack([*means, norm]).tolist()  # the step's only wait for the device
         if not all(map(math.isfinite, [*values, grad_norm])):
             raise TrainingDiverged(
@@ -190,7 +196,7 @@ class Trainer:
         self.step += 1
         self.losses.append(sum(values))
         self.is_updating = False
-        terms = dict(zip(losses[0], values, strict=True))
+        terms = dict(zip(names, values, strict=True))
         return TrainingStep(self.step, self.losses[-1], terms, learning_rate)
 
     # Around previews, and at the end
@@ -298,14 +304,14 @@ class Trainer:
         switch = self.config.options.gradient_checkpointing
         if switch != "auto" or self._free_bytes is None:
             return switch == "on"
-        blocks = self._draw_rows(0)
-        first = blocks[SUBJECT].first()
+        first = self._draw_rows(0)[SUBJECT].first()
         kept = measure_kept(lambda: self._denoise(first, self._text.rows([self._text.longest()])),
                             self.denoiser.module.parameters())
         learned = sum(parameter.nbytes for trainable in self._trainables.values()
                       for parameter in trainable.parameters())
         free_bytes = self._free_bytes - 3 * learned  # gradients and an optimiser's two moments
-        return is_needed(kept, sum(map(len, blocks.values())), free_bytes)
+        objects = max(len(example.subjects) for example in self.data.examples)
+        return is_needed(kept, most_rows(self.config.objectives, self.config.batch, objects), free_bytes)
 
     def _owners(self) -> dict[str, Denoiser | TextEncoder]:
         return {DENOISER: self.denoiser, TEXT_ENCODER: self.text_encoder}

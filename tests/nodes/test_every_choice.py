@@ -56,8 +56,9 @@ INPUTS: dict[str, Callable[..., dict[str, Any]]] = {
     "PersonalizeLossWeighting": weighted,
     "MaskedLoss": lambda **changes: {"objective": output("MaskedLoss", **changes)},
     "PersonalizeMethodPreset": lambda **changes: preset(**changes),
-    "PersonalizePriorPreservation": lambda source: {"objective": output(
-        "PersonalizePriorPreservation", source=source, prior=None if source == "base model" else class_images())},
+    "PersonalizePriorPreservation": lambda source="base model", **changes: {"objective": output(
+        "PersonalizePriorPreservation", source=source, prior=None if source == "base model" else class_images(),
+        **changes)},
     "PersonalizeTokenVectors": lambda **changes: {"token_vectors": output("PersonalizeTokenVectors", **changes)},
     "PersonalizeTrainingOptions": lambda **changes: {"options": options(**changes)},
     "PersonalizeTrainingPreview": preview,

@@ -12,6 +12,7 @@ from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.learning.adapter import AdapterConfig
 from comfyui_personalize.core.objectives import (
     BasePrior,
+    BlankPromptPreservation,
     LossWeighting,
     MaskedLoss,
     MaskedPrior,
@@ -21,6 +22,7 @@ from comfyui_personalize.core.objectives import (
 from comfyui_personalize.core.store.class_images import ClassImages
 from comfyui_personalize.core.training.config import TrainingConfig, TrainingOptions
 from comfyui_personalize.nodes import NODES
+from comfyui_personalize.nodes.blank_prompt_preservation import BlankPromptPreservationNode
 from comfyui_personalize.nodes.bridge.sockets import ObjectiveChain, PreviewSettings
 from comfyui_personalize.nodes.bridge.training.checks import warnings_about_own_masks
 from comfyui_personalize.nodes.bridge.training.request import Request
@@ -33,7 +35,7 @@ from comfyui_personalize.nodes.training_preview import TrainingPreview
 pytestmark = pytest.mark.usefixtures("inference_mode")
 MINE = [node for node in NODES if node.__module__.rpartition(".")[2] in {
     "training_options", "training_preview", "prior_preservation", "masked_loss", "personalize_trainer",
-    "save_personalization", "load_personalization"}]
+    "save_personalization", "load_personalization", "blank_prompt_preservation"}]
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +66,7 @@ def chain(*objectives, pools=()) -> ObjectiveChain:
 @pytest.mark.parametrize("node", MINE, ids=lambda node: node.__name__)
 def test_every_input_has_a_tooltip_and_at_most_eight_widgets_are_in_sight(node):
     schema = node.define_schema()
-    assert schema.category == "personalize" and len(MINE) == 7
+    assert schema.category == "personalize" and len(MINE) == 8
     assert all(entry.tooltip and entry.tooltip.endswith(".") for entry in schema.inputs), schema.node_id
     widgets = [entry for entry in schema.inputs if hasattr(entry, "default") and not entry.advanced]
     assert len(widgets) <= 8
@@ -76,6 +78,8 @@ def test_the_option_nodes_defaults_are_the_configs_own():
     assert LossWeightingNode.execute(**defaults(LossWeightingNode)).result[0].objectives == (LossWeighting(),)
     made = PriorPreservationNode.execute(prior=(pool(),), **defaults(PriorPreservationNode)).result[0]
     assert made.objectives == (PriorPreservation(),)
+    blank = BlankPromptPreservationNode.execute(**defaults(BlankPromptPreservationNode)).result[0]
+    assert blank.objectives == (BlankPromptPreservation(),)
 
 
 @pytest.mark.parametrize(("source", "prior", "expected"), [
@@ -85,6 +89,26 @@ def test_the_source_of_the_prior_chooses_its_objectives(source, prior, expected)
     pools = tuple(make() for make in prior)
     made = PriorPreservationNode.execute(source=source, weight=0.5, prior=pools or None).result[0]
     assert set(made.objectives) == expected and made.class_images == pools
+
+
+@pytest.mark.parametrize("source", ["base model", "both"])
+def test_the_base_model_is_asked_under_the_class_prompt_or_the_whole_caption(source):
+    given = {"source": source, "weight": 1.0, "prior": (pool(),) if source == "both" else None}
+    made = PriorPreservationNode.execute(**given, base_prompt="whole caption").result[0]
+    assert BasePrior(prompt="caption") in made.objectives
+    assert BasePrior() in PriorPreservationNode.execute(**given).result[0].objectives
+
+
+def test_the_blank_prompt_joins_other_objectives():
+    first = PriorPreservationNode.execute(source="base model", weight=1.0).result[0]
+    made = BlankPromptPreservationNode.execute(weight=0.5, probability=0.2, objective=first).result[0]
+    assert set(made.objectives) == {BasePrior(), BlankPromptPreservation(weight=0.5, probability=0.2)}
+
+
+def test_captions_and_the_empty_prompt_are_kept_in_a_real_model(models):
+    objectives = chain(BasePrior(prompt="caption"), BlankPromptPreservation())
+    outputs = train(models, objective=objectives, batch=2)
+    assert len(outputs[3]["loss"]) == 3 and outputs[0] is not models[0]
 
 
 @pytest.mark.parametrize(("source", "prior", "message"), [

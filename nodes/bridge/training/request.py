@@ -11,6 +11,7 @@ import torch
 
 from ....core.data.examples import Example, TrainingData
 from ....core.model.contracts import WordVectors
+from ....core.objectives.base import most_rows
 from ....core.store.class_images import ClassImages
 from ....core.subject.subject import Subject
 from ....core.training.config import TrainingConfig
@@ -54,7 +55,7 @@ class Request:
     def rows(self) -> int:
         """Rows of the largest forward: the subject's, and those that objectives add."""
         batch, objects = self.config.batch, max(len(subject.words) for subject in self.subjects)
-        return batch + sum(objective.most_rows(batch, objects) for objective in self.config.objectives)
+        return most_rows(self.config.objectives, batch, objects)
 
     @cached_property
     def used_class_images(self) -> tuple[ClassImages, ...]:

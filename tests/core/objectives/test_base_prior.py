@@ -4,73 +4,18 @@ from dataclasses import replace
 
 import pytest
 import torch
+from base_predictions import assert_close, base_prediction, reference, single, step_of, without_pools
 from tiny_unet import TinyDenoiser, photos, trainer, training_config, training_data
 
-from comfyui_personalize.core.data.examples import TrainingData, generator_for
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.objectives import BasePrior, MaskedLoss, MaskedPrior, PriorPreservation
+from comfyui_personalize.core.objectives.learned_contexts import LearnedContexts
 from comfyui_personalize.core.training.loss import SUBJECT
 
 HALF = torch.zeros(1, 8, 8)
 HALF[..., :4] = 1
 ONES = torch.ones(1, 8, 8)
 KEEP = (MaskedLoss(background_weight=0.5), MaskedPrior())
-
-
-def without_pools(*examples):
-    return TrainingData(examples=examples or photos())
-
-
-def learned(run):
-    """The trainer with an adapter that changes the network."""
-    for number, parameter in enumerate(run.updates.parameters()):
-        with torch.no_grad():
-            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator_for(0, "adapter", number)))
-    return run
-
-
-def step_of(objectives, data, is_learned=True, **options):
-    """Blocks, first step and gradients of a run whose adapter is not at its start."""
-    with trainer(training_config(objectives=objectives, max_grad_norm=0, **options), data) as run:
-        if is_learned:
-            learned(run)
-        blocks = run._draw_rows(0)
-        step = next(run.steps())
-        return run, blocks, step, [parameter.grad.clone() for parameter in run.updates.parameters()]
-
-
-def noisy(run, rows, row):
-    one = {part: getattr(rows, part)[row:row + 1] for part in ("latents", "noise", "index")}
-    return run.denoiser.schedule.add_noise(**one), one["index"]
-
-
-def base_prediction(run, rows, row, prompt):
-    """The untouched network's prediction of one row."""
-    with torch.no_grad():
-        return TinyDenoiser()(*noisy(run, rows, row), run._text.base_rows([prompt])[0])
-
-
-def reference(objectives, data, loss_of_row, count, **options):
-    """The sum of `loss_of_row` over rows, and its gradients, by single forwards."""
-    with trainer(training_config(objectives=objectives, max_grad_norm=0, **options), data) as run:
-        learned(run)
-        blocks, total = run._draw_rows(0), 0.0
-        for row in range(count):
-            loss = loss_of_row(run, blocks, row) / count
-            loss.backward()
-            total += loss.item()
-        return total, [parameter.grad.clone() for parameter in run.updates.parameters()]
-
-
-def single(run, blocks, row, name, prompt):
-    rows = blocks[name]
-    prediction = run.denoiser(*noisy(run, rows, row), run._text.rows([prompt])[0])
-    return prediction, rows.noise[row:row + 1]
-
-
-def assert_close(first, second):
-    for one, other in zip(first, second, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-3)
 
 
 # The class prompt
@@ -120,6 +65,60 @@ def test_class_images_and_the_base_model_work_together():
 def test_without_the_objective_that_uses_them_class_images_are_dropped():
     run = trainer(training_config(objectives=[BasePrior()]), training_data())
     assert run.data.class_latents == {} and run.data.class_prompts == {"dog": "a dog"}
+
+
+# The whole caption
+
+
+CAPTION = "a photo of sks, a sks dog, on a beach"
+
+
+def captioned(caption=CAPTION):
+    return without_pools(*(replace(one, identifier="sks") for one in photos(caption=caption)))
+
+
+def test_the_caption_keeps_all_but_the_identifier():
+    run = trainer(training_config(objectives=[BasePrior(prompt="caption")]), captioned())
+    prior = run._draw_rows(0)["base_prior"]
+    assert set(prior.prompts) == {"a photo of dog, a dog, on a beach"} and prior.is_taught_by_base
+    assert "a dog" not in run.data.prompts() and run.data.class_prompts == {}
+
+
+def test_under_captions_of_the_template_it_is_the_class_prompts_loss():
+    template = captioned("a sks dog")
+    _, _, caption, gradients = step_of([BasePrior(prompt="caption")], template)
+    _, _, plain, expected = step_of([BasePrior()], template)
+    assert caption.terms == plain.terms and caption.terms["base_prior"] > 1e-3
+    assert all(map(torch.equal, gradients, expected))
+
+
+def test_under_other_captions_it_is_another_loss():
+    _, _, caption, _ = step_of([BasePrior(prompt="caption")], captioned())
+    _, _, plain, _ = step_of([BasePrior()], captioned())
+    assert caption.terms["subject"] == plain.terms["subject"]
+    assert caption.terms["base_prior"] != pytest.approx(plain.terms["base_prior"], rel=1e-3)
+
+
+def test_learned_contexts_leave_the_captions_of_the_class_alone():
+    objectives = [BasePrior(prompt="caption"), LearnedContexts()]
+    run = trainer(training_config(objectives=objectives), captioned())
+    blocks = run._draw_rows(0)
+    assert set(blocks["base_prior"].prompts) == {"a photo of dog, a dog, on a beach"}
+    assert all("learnedprefix" in prompt for prompt in blocks[SUBJECT].prompts)
+
+
+def test_a_caption_that_would_stay_the_subjects_own_is_refused():
+    with pytest.raises(InputError, match="captions: got 'a dog' without its identifier"):
+        BasePrior(prompt="caption").prepare(captioned("a dog"))
+    with pytest.raises(InputError, match="class_noun: got an empty identifier or class noun"):
+        BasePrior(prompt="caption").prepare(without_pools())
+
+
+def test_the_prompt_is_in_the_key_only_where_it_is_not_the_class():
+    assert BasePrior().to_dict() == {"kind": "base_prior", "weight": 1.0}
+    assert BasePrior(prompt="caption").to_dict()["prompt"] == "caption"
+    with pytest.raises(InputError, match="prior prompt: got 'noun'"):
+        BasePrior(prompt="noun")
 
 
 @pytest.mark.parametrize("objective", [BasePrior, PriorPreservation])

@@ -5,7 +5,15 @@ import torch
 
 from comfyui_personalize.core.data.options import DataOptions
 from comfyui_personalize.core.errors import InputError
-from comfyui_personalize.core.subject.subject import Photo, SceneObject, Subject, fill, make_scene, warnings_about_data
+from comfyui_personalize.core.subject.subject import (
+    Photo,
+    SceneObject,
+    Subject,
+    fill,
+    make_scene,
+    warnings_about_data,
+    without_identifiers,
+)
 
 PIXELS = torch.rand(16, 16, 3, generator=torch.Generator().manual_seed(0))
 
@@ -94,3 +102,17 @@ def test_a_flip_that_contradicts_a_caption_is_warned_about():
     assert "sks dog looking left" in warning
     assert warnings_about_data(subject("{V} {noun} looking left")) == []
     assert warnings_about_data(subject("{V} {noun}, leftovers", data=DataOptions(flip=True))) == []
+
+
+@pytest.mark.parametrize(("caption", "expected"), [
+    ("a sks dog on a beach", "a dog on a beach"), ("a photo of sks", "a photo of dog"), ("SKS  Dog", "dog"),
+    ("(sks dog:1.2), sksy", "(dog:1.2), sksy"), ("sks dogs", "dog dogs"), ("a dog", "a dog")])
+def test_without_its_identifier_a_caption_names_the_class(caption, expected):
+    assert without_identifiers(caption, [("sks", "dog")]) == expected
+
+
+def test_every_subject_of_a_scene_becomes_its_own_class():
+    words = [("sks", "dog"), ("sks two", "cat"), ("embedding:x", "toy car")]
+    assert without_identifiers("a sks dog, a sks two cat and embedding:x toy car", words) == (
+        "a dog, a cat and toy car")
+    assert without_identifiers("sks cat", words) == "dog cat"

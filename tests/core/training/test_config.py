@@ -11,6 +11,7 @@ from comfyui_personalize.core.learning.token_vectors import TokenVectorsConfig
 from comfyui_personalize.core.objectives import (
     OBJECTIVES,
     BasePrior,
+    BlankPromptPreservation,
     LossWeighting,
     MaskedLoss,
     MaskedPrior,
@@ -50,7 +51,8 @@ WORD = TokenVectorsConfig(word="sks", count=3, start="random", start_text="dog",
 VALIDATION = ValidationConfig(every=7, draws=3, best_by="clip_i", patience=2, pictures=5)
 OBJECTIVES_SET = (
     PriorPreservation(weight=0.7), MaskedLoss(background_weight=0.2, normalise_floor=0.3, dilation=4),
-    ObjectSpecificLoss(weight=0.9, dilation=4, objects_per_step=3), BasePrior(weight=0.6), MaskedPrior(),
+    ObjectSpecificLoss(weight=0.9, dilation=4, objects_per_step=3), BasePrior(weight=0.6, prompt="caption"),
+    MaskedPrior(), BlankPromptPreservation(weight=0.8, probability=0.3),
     LossWeighting(weighting="min_snr", snr_gamma=4.0, loss="huber", huber_c=0.2, noise_offset=0.05,
                   levels="logit_normal", logit_mean=0.3, logit_std=0.8),
     LearnedContexts(prefix=3, suffix=2, identifier_vectors=1, start="random", std=0.1, rate_factor=5.0,
