@@ -109,7 +109,8 @@ class PersonalizeTrainer(io.ComfyNode):
         warnings = warnings_about_run(request)
         report = "\n".join([result.report, *(f"Warning: {warning}" for warning in warnings)])
         show_notice(cls.hidden.unique_id, result.report, warnings)
-        trained_model, trained_clip = patched(request.sampling_model, clip, result.lora)
+        trained_model, trained_clip = patched(request.sampling_model, clip, result.lora,
+                                              min_rank=config.options.min_rank)
         trained_clip = with_words(trained_clip, result.token_vectors)
         shown = shown_pictures(pictures, cls) | {"text": (report,)}
         return io.NodeOutput(trained_model, trained_clip, dict(result.lora), {"loss": list(result.losses)}, pictures,

@@ -27,7 +27,7 @@ class TrainingOptionsNode(io.ComfyNode):
             category="personalize",
             description="Adapter or full weights, rates, precision and memory of Personalize Trainer. Leave it "
                         "out to use the defaults shown here.",
-            search_aliases=["lora rank", "dora", "lokr", "loha", "oft", "full fine-tuning", "optimizer",
+            search_aliases=["lora rank", "t-lora", "dora", "lokr", "loha", "oft", "full fine-tuning", "optimizer",
                             "learning rate schedule", "gradient checkpointing"],
             inputs=[
                 io.Combo.Input("kind", options=list(KINDS), default="lora",
@@ -124,6 +124,10 @@ def _advanced() -> list[io.Input]:
         io.Float.Input("ema_decay", default=0.0, min=0.0, max=0.9999, step=0.001, round=False, advanced=True,
                        tooltip="Hand on a moving average of the weights with this decay, 0 to 0.9999, in place "
                                "of the last ones: steadier results. 0 (default) = none; 0.99 is usual."),
+        io.Int.Input("min_rank", default=0, min=0, max=1023, optional=True, advanced=True,
+                     tooltip="T-LoRA: so many ranks act at the highest noise, more with less noise, all at none; keeps "
+                             "poses and backgrounds of few photos from being learned by heart. Below the rank; the "
+                             "authors use half of it. lora and rslora only. 0 (default): the whole rank always."),
         io.Boolean.Input("detach_begin_token", default=False, optional=True, advanced=True,
                          tooltip="Whether keys and values of the prompt's begin token learn nothing, as in the code of "
                                  "Custom Diffusion and ICO. Needs cross-attention (SD 1.x, 2.x, XL). Default off."),

@@ -94,10 +94,13 @@ NUMBER, TEXTS = Rule("a finite number", is_number), Rule("a list of texts", list
 OBJECTS = Rule("a list of objects", list_of(lambda value: isinstance(value, dict)))
 NUMBERS = Rule("a list of finite numbers", list_of(is_number))
 
+OPTIONS = Rule("an object, with a whole number for min_rank",
+               lambda value: isinstance(value, dict) and is_whole(value.get("min_rank", 0)))
+
 ADAPTER: Rules = {
     "identifiers": Rule("a list of one text or more", list_of(is_text, least=1)), "class_nouns": TEXTS,
     "captions": TEXTS, "base_model_hash": TEXT, "text_encoder_hash": TEXT, "steps": WHOLE, "exposure": TEXT,
-    "readers": TEXT, "config": {"learning_rate": NUMBER, "resolution": WHOLE},
+    "readers": TEXT, "config": {"learning_rate": NUMBER, "resolution": WHOLE, "options": optional(OPTIONS)},
     "data_hash": optional(TEXT),
     "data_options": optional(OBJECTS),
     "words": optional(Rule("lists of words", table_of(list_of(is_text)))),

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from ..errors import require
-from ..learning.adapter import AdapterConfig
+from ..learning.adapter import KINDS, AdapterConfig
 from ..learning.token_vectors import TokenVectorsConfig
 from ..objectives import objectives_from_dicts
 from ..objectives.base import Objective, combine
@@ -18,7 +18,7 @@ LRSchedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "co
 Precision = Literal["auto", "fp32", "bf16"]
 Switch = Literal["auto", "on", "off"]
 MAX_RESOLUTION = 2048
-LATER_OPTIONS = {"detach_begin_token": False}
+LATER_OPTIONS = {"detach_begin_token": False, "min_rank": 0}
 """Options that came after runs were kept, with what those runs did: in a key only where a run differs."""
 SCHEDULES_WITHOUT_END = ("constant", "constant_with_warmup")
 
@@ -41,6 +41,8 @@ class TrainingOptions:
         ema_decay: the result is the exponential moving average of the weights with this decay; 0 = the last weights.
         save_every: the whole state is written every so many steps; 0 = only at the end.
         detach_begin_token: whether keys and values of the begin token learn nothing (Custom Diffusion, ICO).
+        min_rank: ranks of the diffusion network's LoRA that act at the highest noise, the whole rank at none (T-LoRA,
+            arXiv:2507.05964); 0 = the whole rank always.
     """
 
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
@@ -60,6 +62,7 @@ class TrainingOptions:
     gradient_checkpointing: Switch = "auto"
     save_every: int = 50
     detach_begin_token: bool = False
+    min_rank: int = 0
 
     def __post_init__(self) -> None:
         _one_of("optimizer", self.optimizer, Optimizer)
@@ -77,6 +80,16 @@ class TrainingOptions:
         _at_least("save_every", self.save_every, 0)
         require(self.lr_schedule != "constant" or self.warmup_steps == 0, "warmup_steps", self.warmup_steps,
                 "0 with the constant schedule", "Choose constant_with_warmup.")
+        self._check_min_rank()
+
+    def _check_min_rank(self) -> None:
+        _at_least("min_rank", self.min_rank, 0)
+        if self.min_rank:
+            maskable = " or ".join(kind.name for kind in KINDS.values() if kind.can_mask_rank)
+            require(self.adapter.record.can_mask_rank, "min_rank", f"{self.min_rank} with the kind {self.adapter.kind}",
+                    f"a kind whose rank can be masked: {maskable}", "Choose one of them, or set min_rank to 0.")
+            require(self.min_rank < self.adapter.rank, "min_rank", self.min_rank,
+                    f"less than the rank, {self.adapter.rank}", "Use half of the rank, or 0 for the whole rank always.")
 
     @property
     def trains_full_weights(self) -> bool:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -12,7 +12,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, noop_context_fn
+
+Contexts = Callable[[], tuple[AbstractContextManager[Any], AbstractContextManager[Any]]]
 
 
 def find_blocks(module: nn.Module) -> list[nn.Module]:
@@ -28,11 +30,15 @@ def find_blocks(module: nn.Module) -> list[nn.Module]:
 
 
 @contextmanager
-def checkpointed(blocks: Sequence[nn.Module]) -> Iterator[None]:
-    """Within the context the blocks keep only their inputs, and are recomputed in the backward pass."""
+def checkpointed(blocks: Sequence[nn.Module], contexts: Contexts = noop_context_fn) -> Iterator[None]:
+    """Within the context the blocks keep only their inputs, and are recomputed in the backward pass.
+
+    Args:
+        contexts: asked in every forward of a block: the contexts of that forward and of its recomputation.
+    """
     own = [block.__dict__.get("forward") for block in blocks]
     for block in blocks:
-        block.forward = _recomputed(block)
+        block.forward = _recomputed(block, contexts)
     try:
         yield
     finally:
@@ -90,7 +96,7 @@ def _refuse(_: None) -> Tensor:
     raise RuntimeError("measure_kept: a backward pass was run inside it, expected a forward pass alone")
 
 
-def _recomputed(block: nn.Module) -> Callable[..., Any]:
+def _recomputed(block: nn.Module, contexts: Contexts) -> Callable[..., Any]:
     forward = block.forward
 
     def on_copies(*args: Any, **kwargs: Any) -> Any:
@@ -103,7 +109,7 @@ def _recomputed(block: nn.Module) -> Callable[..., Any]:
             return forward(*args, **kwargs)
         if block not in _CHANGES_INPUTS:
             _CHANGES_INPUTS[block] = _changes_inputs(forward, args, kwargs)
-        return checkpoint(on_copies, *map(_own, args), use_reentrant=False,
+        return checkpoint(on_copies, *map(_own, args), use_reentrant=False, context_fn=contexts,
                           **{name: _own(value) for name, value in kwargs.items()})
 
     return wrapped

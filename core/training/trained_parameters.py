@@ -7,22 +7,23 @@ from typing import Any
 
 from ..data.examples import TrainingData
 from ..errors import require
-from ..learning.adapter import Adapter, AdapterConfig, BeginTokenDetached, Frozen, make_adapters
+from ..learning.adapter import Adapter, AdapterConfig, BeginTokenDetached, Frozen, RankByTimestep, make_adapters
 from ..learning.token_vectors import TokenVectors, TokenVectorsConfig, start_vectors
 from ..learning.trainable import Trainable
 from ..model.contracts import Denoiser, TextEncoder, WordVectors
+from ..model.schedule import NoiseSchedule
 from ..wording import fold
 from .config import TrainingConfig, TrainingOptions
 
 DENOISER, TEXT_ENCODER, TOKEN_VECTORS = "denoiser", "text_encoder", "token_vectors"
 
-FROZEN, BEGIN_TOKEN = "frozen", "begin token"
+FROZEN, BEGIN_TOKEN, RANKS = "frozen", "begin token", "rank by timestep"
 
 Trainables = dict[str, Trainable]
 
 
 def make_trainables(owners: Mapping[str, Denoiser | TextEncoder], config: TrainingConfig, data: TrainingData,
-               text_encoder: TextEncoder, starts: WordVectors) -> Trainables:
+               text_encoder: TextEncoder, starts: WordVectors, schedule: NoiseSchedule) -> Trainables:
     """Everything that trains, by name; nothing is put in where one of them cannot be made.
 
     Raises:
@@ -39,6 +40,9 @@ def make_trainables(owners: Mapping[str, Denoiser | TextEncoder], config: Traini
     trainables |= {f"{FROZEN} {name}": Frozen(owner.module) for name, owner in owners.items() if name not in trained}
     if words:
         trainables[TOKEN_VECTORS] = TokenVectors(words, vectors)
+    denoiser = trainables.get(DENOISER)
+    if config.options.min_rank and isinstance(denoiser, Adapter):
+        trainables[RANKS] = RankByTimestep(denoiser.module, denoiser.layers, config.options.min_rank, schedule)
     if detached is not None:
         trainables[BEGIN_TOKEN] = detached  # last: its hooks go around adapters
     return trainables

@@ -16,12 +16,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import noop_context_fn
 
 from ..data.batch import Rows, stack
 from ..data.examples import TrainingData, generator_for
 from ..data.noise import NoiseSource
 from ..data.order import Exposure, draw_subject_rows, exposure
 from ..errors import TrainingDiverged
+from ..learning.adapter import RankByTimestep
 from ..learning.token_vectors import TokenVectors
 from ..learning.trainable import Artifacts
 from ..model.contracts import Conditioning, Denoiser, TextEncoder, WordVectors
@@ -29,12 +31,13 @@ from ..model.image_text import ImageTextEncoder
 from ..objectives.base import TextView, most_rows
 from .config import TrainingConfig
 from .divergence import loss_of_zeros
-from .gradient_checkpointing import checkpointed, find_blocks, is_needed, measure_kept
+from .gradient_checkpointing import Contexts, checkpointed, find_blocks, is_needed, measure_kept
 from .loss import SUBJECT, compare, loss_terms, text_terms, wants_base
 from .prediction import predict
 from .prompt_encodings import TextSide
 from .trained_parameters import (
     DENOISER,
+    RANKS,
     TEXT_ENCODER,
     TOKEN_VECTORS,
     Trainables,
@@ -94,6 +97,7 @@ class Trainer:
         self._held_out = validation_rows(held_out, len(denoiser.schedule), draws) if held_out else []
         self._trainables: Trainables = {}
         self._recomputed_blocks: list[nn.Module] = []
+        self._recomputation: Contexts = noop_context_fn
 
     def __enter__(self) -> Trainer:
         try:
@@ -128,7 +132,7 @@ class Trainer:
         for micro_step in range(self.step * accumulation, (self.step + 1) * accumulation):
             blocks = self._draw_rows(micro_step)  # batch and noise
             bases = self._predict_base(blocks)
-            with checkpointed(self._recomputed_blocks):
+            with checkpointed(self._recomputed_blocks, self._recomputation):
                 predictions = self._predict(blocks, self._text.rows)
                 outcomes = compare(objectives, self.denoiser.schedule, blocks, predictions, bases)
                 terms = loss_terms(objectives, outcomes)
@@ -290,7 +294,10 @@ class Trainer:
         prompts = dict.fromkeys((*self.data.prompts(), *(text for rows in self._held_out for text in rows.prompts)))
         self._text = TextSide(self.text_encoder, tuple(prompts), self.denoiser.device,
                               base_prompts=self.data.base_prompts)
-        self._trainables = make_trainables(self._owners(), self.config, self.data, self.text_encoder, self._starts)
+        self._trainables = make_trainables(self._owners(), self.config, self.data, self.text_encoder, self._starts,
+                                            self.denoiser.schedule)
+        ranks = self._trainables.get(RANKS)
+        self._recomputation = ranks.recomputation if isinstance(ranks, RankByTimestep) else noop_context_fn
         words = self._trainables.get(TOKEN_VECTORS)
         self._text.token_vectors = words if isinstance(words, TokenVectors) else None
         self._text.is_trained = TEXT_ENCODER in self._trainables

@@ -27,7 +27,11 @@ def step_of(objectives, data, is_learned=True, **options):
             learned(run)
         blocks = run._draw_rows(0)
         step = next(run.steps())
-        return run, blocks, step, [parameter.grad.clone() for parameter in run.updates.parameters()]
+        return run, blocks, step, gradients(run)
+
+
+def gradients(run):
+    return [parameter.grad.clone() for parameter in run.updates.parameters() if parameter.grad is not None]
 
 
 def noisy(run, rows, row):
@@ -38,7 +42,8 @@ def noisy(run, rows, row):
 def base_prediction(run, rows, row, prompt):
     """The untouched network's prediction of one row."""
     with torch.no_grad():
-        return TinyDenoiser()(*noisy(run, rows, row), run._text.base_rows([prompt])[0])
+        latents, index = noisy(run, rows, row)
+        return TinyDenoiser()(latents, index, run._text.base_rows([prompt])[0])
 
 
 def reference(objectives, data, loss_of_row, count, **options):
@@ -50,12 +55,13 @@ def reference(objectives, data, loss_of_row, count, **options):
             loss = loss_of_row(run, blocks, row) / count
             loss.backward()
             total += loss.item()
-        return total, [parameter.grad.clone() for parameter in run.updates.parameters()]
+        return total, gradients(run)
 
 
 def single(run, blocks, row, name, prompt):
     rows = blocks[name]
-    prediction = run.denoiser(*noisy(run, rows, row), run._text.rows([prompt])[0])
+    latents, index = noisy(run, rows, row)
+    prediction = run.denoiser(latents, index, run._text.rows([prompt])[0])
     return prediction, rows.noise[row:row + 1]
 
 

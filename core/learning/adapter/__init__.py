@@ -9,15 +9,17 @@ from ...model.contracts import Denoiser, TextEncoder
 from .adapter import Adapter
 from .begin_token import BeginTokenDetached, begin_token_paths
 from .config import TARGETS, AdapterConfig
-from .export import programs_for_kind, programs_for_layers
+from .export import RANK_BY_TIMESTEP, programs_for_kind, programs_for_layers
 from .frozen import Frozen
 from .full_weights import FullWeights, trained_bytes
 from .kinds import KINDS, Kind
+from .rank_by_timestep import RankByTimestep, active_ranks, remaining_time
 from .targets import find_all_targets, find_targets, is_eight_bit
 
-__all__ = ["KINDS", "TARGETS", "Adapter", "AdapterConfig", "BeginTokenDetached", "Frozen", "FullWeights",
-           "Kind", "begin_token_paths", "find_all_targets", "find_targets", "is_eight_bit", "make_adapters",
-           "programs_for_kind", "programs_for_layers", "trained_bytes"]
+__all__ = ["KINDS", "RANK_BY_TIMESTEP", "TARGETS", "Adapter", "AdapterConfig", "BeginTokenDetached", "Frozen",
+           "FullWeights", "Kind", "RankByTimestep", "active_ranks", "begin_token_paths", "find_all_targets",
+           "find_targets", "is_eight_bit", "make_adapters", "programs_for_kind", "programs_for_layers",
+           "remaining_time", "trained_bytes"]
 
 
 def make_adapters(owners: Mapping[str, Denoiser | TextEncoder], configs: Mapping[str, AdapterConfig],

@@ -59,6 +59,11 @@ class Adapter:
         """Module paths of the adapted layers."""
         return tuple(self._base)
 
+    @property
+    def layers(self) -> tuple[nn.Module, ...]:
+        """peft's layers."""
+        return tuple(self._layers.values())
+
     def inject(self) -> None:
         """Put the adapter in; nothing happens where it is in already."""
         self._freezer.freeze(self.parameters())

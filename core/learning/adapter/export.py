@@ -16,6 +16,10 @@ from .layers import named_tensors
 NOT_IN_SD_SCRIPTS = tuple(f"lora_unet_{layer}" for layer in ("conv_in", "conv_out", "time_embedding", "add_embedding"))
 """Layers of a UNet outside its blocks: sd-scripts makes no module for them, and drops their tensors without a word."""
 
+RANK_BY_TIMESTEP = ("ComfyUI: LoadPersonalization (LoraLoader and other programs read it, too, but apply the whole "
+                    "rank at every step)")
+"""Who reads a LoRA whose rank goes by the timestep."""
+
 
 def programs_for_kind(kind: str) -> tuple[str, ...]:
     """Programs that read the exported file of a kind."""

@@ -177,7 +177,8 @@ def load_personalization(name: str, model: Any, clip: Any, strength_model: float
     content = read_content(path)
     metadata, tensors = _checked(path, content.metadata), content.tensors
     layers, words = layers_of(path, tensors), load_words(metadata)
-    models = patched(model, clip, tensors, strength_model, strength_clip)
+    min_rank = metadata["config"].get("options", {}).get("min_rank", 0)
+    models = patched(model, clip, tensors, strength_model, strength_clip, min_rank)
     before, after = ((model, clip and clip.patcher), (models[0], models[1] and models[1].patcher))
     is_taken = any(map(_has_more, after, before))
     require(is_taken or not tensors, "model", f"a model with none of the layers of {name}",

@@ -1,5 +1,5 @@
 """Adapters that ComfyUI computes beside the weights instead of adding them: the only way on weights of 8 bits, which
-cannot hold what would be added to them.
+cannot hold what would be added to them, and for what is not the same at every timestep.
 
 A MODEL has them as injections: functions that wrap the layers' forward while the model is in use.
 """
@@ -29,11 +29,16 @@ def load_beside(model: Any, clip: Any, lora: Mapping[str, Tensor], strength_mode
     models = comfy.sd.load_bypass_lora_for_models(model, clip, dict(lora), strength_model, strength_clip)
     for after, before in zip(models, (model, clip), strict=True):
         if after is not None:
-            patcher = getattr(after, "patcher", after)
-            _keep_earlier(patcher, getattr(before, "patcher", before))
-            if BYPASS in patcher.injections:
-                _guard(patcher)
+            settle(getattr(after, "patcher", after), getattr(before, "patcher", before))
     return models
+
+
+def settle(patcher: Any, before: Any) -> None:
+    """Adapters that were just put beside the weights of a clone join those of the patcher that it was made of, and its
+    weights are guarded."""
+    _keep_earlier(patcher, before)
+    if BYPASS in patcher.injections:
+        _guard(patcher)
 
 
 def adapters_of(patcher: Any) -> list[PatcherInjection]:
@@ -94,7 +99,7 @@ def _guard(patcher: Any) -> None:
 
 
 def _refusal() -> InputError:
-    return InputError("model", "a model stored in 8 bits, which has its personalization beside the weights",
-                      "weights that hold it, for merging, saving or extracting",
-                      "Load the base model in 16 or 32 bits, put the saved personalization on it with Load "
-                      "Personalization, and merge or save that.")
+    return InputError("model", "a model that has its personalization beside the weights (stored in 8 bits, or with a "
+                      "rank by timestep)", "weights that hold it, for merging, saving or extracting",
+                      "Load the base model in 16 or 32 bits, put the saved file on it with the stock Load LoRA (whole "
+                      "rank at every step), and merge or save that.")

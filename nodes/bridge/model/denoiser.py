@@ -69,7 +69,15 @@ def schedule_of(model: Any) -> NoiseSchedule:
     Raises:
         InputError: for a family whose forward process is none of eps, v and flow.
     """
-    sampling = model.get_model_object("model_sampling")
+    return schedule_of_sampling(model.get_model_object("model_sampling"))
+
+
+def schedule_of_sampling(sampling: Any) -> NoiseSchedule:
+    """The same of a model's own `model_sampling`.
+
+    Raises:
+        InputError: likewise.
+    """
     kind, sigmas = comfy.model_sampling, getattr(sampling, "sigmas", None)
     unsupported = (kind.EDM, kind.X0, kind.IMG_TO_IMG_FLOW)
     if sigmas is not None and not isinstance(sampling, unsupported):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..model.bypass import load_beside
 from ..model.denoiser import has_eight_bit_weights, is_quantised
+from ..model.rank_by_timestep import load_by_timestep
 from ..sockets import PreviewSettings
 
 TEXT_KEYS = ("lora_te", "text_encoder")
@@ -20,20 +21,25 @@ TEXT_KEYS = ("lora_te", "text_encoder")
 
 
 def patched(model: Any, clip: Any, lora: Mapping[str, Tensor], strength_model: float = 1.0,
-            strength_clip: float = 1.0) -> tuple[Any, Any]:
+            strength_clip: float = 1.0, min_rank: int = 0) -> tuple[Any, Any]:
     """Clones of MODEL and CLIP with the adapter on top, as the stock LoraLoader makes them.
 
-    Weights of 8 bits cannot hold what is added to them: such a MODEL (or CLIP) computes the adapter beside them.
+    Weights of 8 bits cannot hold what is added to them: such a MODEL (or CLIP) computes the adapter beside them. So
+    does a MODEL whose LoRA has fewer ranks at more noise.
+
+    Args:
+        min_rank: ranks at the highest noise; 0: the whole rank at every timestep.
     """
     load_model = load_beside if is_quantised(model) else comfy.sd.load_lora_for_models
     load_clip = load_beside if clip is not None and has_eight_bit_weights(clip.cond_stage_model) else \
         comfy.sd.load_lora_for_models
-    if clip is None or load_model is load_clip:
+    if not min_rank and (clip is None or load_model is load_clip):
         return load_model(model, clip, dict(lora), strength_model, strength_clip)
     text = {name: tensor for name, tensor in lora.items() if name.startswith(TEXT_KEYS)}
     network = {name: tensor for name, tensor in lora.items() if name not in text}
-    return (load_model(model, None, network, strength_model, 0.0)[0],
-            load_clip(None, clip, text, 0.0, strength_clip)[1])
+    on_model = (load_by_timestep(model, network, strength_model, min_rank) if min_rank
+                else load_model(model, None, network, strength_model, 0.0)[0])
+    return on_model, clip and load_clip(None, clip, text, 0.0, strength_clip)[1]
 
 
 def sample_preview(model: Any, clip: Any, vae: Any, settings: PreviewSettings, size: int) -> Tensor:

@@ -15,6 +15,7 @@ from ....core.wording import has_word
 from ..model.denoiser import check_model, is_quantised
 from ..model.families import family_of, family_warnings, trained_at
 from ..model.gradients import training_memory
+from ..model.rank_by_timestep import has_rank_by_timestep
 from ..photos.latents import blank_latents
 from ..text.learned_words import PREFIX, embedding_names
 from ..text.same_word import check_spelling, has_same_word, same_words
@@ -37,6 +38,9 @@ def check(request: Request) -> TrainerPlan:
     require(request.clip is not None, "clip", "nothing", "the CLIP of the checkpoint",
             "This checkpoint has no text encoder; load one with CLIPLoader.")
     check_model(request.model)
+    require(not has_rank_by_timestep(request.model), "model", "a model with a LoRA whose rank goes by the timestep "
+            "(T-LoRA)", "a model that is the same network at every timestep", "Connect the base model, or put that "
+            "file on it with the stock Load LoRA, which applies the whole rank.")
     modules, options = trained_modules(request), request.config.options
     check_what_trains(request, modules)
     check_sample_with(request)

@@ -76,7 +76,8 @@ class NodeWatcher(Watcher):
         self.trainer.eject()
         try:
             learned = self.trainer.export()
-            model, clip = patched(self.request.sampling_model, self.request.clip, learned.adapter)
+            model, clip = patched(self.request.sampling_model, self.request.clip, learned.adapter,
+                                  min_rank=self.request.config.options.min_rank)
             clip, settings = with_words(clip, learned.token_vectors), preview_of(settings, learned.token_vectors)
             return [sample_preview(model, clip, self.request.vae, replace(settings, seed=settings.seed + number),
                                    self.request.config.resolution)[0] for number in range(count)]

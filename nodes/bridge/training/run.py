@@ -43,7 +43,8 @@ def personalize(request: Request) -> tuple[Personalization, Tensor]:
     pictures: list[Tensor] = []
     result = run(check(request), prepared, pictures)
     if request.preview is not None:
-        model, clip = patched(request.sampling_model, request.clip, result.lora)
+        model, clip = patched(request.sampling_model, request.clip, result.lora,
+                              min_rank=request.config.options.min_rank)
         settings = preview_of(request.preview, result.token_vectors)
         pictures.append(sample_preview(model, with_words(clip, result.token_vectors), request.vae, settings,
                                        request.config.resolution))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 from torch import nn
 
 from ....core.errors import require
 from ....core.learning.adapter import (
+    RANK_BY_TIMESTEP,
     AdapterConfig,
     begin_token_paths,
     find_all_targets,
@@ -53,8 +54,10 @@ def full_weights_memory(modules: Mapping[str, nn.Module], configs: Mapping[str, 
                for name, module in modules.items() if configs[name].is_full)
 
 
-def compatible_programs(request: Request, names: Iterable[str]) -> tuple[str, ...]:
+def compatible_programs(request: Request, names: Collection[str]) -> tuple[str, ...]:
     """Programs that read what networks of these names learn; of several kinds in one file those that read them all."""
+    if request.config.options.min_rank and DENOISER in names:
+        return (RANK_BY_TIMESTEP,)
     configs = adapter_configs(request.config.options)
     lists = [programs_for_kind(configs[name].kind) for name in names] or [programs_for_kind("lora")]
     common = [program for program in lists[0] if all(program in other for other in lists)]

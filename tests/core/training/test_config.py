@@ -44,7 +44,7 @@ OPTIONS = TrainingOptions(
     ema_decay=0.9,
     precision="bf16",
     gradient_checkpointing="on",
-    save_every=11, detach_begin_token=True,
+    save_every=11, detach_begin_token=True, min_rank=2,
 )
 WORD = TokenVectorsConfig(word="sks", count=3, start="random", start_text="dog", std=0.1, learning_rate=1e-3,
                           stop_at=0.5, norm="fixed", is_context=True, digest="abc")
@@ -132,7 +132,8 @@ def test_a_run_refuses(wrong, message):
     ({"text_encoder_rate": -1}, "text_encoder_rate: got -1"), ({"accumulation": 0}, "accumulation: got 0"),
     ({"warmup_steps": -1}, "warmup_steps: got -1"), ({"max_grad_norm": -1}, "max_grad_norm: got -1"),
     ({"weight_decay": -1}, "weight_decay: got -1"), ({"lr_cycles": 0}, "lr_cycles: got 0"),
-    ({"lr_power": 0}, "lr_power: got 0"),
+    ({"lr_power": 0}, "lr_power: got 0"), ({"min_rank": -1}, "min_rank: got -1"),
+    ({"min_rank": 16}, "min_rank: got 16, expected less than the rank, 16"),
     ({"save_every": -1}, "save_every: got -1"), ({"warmup_steps": 5}, "Choose constant_with_warmup"),
 ])
 def test_options_refuse(wrong, message):

@@ -29,4 +29,4 @@ def export_product(_: nn.Module, tensors: Tensors, alpha: float) -> Tensors:
 
 
 LORA = Kind(name="lora", peft_config=_config, starts=STARTS, export=export_product, check_rank=check_low_rank,
-            programs=PROGRAMS)
+            can_mask_rank=True, programs=PROGRAMS)

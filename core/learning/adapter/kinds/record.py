@@ -49,6 +49,7 @@ class Kind:
         takes: whether a module is of those that can learn this way.
         check_rank: raises `InputError` for a rank that a layer cannot have.
         needs_whole_weights: whether it changes a weight by more than a sum, or as a whole: 8 bits cannot hold that.
+        can_mask_rank: whether its rank is the width between two projections, of which some can be switched off.
         change: (the peft layer) -> what it adds to its weight.
         programs: that read its files for any base model; ComfyUI alone where they are exact for their own base only.
         layers: what its targets are called in messages, unless every layer is asked for.
@@ -61,6 +62,7 @@ class Kind:
     takes: Callable[[nn.Module], bool] = is_linear_or_convolution
     check_rank: Callable[[str, nn.Module, int], None] = _any_rank
     needs_whole_weights: bool = False
+    can_mask_rank: bool = False
     change: Callable[[nn.Module], Tensor] = _delta_weight
     programs: tuple[str, ...] = (COMFYUI,)
     layers: str = "linear layer"

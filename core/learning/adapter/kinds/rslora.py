@@ -26,4 +26,4 @@ def _export(layer: nn.Module, tensors: Tensors, alpha: float) -> Tensors:
 
 
 RSLORA = Kind(name="rslora", peft_config=_config, starts=STARTS, export=_export, check_rank=check_low_rank,
-              programs=PROGRAMS)
+              can_mask_rank=True, programs=PROGRAMS)

@@ -20,7 +20,7 @@ from comfyui_personalize.nodes.bridge.text.encoder import encode
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 
-REFUSED = "model: got a model stored in 8 bits, which has its personalization beside the weights"
+REFUSED = "model: got a model that has its personalization beside the weights"
 
 
 @pytest.fixture
