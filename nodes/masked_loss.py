@@ -61,7 +61,7 @@ class MaskedLossNode(io.ComfyNode):
             background_weight=0.0 if background == IGNORE else background_weight, normalise_floor=normalise_floor,
             dilation=dilation))
         if background == KEEP:
-            chain = chain.extended(MaskedPrior())
+            chain = chain.extended(MaskedPrior(dilation=dilation))
         if object_term:
             chain = chain.extended(ObjectSpecificLoss(weight=object_weight, dilation=dilation,
                                                       objects_per_step=objects_per_step))

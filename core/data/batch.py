@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -18,12 +19,6 @@ class Rows:
         noise: (N, C, h, w).
         index: (N,), levels of the noise schedule.
         prompts: N texts.
-        examples: which training example each row stands for, N numbers; None for class images.
-        views: which view of its example each subject row shows; None for others.
-        class_nouns: the class noun whose prior goes with each subject row; None for others.
-        class_images: which image of that noun's pool goes with each subject row; None without pools.
-        parents: which subject row each row was made from, where that is not one to one.
-        masks: (N, 1, h, w) in 0..1, 1 = subject; None where no photo has a mask.
         concat: (N, K, h, w), channels that the network reads beside the noisy latents; None for most networks.
         is_taught_by_base: whether the target is the base prediction.
     """
@@ -32,29 +27,44 @@ class Rows:
     noise: Tensor
     index: Tensor
     prompts: tuple[str, ...]
-    examples: tuple[int, ...] | None = None
-    views: tuple[int, ...] | None = None
-    class_nouns: tuple[str, ...] | None = None
-    class_images: tuple[int, ...] | None = None
-    parents: tuple[int, ...] | None = None
-    masks: Tensor | None = None
     concat: Tensor | None = None
     is_taught_by_base: bool = False
 
     def __len__(self) -> int:
         return len(self.prompts)
 
-    def to(self, device: torch.device) -> Rows:
+    def to(self, device: torch.device) -> Self:
         """The same rows on another device."""
-        masks = None if self.masks is None else self.masks.to(device)
-        concat = None if self.concat is None else self.concat.to(device)
         return replace(self, latents=self.latents.to(device), noise=self.noise.to(device),
-                       index=self.index.to(device), masks=masks, concat=concat)
+                       index=self.index.to(device), concat=None if self.concat is None else self.concat.to(device))
 
     def first(self) -> Rows:
         """The first row alone."""
         return Rows(latents=self.latents[:1], noise=self.noise[:1], index=self.index[:1],
                     prompts=self.prompts[:1], concat=None if self.concat is None else self.concat[:1])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SubjectRows(Rows):
+    """Rows of the subject's photos, which objectives make theirs of.
+
+    Attributes:
+        examples: which training example each row shows, N numbers.
+        views: which view of its example.
+        class_nouns: the class noun whose prior goes with each row.
+        class_images: which image of that noun's pool goes with each row; empty without pools.
+        masks: (N, 1, h, w) in 0..1, 1 = subject, by the pixels that they were grown by; empty where a photo has none.
+    """
+
+    examples: tuple[int, ...]
+    views: tuple[int, ...]
+    class_nouns: tuple[str, ...]
+    class_images: tuple[int, ...]
+    masks: Mapping[int, Tensor]
+
+    def to(self, device: torch.device) -> Self:
+        masks = {dilation: mask.to(device) for dilation, mask in self.masks.items()}
+        return replace(super().to(device), masks=masks)
 
 
 def stack(groups: Iterable[Rows]) -> Rows:

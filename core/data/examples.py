@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from torch import Generator, Tensor
 
@@ -27,6 +28,18 @@ class ObjectWords:
     caption: str
 
 
+class Masks(NamedTuple):
+    """The masks of one view at latent size, in 0..1.
+
+    Attributes:
+        whole: (1, h, w), 1 = subject (any object).
+        objects: (r, h, w), one for each of several objects, or None.
+    """
+
+    whole: Tensor
+    objects: Tensor | None = None
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class View:
     """One crop of a photo, mirrored or not.
@@ -36,12 +49,19 @@ class View:
         mask: (1, h, w) in 0..1, 1 = subject (any object), or None.
         object_masks: (r, h, w), one for each of several objects, or None.
         concat: (K, h, w), or None.
+        grown: the masks grown by so many pixels before they were brought to latent size, where objectives ask for it.
     """
 
     latents: Tensor
     mask: Tensor | None = None
     object_masks: Tensor | None = None
     concat: Tensor | None = None
+    grown: Mapping[int, Masks] = field(default_factory=dict)
+
+    @property
+    def masks(self) -> Mapping[int, Masks]:
+        """Masks by the pixels that they were grown by; empty without a mask."""
+        return {} if self.mask is None else {0: Masks(self.mask, self.object_masks), **self.grown}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,6 +79,7 @@ class Example:
         concat: (K, h, w), what the network reads beside the noisy latents, or None.
         objects: the words of several objects in this photo, which the caption names all; empty for one subject.
         object_masks: (r, h, w), a mask for each of them.
+        grown: as in `View`.
         more_views: other crops of the same shape, and mirrored ones; views are taken in turn.
         repeats: how often an epoch shows the photo.
         caption_dropout: how often the caption is replaced by an empty one, 0..1.
@@ -76,6 +97,7 @@ class Example:
     concat: Tensor | None = None
     objects: tuple[ObjectWords, ...] = ()
     object_masks: Tensor | None = None
+    grown: Mapping[int, Masks] = field(default_factory=dict)
     more_views: tuple[View, ...] = ()
     repeats: int = 1
     caption_dropout: float = 0.0
@@ -85,7 +107,8 @@ class Example:
     @property
     def views(self) -> tuple[View, ...]:
         """All views, the first one first."""
-        first = View(latents=self.latents, mask=self.mask, object_masks=self.object_masks, concat=self.concat)
+        first = View(latents=self.latents, mask=self.mask, object_masks=self.object_masks, concat=self.concat,
+                     grown=self.grown)
         return (first, *self.more_views)
 
     @property

@@ -17,7 +17,7 @@ from functools import lru_cache
 
 import torch
 
-from .batch import Rows
+from .batch import SubjectRows
 from .examples import Example, TrainingData, View, generator_for
 from .noise import NoiseSource
 
@@ -69,7 +69,7 @@ class Bucket:
     items: tuple[int, ...]
 
 
-def draw_subject_rows(data: TrainingData, source: NoiseSource, seed: int, micro_step: int, batch: int) -> Rows:
+def draw_subject_rows(data: TrainingData, source: NoiseSource, seed: int, micro_step: int, batch: int) -> SubjectRows:
     """The subject's rows of one micro-step, with noise and noise levels of their own."""
     draws = draw(data, seed, micro_step, batch)
     numbers = tuple(drawn.example for drawn in draws)
@@ -78,7 +78,7 @@ def draw_subject_rows(data: TrainingData, source: NoiseSource, seed: int, micro_
     views = [example.views[number] for example, number in zip(examples, shown, strict=True)]
     latents = torch.stack([view.latents for view in views]).float()
     generator = generator_for(seed, "subject", micro_step)
-    return Rows(
+    return SubjectRows(
         latents=latents,
         noise=source.noise(latents.shape, generator),
         index=source.levels(batch, generator),
@@ -87,7 +87,7 @@ def draw_subject_rows(data: TrainingData, source: NoiseSource, seed: int, micro_
         views=shown,
         class_nouns=tuple(drawn.class_noun for drawn in draws),
         class_images=_class_images(data, seed, draws),
-        masks=_stacked([view.mask for view in views]),
+        masks=_masks(views),
         concat=_concat(views, source, seed, micro_step),
     )
 
@@ -97,8 +97,8 @@ def draw_examples(data: TrainingData, seed: int, micro_step: int, batch: int) ->
     return tuple(drawn.example for drawn in draw(data, seed, micro_step, batch))
 
 
-def draw_class_images(data: TrainingData, seed: int, micro_step: int, batch: int) -> tuple[int, ...] | None:
-    """For each subject row, which image of its noun's pool goes with it; None where a noun has no pool."""
+def draw_class_images(data: TrainingData, seed: int, micro_step: int, batch: int) -> tuple[int, ...]:
+    """For each subject row, which image of its noun's pool goes with it; empty where a noun has no pool."""
     return _class_images(data, seed, draw(data, seed, micro_step, batch))
 
 
@@ -165,11 +165,11 @@ def _rows_of(noun: str, data: TrainingData, seen: Sequence[int]) -> int:
                for turn, own in enumerate(example.nouns) if own == noun)
 
 
-def _class_images(data: TrainingData, seed: int, draws: Sequence[Draw]) -> tuple[int, ...] | None:
+def _class_images(data: TrainingData, seed: int, draws: Sequence[Draw]) -> tuple[int, ...]:
     """A pool is walked through in a new order every epoch of its own, however the nouns are mixed, so that every image
     is used."""
     if not all(noun in data.class_latents for noun in data.nouns):
-        return None
+        return ()
     return tuple(_shuffled(seed, f"class images/{drawn.class_noun}", drawn.position,
                            len(data.class_latents[drawn.class_noun])) for drawn in draws)
 
@@ -183,6 +183,12 @@ def _captions(examples: Sequence[Example], seed: int, micro_step: int) -> tuple[
     chance = torch.rand(len(examples), generator=generator_for(seed, "caption dropout", micro_step)).tolist()
     return tuple("" if value < example.caption_dropout else example.caption
                  for example, value in zip(examples, chance, strict=True))
+
+
+def _masks(views: Sequence[View]) -> dict[int, torch.Tensor]:
+    """The masks (N, 1, h, w) of the views, as grown as all of them have them."""
+    common = [dilation for dilation in views[0].masks if all(dilation in view.masks for view in views)]
+    return {dilation: torch.stack([view.masks[dilation].whole for view in views]).float() for dilation in common}
 
 
 def _stacked(tensors: Sequence[torch.Tensor | None]) -> torch.Tensor | None:

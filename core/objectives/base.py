@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from torch import Generator, Tensor
 
-from ..data.batch import Rows
+from ..data.batch import Rows, SubjectRows
 from ..data.examples import TrainingData
 from ..data.noise import NoiseSource
 from ..errors import InputError
@@ -25,8 +25,11 @@ if TYPE_CHECKING:
     from ..model.image_text import ImageTextEncoder
 
 
+AnyRows = TypeVar("AnyRows", bound=Rows)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Outcome:
+class Outcome(Generic[AnyRows]):
     """What became of a block of rows.
 
     Attributes:
@@ -38,7 +41,7 @@ class Outcome:
         error: the distance of prediction and target at each element, times the row weights, (N, C, h, w).
     """
 
-    rows: Rows
+    rows: AnyRows
     prediction: Tensor
     target: Tensor
     base: Tensor | None
@@ -51,11 +54,11 @@ class TextView:
 
     Attributes:
         vectors: the learned words as they are, with their graph.
-        encoder: the joint space of images and texts, where the user gave one.
+        encoder: the joint space of images and texts.
     """
 
     vectors: WordVectors
-    encoder: ImageTextEncoder | None = None
+    encoder: ImageTextEncoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +108,7 @@ class Objective:
 
     @property
     def mask_dilation(self) -> int:
-        """Pixels by which it wants masks to be grown before they are brought to latent size."""
+        """Pixels by which the masks that it reads are grown before they are brought to latent size."""
         return 0
 
     @property
@@ -131,7 +134,7 @@ class Objective:
         """What the network is shown (N, K, h, w) beside the noisy latents, from the clean one."""
         return concat
 
-    def extra_rows(self, subject_rows: Rows, data: TrainingData, source: NoiseSource,
+    def extra_rows(self, subject_rows: SubjectRows, data: TrainingData, source: NoiseSource,
                    generator: Generator) -> Rows | None:
         """Rows that this objective adds to the forward; `generator` is its own, new for every micro-step."""
         return None
@@ -147,8 +150,9 @@ class Objective:
 
     # Loss
 
-    def target(self, target: Tensor, base: Tensor | None, rows: Rows) -> Tensor:
-        """What the subject rows are compared with, from what they would be compared with otherwise."""
+    def target(self, target: Tensor, base: Tensor, rows: SubjectRows) -> Tensor:
+        """What the subject rows are compared with, from what they would be compared with otherwise and the base
+        prediction; asked where it is needed."""
         return target
 
     def row_weight(self, schedule: NoiseSchedule, index: Tensor) -> Tensor | None:
@@ -159,16 +163,16 @@ class Objective:
         """(prediction, target, index) to the distance at each element, in place of the squared error."""
         return None
 
-    def pixel_weight(self, subject_rows: Rows) -> Tensor | None:
+    def pixel_weight(self, subject_rows: SubjectRows) -> Tensor | None:
         """Weight of eq. 1 at each pixel of the subject rows, (B, 1, h, w)."""
         return None
 
-    def term(self, outcome: Outcome) -> Tensor:
+    def term(self, outcome: Outcome[Any]) -> Tensor:
         """The loss term, a scalar, from the rows that this objective added."""
         raise NotImplementedError(f"{self.kind} adds rows but no loss term")
 
     def text_term(self, text: TextView, data: TrainingData, generator: Generator) -> Tensor | None:
-        """A loss term, a scalar, on words alone; once per micro-step, with `generator` its own."""
+        """A loss term, a scalar, on words alone; once per micro-step with an encoder, with `generator` its own."""
         return None
 
     def to_dict(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from torch import Generator, Tensor
 
-from ..data.batch import Rows
+from ..data.batch import Rows, SubjectRows
 from ..data.noise import NoiseSource
 from ..errors import require
 from ..subject.subject import CLASS_TEMPLATE, fill, without_identifiers
@@ -57,22 +57,21 @@ class BasePrior(Objective):
         prompts = {noun: fill(CLASS_TEMPLATE, "", noun) for noun in data.nouns}
         return replace(data, class_prompts={**prompts, **data.class_prompts})
 
-    def extra_rows(self, subject_rows: Rows, data: TrainingData, source: NoiseSource,
+    def extra_rows(self, subject_rows: SubjectRows, data: TrainingData, source: NoiseSource,
                    generator: Generator) -> Rows:
         if self.prompt == "caption":
-            assert subject_rows.examples is not None  # subject rows have them
             return taught_by_base(subject_rows, [data.examples[number].noun_caption
                                                  for number in subject_rows.examples])
-        assert subject_rows.class_nouns is not None  # subject rows have them
         return taught_by_base(subject_rows, [data.class_prompts[noun] for noun in subject_rows.class_nouns])
 
-    def term(self, outcome: Outcome) -> Tensor:
+    def term(self, outcome: Outcome[Rows]) -> Tensor:
         return self.weight * outcome.error.mean()
 
 
 def taught_by_base(rows: Rows, prompts: Sequence[str]) -> Rows:
     """The same noisy latents under other prompts, with the base prediction as their target."""
-    return replace(rows, prompts=tuple(prompts), is_taught_by_base=True)
+    return Rows(latents=rows.latents, noise=rows.noise, index=rows.index, prompts=tuple(prompts), concat=rows.concat,
+                is_taught_by_base=True)
 
 
 def _with_noun_caption(example: Example) -> Example:

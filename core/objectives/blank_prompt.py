@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Generator, Tensor
 
-from ..data.batch import Rows
+from ..data.batch import Rows, SubjectRows
 from ..data.noise import NoiseSource
 from ..errors import require
 from .base import Objective, Outcome
@@ -46,11 +46,11 @@ class BlankPromptPreservation(Objective):
         """The data with the empty prompt among its texts."""
         return replace(data, other_prompts=(*data.other_prompts, BLANK))
 
-    def extra_rows(self, subject_rows: Rows, data: TrainingData, source: NoiseSource,
+    def extra_rows(self, subject_rows: SubjectRows, data: TrainingData, source: NoiseSource,
                    generator: Generator) -> Rows | None:
         if float(torch.rand((), generator=generator)) >= self.probability:
             return None
         return taught_by_base(subject_rows, [BLANK] * len(subject_rows))
 
-    def term(self, outcome: Outcome) -> Tensor:
+    def term(self, outcome: Outcome[Rows]) -> Tensor:
         return self.weight * outcome.error.mean()

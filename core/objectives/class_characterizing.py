@@ -54,7 +54,6 @@ class ClassCharacterizing(Objective):
                 "an identifier that learns", "Connect Token Vectors or Prototypical Embedding to the trainer.")
 
     def text_term(self, text: TextView, data: TrainingData, generator: Generator) -> Tensor:
-        assert text.encoder is not None  # the caller saw to it: needs_image_text
         if float(torch.rand((), generator=generator)) >= self.probability:
             return torch.zeros((), device=text.encoder.text_projection.device)
         subjects = dict.fromkeys(subject for example in data.examples for subject in example.subjects)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import Tensor
 from torch.nn import functional
 
-from ..data.batch import Rows
+from ..data.batch import SubjectRows
 from ..errors import require
 from .base import Objective
 
@@ -58,25 +58,26 @@ class MaskedLoss(Objective):
         return self.background_weight
 
     def check(self, data: TrainingData) -> None:
-        require_masks(data)
+        require_masks(data, self.dilation)
 
-    def pixel_weight(self, subject_rows: Rows) -> Tensor:
-        assert subject_rows.masks is not None  # check() saw to it
-        weight = subject_rows.masks + self.background_weight * (1 - subject_rows.masks)
+    def pixel_weight(self, subject_rows: SubjectRows) -> Tensor:
+        mask = subject_rows.masks[self.dilation]
+        weight = mask + self.background_weight * (1 - mask)
         return weight / weight.mean(dim=(1, 2, 3), keepdim=True).clamp(min=self.normalise_floor)
 
 
-def require_masks(data: TrainingData) -> None:
-    """Raise `InputError` unless every view of every photo has a mask of its latents' size, within 0..1 and not empty;
-    and one for each of several objects."""
+def require_masks(data: TrainingData, dilation: int) -> None:
+    """Raise `InputError` unless every view of every photo has a mask of its latents' size, grown by so many pixels,
+    within 0..1 and not empty; and one for each of several objects."""
     for number, example in enumerate(data.examples, start=1):
         for view in example.views:
-            require(view.mask is not None, "masks", f"no mask for photo {number}", "a mask for every photo",
+            require(bool(view.masks), "masks", f"no mask for photo {number}", "a mask for every photo",
                     "Connect MASK to SubjectPhotos, or remove the masked loss.")
-            assert view.mask is not None
-            _check_mask(view.mask, view.latents, f"photo {number}")
-            masks = () if view.object_masks is None else view.object_masks
-            for mask, words in zip(masks, example.objects, strict=True):
+            require(dilation in view.masks, "masks", f"none grown by {dilation} pixels for photo {number}",
+                    "masks as every objective reads them", "Make the data for the objectives that it is used with.")
+            whole, objects = view.masks[dilation]
+            _check_mask(whole, view.latents, f"photo {number}")
+            for mask, words in zip(() if objects is None else objects, example.objects, strict=True):
                 _check_mask(mask[None], view.latents, f"{words.identifier!r} in photo {number}")
 
 

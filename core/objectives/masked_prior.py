@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
-from ..data.batch import Rows
+from ..data.batch import SubjectRows
 from ..errors import require
 from .base import Objective
 from .masked import require_masks
@@ -23,17 +23,27 @@ class MaskedPrior(Objective):
 
     How much the background counts is `MaskedLoss.background_weight`. The base network reads the same caption as far as
     it can: an identifier is the rare word that it always was.
+
+    Attributes:
+        dilation: pixels by which the mask is grown before it is brought to latent size.
     """
 
     kind: ClassVar[str] = "masked_prior"
     needs_base: ClassVar[bool] = True
     needs_masks: ClassVar[bool] = True
+    later_fields: ClassVar[tuple[str, ...]] = ("dilation",)
+    dilation: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.dilation >= 0, "dilation", self.dilation, "0 pixels or more", "Use 0.")
+
+    @property
+    def mask_dilation(self) -> int:
+        return self.dilation
 
     def check(self, data: TrainingData) -> None:
-        require_masks(data)
+        require_masks(data, self.dilation)
 
-    def target(self, target: Tensor, base: Tensor | None, rows: Rows) -> Tensor:
-        require(base is not None and rows.masks is not None, "masked prior", "no base prediction or no masks", "both",
-                "Pass the outcome of the subject rows.")
-        assert base is not None and rows.masks is not None
-        return rows.masks * target + (1 - rows.masks) * base
+    def target(self, target: Tensor, base: Tensor, rows: SubjectRows) -> Tensor:
+        mask = rows.masks[self.dilation]
+        return mask * target + (1 - mask) * base

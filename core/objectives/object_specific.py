@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Generator, Tensor
 
-from ..data.batch import Rows
+from ..data.batch import Rows, SubjectRows
 from ..data.noise import NoiseSource
 from ..errors import require
 from .base import Objective, Outcome
 from .masked import require_masks
 
 if TYPE_CHECKING:
-    from ..data.examples import Example, TrainingData, View
+    from ..data.examples import Example, Masks, TrainingData
 
 
 class Cut(NamedTuple):
@@ -24,6 +24,22 @@ class Cut(NamedTuple):
     row: int
     mask: Tensor
     prompt: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CutRows(Rows):
+    """Rows of single objects.
+
+    Attributes:
+        parents: which subject row each was cut out of.
+        masks: (N, 1, h, w), zeros and ones.
+    """
+
+    parents: tuple[int, ...]
+    masks: Tensor
+
+    def to(self, device: torch.device) -> Self:
+        return replace(super().to(device), masks=self.masks.to(device))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,10 +77,10 @@ class ObjectSpecificLoss(Objective):
         return self.dilation
 
     def check(self, data: TrainingData) -> None:
-        require_masks(data)
+        require_masks(data, self.dilation)
         for number, example in enumerate(data.examples, start=1):
             for view in example.views:
-                for mask, _ in _objects(example, view):
+                for mask, _ in _objects(example, view.masks[self.dilation]):
                     require(bool((mask >= 0.5).any()), "masks",
                             f"the mask of photo {number}, which covers no latent pixel by half", "a larger subject",
                             "Raise dilation, or crop the photo closer to the subject.")
@@ -72,43 +88,39 @@ class ObjectSpecificLoss(Objective):
     def most_rows(self, batch: int, objects: int) -> int:
         return batch * min(objects, self.objects_per_step)
 
-    def extra_rows(self, subject_rows: Rows, data: TrainingData, source: NoiseSource,
-                   generator: Generator) -> Rows:
-        assert subject_rows.examples is not None and subject_rows.views is not None  # subject rows have them
+    def extra_rows(self, subject_rows: SubjectRows, data: TrainingData, source: NoiseSource,
+                   generator: Generator) -> CutRows:
         cuts = [cut for row in range(len(subject_rows)) for cut in self._cuts(row, subject_rows, data, generator)]
         parents = [cut.row for cut in cuts]
         masks = torch.stack([cut.mask for cut in cuts]).to(subject_rows.latents)
-        return Rows(
+        return CutRows(
             latents=subject_rows.latents[parents] * masks,
             noise=subject_rows.noise[parents],
             index=subject_rows.index[parents],
             prompts=tuple(cut.prompt for cut in cuts),
-            examples=tuple(subject_rows.examples[parent] for parent in parents),
             parents=tuple(parents),
             masks=masks,
         )
 
-    def term(self, outcome: Outcome) -> Tensor:
+    def term(self, outcome: Outcome[CutRows]) -> Tensor:
         """The mean over the photos of the sum over their objects."""
         rows = outcome.rows
-        assert rows.masks is not None and rows.parents is not None
         per_photo = len(rows) / len(set(rows.parents))
         return self.weight * (rows.masks * outcome.error).mean() * per_photo
 
-    def _cuts(self, row: int, subject_rows: Rows, data: TrainingData, generator: Generator) -> list[Cut]:
+    def _cuts(self, row: int, subject_rows: SubjectRows, data: TrainingData, generator: Generator) -> list[Cut]:
         """The objects of a random subset, cut out of one subject row."""
-        assert subject_rows.examples is not None and subject_rows.views is not None
         example = data.examples[subject_rows.examples[row]]
-        objects = _objects(example, example.views[subject_rows.views[row]])
+        view = example.views[subject_rows.views[row]]
+        objects = _objects(example, view.masks[self.dilation])
         if len(objects) > self.objects_per_step:
             chosen = torch.randperm(len(objects), generator=generator)[:self.objects_per_step].tolist()
             objects = [objects[number] for number in sorted(chosen)]
         return [Cut(row, (mask >= 0.5).float(), prompt) for mask, prompt in objects]
 
 
-def _objects(example: Example, view: View) -> list[tuple[Tensor, str]]:
+def _objects(example: Example, masks: Masks) -> list[tuple[Tensor, str]]:
     """The mask (1, h, w) and the prompt of each object in a view."""
-    if view.object_masks is None:
-        assert view.mask is not None  # check() saw to it
-        return [(view.mask, example.object_caption)]
-    return [(mask[None], words.caption) for mask, words in zip(view.object_masks, example.objects, strict=True)]
+    if masks.objects is None:
+        return [(masks.whole, example.object_caption)]
+    return [(mask[None], words.caption) for mask, words in zip(masks.objects, example.objects, strict=True)]

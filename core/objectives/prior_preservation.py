@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Generator, Tensor
 
-from ..data.batch import Rows
+from ..data.batch import Rows, SubjectRows
 from ..data.noise import NoiseSource
 from ..errors import require
 from .base import Objective, Outcome
@@ -44,10 +44,9 @@ class PriorPreservation(Objective):
                     "class images of every subject's class noun",
                     f"Add a PriorSampleGen for {noun!r}, or own images of it, or let the base model be the prior.")
 
-    def extra_rows(self, subject_rows: Rows, data: TrainingData, source: NoiseSource,
+    def extra_rows(self, subject_rows: SubjectRows, data: TrainingData, source: NoiseSource,
                    generator: Generator) -> Rows:
         nouns, images = subject_rows.class_nouns, subject_rows.class_images
-        assert nouns is not None and images is not None  # see check()
         latents = torch.stack([data.class_latents[noun][image] for noun, image in zip(nouns, images, strict=True)])
         return Rows(
             latents=latents,
@@ -56,5 +55,5 @@ class PriorPreservation(Objective):
             prompts=tuple(data.class_caption(noun, image) for noun, image in zip(nouns, images, strict=True)),
         )
 
-    def term(self, outcome: Outcome) -> Tensor:
+    def term(self, outcome: Outcome[Rows]) -> Tensor:
         return self.weight * outcome.error.mean()

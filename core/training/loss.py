@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from ..data.batch import Rows
+from ..data.batch import Rows, SubjectRows
 from ..data.examples import TrainingData, generator_for
 from ..model.schedule import NoiseSchedule
 from ..objectives.base import Objective, Outcome, TextView
@@ -21,23 +22,24 @@ def wants_base(objectives: Sequence[Objective], name: str, rows: Rows) -> bool:
 
 
 def compare(objectives: Sequence[Objective], schedule: NoiseSchedule, blocks: Mapping[str, Rows],
-            predictions: Mapping[str, Tensor], bases: Mapping[str, Tensor]) -> dict[str, Outcome]:
+            predictions: Mapping[str, Tensor], bases: Mapping[str, Tensor]) -> dict[str, Outcome[Any]]:
     """Every block with its prediction, its target, and the weighted distance of the two."""
-    outcomes = {}
+    outcomes: dict[str, Outcome[Any]] = {}
     for name, rows in blocks.items():
         base, prediction = bases.get(name), predictions[name]
         target = schedule.target(rows.latents, rows.noise, rows.index)
         if rows.is_taught_by_base and base is not None:
             target = base
         for objective in objectives if name == SUBJECT else ():
-            target = objective.target(target, base, rows)
+            if objective.needs_base:
+                target = objective.target(target, bases[name], cast(SubjectRows, rows))
         error = _distance(objectives, schedule, prediction, target, rows.index)
         error = error * _row_weight(objectives, schedule, rows.index)
         outcomes[name] = Outcome(rows=rows, prediction=prediction, target=target, base=base, error=error)
     return outcomes
 
 
-def loss_terms(objectives: Sequence[Objective], outcomes: Mapping[str, Outcome]) -> dict[str, Tensor]:
+def loss_terms(objectives: Sequence[Objective], outcomes: Mapping[str, Outcome[Any]]) -> dict[str, Tensor]:
     """The mean over the subject rows times every pixel weight, and the term of each objective that added rows."""
     error = outcomes[SUBJECT].error
     for objective in objectives:
@@ -49,10 +51,12 @@ def loss_terms(objectives: Sequence[Objective], outcomes: Mapping[str, Outcome])
     return {SUBJECT: error.mean(), **terms}
 
 
-def text_terms(objectives: Sequence[Objective], view: TextView, data: TrainingData, seed: int,
+def text_terms(objectives: Sequence[Objective], view: TextView | None, data: TrainingData, seed: int,
                micro_step: int) -> dict[str, Tensor]:
-    """The terms of objectives that look at words alone."""
-    terms = {}
+    """The terms of objectives that look at words alone; none without an encoder."""
+    terms: dict[str, Tensor] = {}
+    if view is None:
+        return terms
     for objective in objectives:
         generator = generator_for(seed, f"{objective.kind}/text", micro_step)
         term = objective.text_term(view, data, generator)

@@ -8,7 +8,7 @@ micro-step), so that a step is the same whatever happened around it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
@@ -22,7 +22,7 @@ from ..data.batch import Rows, stack
 from ..data.examples import TrainingData, generator_for
 from ..data.noise import NoiseSource
 from ..data.order import Exposure, draw_subject_rows, exposure
-from ..errors import TrainingDiverged
+from ..errors import TrainingDiverged, require
 from ..learning.adapter import RankByTimestep
 from ..learning.token_vectors import TokenVectors
 from ..learning.trainable import Artifacts
@@ -46,9 +46,6 @@ from .trained_parameters import (
 )
 from .updates import Updates
 from .validation import validation_rows
-
-Encode = Callable[[Sequence[str]], list[Conditioning]]
-"""Prompts to single rows of conditioning."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +82,9 @@ class Trainer:
     def __init__(self, *, denoiser: Denoiser, text_encoder: TextEncoder, data: TrainingData,
                  config: TrainingConfig, held_out: TrainingData | None = None, free_bytes: int | None = None,
                  starts: WordVectors | None = None, image_text: ImageTextEncoder | None = None):
+        needs_image_text = any(objective.needs_image_text for objective in config.objectives)
+        require(not needs_image_text or image_text is not None, "image_text", "nothing", "an image-text encoder",
+                "Pass the one that an objective needs.")
         self.denoiser, self.text_encoder, self.data, self.config = denoiser, text_encoder, data, config
         self.step = 0
         self.is_updating = False  # true after an error inside an update: weights and step count do not agree
@@ -133,8 +133,7 @@ class Trainer:
             blocks = self._draw_rows(micro_step)  # batch and noise
             bases = self._predict_base(blocks)
             with checkpointed(self._recomputed_blocks, self._recomputation):
-                predictions = self._predict(blocks, self._text.rows)
-                outcomes = compare(objectives, self.denoiser.schedule, blocks, predictions, bases)
+                outcomes = compare(objectives, self.denoiser.schedule, blocks, self._predict(blocks), bases)
                 terms = loss_terms(objectives, outcomes)
                 on_words = text_terms(objectives, self._text_view, self.data, self.config.seed, micro_step)
                 terms |= {name: term.to(self.denoiser.device) for name, term in on_words.items()}
@@ -148,7 +147,7 @@ class Trainer:
         """The subject's B rows, then the rows of each objective that adds some."""
         seed = self.config.seed
         subject = draw_subject_rows(self.data, self._source, seed, micro_step, self.config.batch)
-        blocks = {SUBJECT: subject}
+        blocks: dict[str, Rows] = {SUBJECT: subject}
         for objective in self.config.objectives:
             generator = generator_for(seed, objective.kind, micro_step)
             rows = objective.extra_rows(subject, self.data, self._source, generator)
@@ -156,8 +155,13 @@ class Trainer:
                 blocks[objective.kind] = rows
         return {name: rows.to(self.denoiser.device) for name, rows in blocks.items()}
 
-    def _predict(self, blocks: Mapping[str, Rows], encode: Encode) -> dict[str, Tensor]:
-        """What the network puts out for every block, in one forward for all latents of one shape, where it can."""
+    def _predict(self, blocks: Mapping[str, Rows], is_base: bool = False) -> dict[str, Tensor]:
+        """What the network puts out for every block, in one forward for all latents of one shape, where it can.
+
+        Args:
+            is_base: whether the texts are those that the untouched text encoder reads.
+        """
+        encode = self._text.base_rows if is_base else self._text.rows
         predictions: dict[str, Tensor] = {}
         for shape in dict.fromkeys(rows.latents.shape[1:] for rows in blocks.values()):
             names = [name for name, rows in blocks.items() if rows.latents.shape[1:] == shape]
@@ -174,7 +178,7 @@ class Trainer:
             return {}
         self.eject()
         try:
-            return self._predict(wanted, self._text.base_rows)
+            return self._predict(wanted, is_base=True)
         finally:
             self.inject()
 
@@ -324,8 +328,9 @@ class Trainer:
         return {DENOISER: self.denoiser, TEXT_ENCODER: self.text_encoder}
 
     @property
-    def _text_view(self) -> TextView:
-        return TextView(vectors=self._text.vectors, encoder=self._image_text)
+    def _text_view(self) -> TextView | None:
+        encoder = self._image_text
+        return None if encoder is None else TextView(vectors=self._text.vectors, encoder=encoder)
 
     @property
     def _is_bf16(self) -> bool:

@@ -138,6 +138,12 @@ def test_a_target_pattern_replaces_the_targets():
     assert TrainingOptionsNode.execute(**given).result[0].adapter.targets == r".*attn2\.to_k"
 
 
+def test_the_background_that_is_kept_is_outside_the_grown_mask_and_the_key_names_growth_alone():
+    given = defaults(MaskedLossNode) | {"background": "keep the base model's", "dilation": 2}
+    assert MaskedPrior(dilation=2) in MaskedLossNode.execute(**given).result[0].objectives
+    assert MaskedPrior().to_dict() == {"kind": "masked_prior"}
+
+
 def test_the_object_term_is_a_second_objective():
     given = defaults(MaskedLossNode) | {"object_term": True, "object_weight": 0.5, "dilation": 2, "objects_per_step": 3}
     made = MaskedLossNode.execute(**given).result[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ....core.data.crops import Crop, centred_crop, plan_crops
-from ....core.data.examples import Example, View
+from ....core.data.examples import Example, Masks, View
 from ....core.data.options import DataOptions
 from ....core.errors import require
 from ....core.objectives.masked import mask_to_latent
@@ -146,11 +146,12 @@ def blank_latents(subjects: Sequence[Subject], size: int, channels: int, downsca
 
 
 def make_examples(
-    model: Any, subjects: Sequence[Subject], latents: PhotoLatents, size: int, dilation: int = 0
+    model: Any, subjects: Sequence[Subject], latents: PhotoLatents, size: int, dilations: Collection[int] = ()
 ) -> tuple[Example, ...]:
-    """One example per photo, in the model's latent space; masks at latent size, grown by `dilation` pixels before."""
+    """One example per photo, in the model's latent space; masks at latent size, plain and grown by so
+    many pixels before."""
     photos = [(subject, photo) for subject in subjects for photo in subject.photos]
-    return tuple(_example(model, number, subject, photo, views, size, dilation)
+    return tuple(_example(model, number, subject, photo, views, size, dilations)
                  for number, ((subject, photo), views) in enumerate(zip(photos, latents, strict=True)))
 
 
@@ -160,23 +161,30 @@ def in_model_space(model: Any, latents: Iterable[Tensor]) -> list[Tensor]:
 
 
 def _example(model: Any, number: int, subject: Subject, photo: Photo, latents: Sequence[Tensor], size: int,
-             dilation: int) -> Example:
+             dilations: Collection[int]) -> Example:
     crops = photo_crops(photo, size, subject.data)
-    first, *others = (_view(photo, crop, row, dilation) for crop, row
+    first, *others = (_view(photo, crop, row, dilations) for crop, row
                       in zip(crops, in_model_space(model, latents), strict=True))
     return Example(
-        latents=first.latents, mask=first.mask, object_masks=first.object_masks, more_views=tuple(others),
+        latents=first.latents, mask=first.mask, object_masks=first.object_masks, grown=first.grown,
+        more_views=tuple(others),
         caption=subject.caption_of(photo), object_caption=subject.object_caption, class_noun=subject.class_noun,
         identifier=subject.identifier, photo=number, objects=subject.objects, repeats=subject.data.repeats,
         caption_dropout=subject.data.caption_dropout, has_own_caption=photo.caption is not None,
     )
 
 
-def _view(photo: Photo, crop: Crop, latents: Tensor, dilation: int) -> View:
+def _view(photo: Photo, crop: Crop, latents: Tensor, dilations: Collection[int]) -> View:
     """A view with its masks, cropped as its pixels were."""
-    def at_latent_size(mask: Tensor) -> Tensor:
-        return mask_to_latent(crop_mask(mask, crop), latents.shape[-2], latents.shape[-1], dilation)
+    if photo.mask is None:
+        return View(latents=latents)
+    plain = _masks(photo, photo.mask, crop, latents, 0)
+    grown = {dilation: _masks(photo, photo.mask, crop, latents, dilation) for dilation in dilations}
+    return View(latents=latents, mask=plain.whole, object_masks=plain.objects, grown=grown)
 
-    objects = [at_latent_size(mask)[0] for mask in photo.object_masks]
-    return View(latents=latents, mask=None if photo.mask is None else at_latent_size(photo.mask),
-                object_masks=torch.stack(objects) if objects else None)
+
+def _masks(photo: Photo, mask: Tensor, crop: Crop, latents: Tensor, dilation: int) -> Masks:
+    """A photo's masks at latent size, grown by so many pixels before."""
+    whole, *objects = (mask_to_latent(crop_mask(found, crop), latents.shape[-2], latents.shape[-1], dilation)
+                       for found in (mask, *photo.object_masks))
+    return Masks(whole, torch.cat(objects) if objects else None)

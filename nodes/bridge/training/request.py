@@ -66,9 +66,9 @@ class Request:
 
 def training_data(request: Request, latents: PhotoLatents) -> TrainingData:
     """Photos (raw VAE latents of all views) and class images, all in the model's latent space."""
-    dilation = max((objective.mask_dilation for objective in request.config.objectives), default=0)
+    dilations = {objective.mask_dilation for objective in request.config.objectives if objective.needs_masks} - {0}
     with torch.inference_mode(False), torch.no_grad():
-        examples = make_examples(request.model, request.subjects, latents, request.config.resolution, dilation)
+        examples = make_examples(request.model, request.subjects, latents, request.config.resolution, dilations)
         spelled = {noun: pool for pool in request.used_class_images for noun in _spelled_nouns(pool, examples)}
         pools = {noun: request.model.model.process_latent_in(pool.latents.clone())
                  for noun, pool in spelled.items()}

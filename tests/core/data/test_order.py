@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_unet import TinyDenoiser, photos, same_bits, schedule, trainer, training_config, training_data
 
-from comfyui_personalize.core.data.examples import ObjectWords, TrainingData, View, generator_for
+from comfyui_personalize.core.data.examples import Masks, ObjectWords, TrainingData, View, generator_for
 from comfyui_personalize.core.data.noise import NoiseSource
 from comfyui_personalize.core.data.order import (
     draw,
@@ -79,16 +79,16 @@ def test_the_exposure_report_is_a_sentence():
 
 def test_no_class_images_are_drawn_without_pools():
     data = TrainingData(examples=photos())
-    assert draw_class_images(data, 0, 0, 2) is None
+    assert draw_class_images(data, 0, 0, 2) == ()
     assert exposure(data, 0, 3, 1).class_images == {}
 
 
 def test_subject_rows_have_shapes_levels_and_masks():
     rows = draw_subject_rows(training_data(photos(mask=torch.ones(1, 8, 8))), SOURCE, 0, 0, 2)
-    assert rows.latents.shape == rows.noise.shape == (2, 4, 8, 8) and rows.masks.shape == (2, 1, 8, 8)
+    assert rows.latents.shape == rows.noise.shape == (2, 4, 8, 8) and rows.masks[0].shape == (2, 1, 8, 8)
     assert rows.index.shape == (2,) and rows.index.min() >= 0 and rows.index.max() < 1000
     mixed = (*photos(1), *photos(1, mask=torch.ones(1, 8, 8)))
-    assert draw_subject_rows(training_data(mixed), SOURCE, 0, 0, 2).masks is None
+    assert draw_subject_rows(training_data(mixed), SOURCE, 0, 0, 2).masks == {}
 
 
 def test_every_noise_level_can_be_drawn():
@@ -178,8 +178,16 @@ def test_the_exposure_report_names_the_views():
 def test_masks_follow_their_views():
     example, other = photos(1, mask=torch.ones(1, 8, 8))[0], torch.rand(1, 8, 8)
     data = TrainingData(examples=(replace(example, more_views=(View(latents=example.latents, mask=other),)),))
-    masks = {draw_subject_rows(data, SOURCE, 0, step, 1).masks.sum().item() for step in range(4)}
+    masks = {draw_subject_rows(data, SOURCE, 0, step, 1).masks[0].sum().item() for step in range(4)}
     assert masks == {64.0, other.sum().item()}
+
+
+def test_masks_are_drawn_as_grown_as_every_view_of_the_batch_has_them():
+    plain, grown = torch.zeros(1, 8, 8), torch.ones(1, 8, 8)
+    both = photos(2, mask=plain)
+    some = (replace(both[0], grown={4: Masks(grown), 8: Masks(grown)}), replace(both[1], grown={4: Masks(grown)}))
+    rows = draw_subject_rows(training_data(some), SOURCE, 0, 0, 2).to(torch.device("cpu"))
+    assert rows.masks.keys() == {0, 4} and not rows.masks[0].any() and bool(rows.masks[4].all())
 
 
 @pytest.mark.parametrize("micro_steps", [0, 1, 5, 11, 24])

@@ -6,6 +6,7 @@ import pytest
 import torch
 from tiny_unet import CONTEXT, TinyDenoiser, TinyTextEncoder, photos, same_bits, trainer, training_config, training_data
 
+from comfyui_personalize.core.data.batch import SubjectRows
 from comfyui_personalize.core.data.examples import ObjectWords, View
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.learning.token_vectors import TokenVectors
@@ -183,6 +184,7 @@ def test_the_gradient_of_a_batch_is_the_mean_of_its_photos_own():
     settings = config(steps=1, batch=2, trains_denoiser=False, max_grad_norm=0)
     with trainer(settings, data(2), text_encoder=encoder, denoiser=denoiser) as run:
         rows, vectors = run._draw_rows(0)["subject"], run._text.vectors
+        assert isinstance(rows, SubjectRows)
         losses = []
         for row in range(2):
             latents, noise, index = (part[row:row + 1] for part in (rows.latents, rows.noise, rows.index))

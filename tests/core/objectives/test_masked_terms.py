@@ -6,11 +6,11 @@ import pytest
 import torch
 from tiny_unet import outcome, photos, schedule, training_data
 
-from comfyui_personalize.core.data.examples import TrainingData, generator_for
+from comfyui_personalize.core.data.examples import Masks, TrainingData, generator_for
 from comfyui_personalize.core.data.noise import NoiseSource
 from comfyui_personalize.core.data.order import draw_subject_rows
 from comfyui_personalize.core.errors import InputError
-from comfyui_personalize.core.objectives import MaskedLoss, ObjectSpecificLoss, PriorPreservation
+from comfyui_personalize.core.objectives import MaskedLoss, MaskedPrior, ObjectSpecificLoss, PriorPreservation
 from comfyui_personalize.core.objectives.masked import mask_to_latent
 
 SOURCE = NoiseSource(schedule())
@@ -40,6 +40,26 @@ def test_dilation_grows_a_mask_by_so_many_pixels():
 def test_masks_of_other_shapes_keep_their_mean():
     mask = torch.rand(24, 40, generator=generator_for(0, "mask", 0))
     torch.testing.assert_close(mask_to_latent(mask, 3, 5).mean(), mask.mean())
+
+
+def test_every_objective_reads_the_mask_that_was_grown_by_its_own_pixels():
+    data = training_data(tuple(replace(one, grown={4: Masks(torch.ones(1, 8, 8))}) for one in photos(mask=HALF)))
+    subject = draw_subject_rows(data, SOURCE, 0, 0, 2)
+    assert torch.equal(MaskedLoss(dilation=4).pixel_weight(subject), torch.ones(2, 1, 8, 8))
+    assert torch.equal(MaskedLoss(normalise_floor=1).pixel_weight(subject), HALF.expand(2, 1, 8, 8))
+    for dilation, mask in ((0, HALF), (4, torch.ones(1, 8, 8))):
+        cut = ObjectSpecificLoss(dilation=dilation).extra_rows(subject, data, SOURCE, generator_for(0, "", 0))
+        assert torch.equal(cut.masks, mask.expand(2, 1, 8, 8))
+        kept = MaskedPrior(dilation=dilation).target(torch.ones(2, 4, 8, 8), torch.zeros(2, 4, 8, 8), subject)
+        assert torch.equal(kept, mask.expand(2, 4, 8, 8))
+
+
+@pytest.mark.parametrize("objective", [MaskedLoss(dilation=4), ObjectSpecificLoss(dilation=4), MaskedPrior(dilation=4)],
+                         ids=lambda objective: objective.kind)
+def test_data_without_the_grown_masks_is_refused(objective):
+    assert objective.mask_dilation == 4
+    with pytest.raises(InputError, match="masks: got none grown by 4 pixels for photo 1"):
+        objective.check(training_data(photos(mask=HALF)))
 
 
 def test_a_full_mask_weighs_every_pixel_one():

@@ -52,7 +52,7 @@ VALIDATION = ValidationConfig(every=7, draws=3, best_by="clip_i", patience=2, pi
 OBJECTIVES_SET = (
     PriorPreservation(weight=0.7), MaskedLoss(background_weight=0.2, normalise_floor=0.3, dilation=4),
     ObjectSpecificLoss(weight=0.9, dilation=4, objects_per_step=3), BasePrior(weight=0.6, prompt="caption"),
-    MaskedPrior(), BlankPromptPreservation(weight=0.8, probability=0.3),
+    MaskedPrior(dilation=4), BlankPromptPreservation(weight=0.8, probability=0.3),
     LossWeighting(weighting="min_snr", snr_gamma=4.0, loss="huber", huber_c=0.2, noise_offset=0.05,
                   levels="logit_normal", logit_mean=0.3, logit_std=0.8),
     LearnedContexts(prefix=3, suffix=2, identifier_vectors=1, start="random", std=0.1, rate_factor=5.0,
@@ -147,7 +147,7 @@ def test_options_refuse(wrong, message):
     (MaskedLoss, {"normalise_floor": 0}, "normalise_floor: got 0"),
     (MaskedLoss, {"dilation": -1}, "dilation: got -1"),
     (ObjectSpecificLoss, {"weight": -1}, "object-specific weight: got -1"),
-    (ObjectSpecificLoss, {"dilation": -1}, "dilation: got -1"),
+    (ObjectSpecificLoss, {"dilation": -1}, "dilation: got -1"), (MaskedPrior, {"dilation": -1}, "dilation: got -1"),
 ])
 def test_an_objective_refuses(objective, wrong, message):
     with pytest.raises(InputError, match=message):

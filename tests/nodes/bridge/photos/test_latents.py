@@ -130,9 +130,9 @@ def test_the_data_hash_sees_pixels_masks_words_and_options():
     assert data_hash(subjects()) == data_hash(subjects())
 
 
-def examples_of(chosen, dilation=0, size=64):
+def examples_of(chosen, dilations=(), size=64):
     model, latents = tiny_models()[0], blank_latents(chosen, size, 4, 8)
-    return make_examples(model, chosen, [[row + 1 for row in views] for views in latents], size, dilation)
+    return make_examples(model, chosen, [[row + 1 for row in views] for views in latents], size, dilations)
 
 
 def test_examples_are_in_the_models_latent_space_with_masks_at_latent_size():
@@ -140,9 +140,15 @@ def test_examples_are_in_the_models_latent_space_with_masks_at_latent_size():
     assert all(torch.allclose(example.latents, torch.tensor(0.18215)) for example in examples)
     assert all(example.mask is not None and example.mask.shape == (1, 8, 8) for example in examples)
     assert examples[0].caption == "a sks dog" and [example.photo for example in examples] == [0, 1]
-    grown = examples_of(with_options(), dilation=8)
-    assert grown[0].mask is not None and examples[0].mask is not None
-    assert float(grown[0].mask.sum()) > float(examples[0].mask.sum())
+
+
+def test_masks_are_grown_for_every_objective_by_its_own_pixels_and_the_plain_one_stays():
+    plain, grown = examples_of(with_options())[0], examples_of(with_options(), dilations=(4, 8))[0]
+    assert torch.equal(grown.mask, plain.mask) and plain.grown == {}
+    areas = [float(grown.views[0].masks[dilation].whole.sum()) for dilation in (0, 4, 8)]
+    assert areas[0] < areas[1] < areas[2]
+    several = examples_of([scene()], dilations=(4,), size=96)[0].grown[4]
+    assert several.objects.shape == (2, 12, 12) and torch.allclose(several.whole[0], several.objects.amax(0), atol=0.3)
 
 
 def test_data_options_reach_the_examples():
