@@ -46,6 +46,12 @@ class BlankPromptPreservation(Objective):
         """The data with the empty prompt among its texts."""
         return replace(data, other_prompts=(*data.other_prompts, BLANK))
 
+    def check(self, data: TrainingData) -> None:
+        """The two cancel out: a dropped caption teaches the photo to the empty prompt."""
+        require(not any(example.caption_dropout for example in data.examples), "caption_dropout",
+                "dropped captions with Blank Prompt Preservation", "one of the two",
+                "Set caption_dropout to 0, or remove Blank Prompt Preservation.")
+
     def extra_rows(self, subject_rows: SubjectRows, data: TrainingData, source: NoiseSource,
                    generator: Generator) -> Rows | None:
         if float(torch.rand((), generator=generator)) >= self.probability:

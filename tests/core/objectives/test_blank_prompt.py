@@ -1,12 +1,14 @@
 """Blank-prompt preservation: the empty prompt keeps the base prediction, in the steps that ask for it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from base_predictions import assert_close, base_prediction, reference, single, step_of, without_pools
 from tiny_unet import TinyDenoiser, TinyTextEncoder, photos, trainer, training_config
 
 from comfyui_personalize.core.errors import InputError
-from comfyui_personalize.core.objectives import BasePrior, BlankPromptPreservation
+from comfyui_personalize.core.objectives import BasePrior, BlankPromptPreservation, prepared_data
 from comfyui_personalize.core.training.loss import SUBJECT
 
 
@@ -81,6 +83,12 @@ def test_the_empty_prompt_is_encoded_once():
                  text_encoder=encoder) as run:
         list(run.steps())
     assert encoder.encoded[""] == 1
+
+
+def test_dropped_captions_which_teach_the_photos_to_the_empty_prompt_are_refused():
+    dropped = without_pools(*(replace(one, caption_dropout=0.1) for one in photos()))
+    with pytest.raises(InputError, match="caption_dropout: got dropped captions with Blank Prompt Preservation"):
+        prepared_data([BlankPromptPreservation()], dropped)
 
 
 @pytest.mark.parametrize(("wrong", "message"), [
