@@ -7,12 +7,13 @@ import re
 from comfy_api.v0_0_2 import io, ui
 
 from ..core.errors import require
-from ..core.subject.identifier import find_candidates, rank, report, warnings_about
+from ..core.subject.identifier import rank, report, warnings_about
 from ..core.subject.picture_prior import FEWEST_PICTURES, rank_by_pictures
 from ..core.wording import clean_prompts
 from .bridge.notices import show_notice
 from .bridge.sampling.picture_prior import PicturePrior
 from .bridge.sockets import IMAGE_TEXT_ENCODER
+from .bridge.text.identifiers import identifiers_for
 from .bridge.text.vocabulary import text_embedder, trained_names, vocabularies_of
 
 
@@ -26,7 +27,7 @@ class IdentifierPicker(io.ComfyNode):
             display_name="Identifier Picker",
             category="personalize",
             description="Picks a rare word to stand for your subject: one that the loaded text encoders read "
-            "as one token and that changes a prompt as little as possible.",
+            "as one to three rare tokens and that changes a prompt as little as possible.",
             search_aliases=["rare token", "trigger word", "sks", "identifier", "dreambooth"],
             inputs=[
                 io.Clip.Input("clip", tooltip="The text encoder(s) that will be trained with or prompted."),
@@ -40,7 +41,8 @@ class IdentifierPicker(io.ComfyNode):
                     default=1,
                     min=1,
                     max=3,
-                    tooltip="Length of the identifier in tokens, 1 to 3. More tokens hold more detail.",
+                    tooltip="Length of the identifier in tokens, 1 to 3. More tokens hold more detail. Encoders "
+                    "that share no meaningless word of that length, such as CLIP and T5, get a longer one.",
                 ),
                 io.Int.Input(
                     "seed",
@@ -89,7 +91,7 @@ class IdentifierPicker(io.ComfyNode):
             size=picture_size, cfg=picture_cfg)
         vocabularies, noun = vocabularies_of(clip), class_noun.strip()
         unwanted = {*re.split(r"[\s,;]+", avoid), *noun.split(), *trained_names(clip)}
-        found = find_candidates(
+        found = identifiers_for(
             vocabularies, class_noun=noun, tokens=tokens, count=candidates, seed=seed, avoid=unwanted
         )
         ranked = rank(found, noun, text_embedder(clip))

@@ -17,40 +17,16 @@ from torch.nn.functional import cosine_similarity
 from ..data.examples import generator_for
 from ..errors import InputError, require
 from .english import is_english_word, is_offensive
+from .quiet_tokens import is_quiet
 from .subject import CAPTION_TEMPLATE, CLASS_TEMPLATE, fill
+from .vocabulary import MAX_CHARACTERS, MAX_TOKENS, Vocabulary
 
-MAX_TOKENS = 3
-MAX_CHARACTERS = 3
 PROBE_WORDS = tuple(
     "red blue green yellow black white old new small big wooden metal glass golden furry shiny cute angry "
     "happy scary drawing painting cartoon toy robot photo man woman child animal bird car food flower tree "
     "house city sea night snow war sport music computer".split()
 )
 """Common words of every kind: what an identifier must not act like."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Vocabulary:
-    """One text encoder's vocabulary.
-
-    Attributes:
-        name: as the user knows the encoder, e.g. "clip_l".
-        words: id -> text, whole-word tokens only (CLIP's `</w>`, SentencePiece's leading underscore).
-        pieces: id -> text, every token that can be spelled.
-        rare: the ids that count as rare.
-        tokenize: text -> content ids, without start, end and padding.
-    """
-
-    name: str
-    words: Mapping[int, str]
-    pieces: Mapping[int, str]
-    rare: range
-    tokenize: Callable[[str], Sequence[int]]
-
-    def id_of(self, text: str) -> int | None:
-        """The id of `text` where the encoder reads it as one token, otherwise None."""
-        ids = tuple(self.tokenize(text))
-        return ids[0] if len(ids) == 1 and ids[0] >= 0 else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,33 +115,29 @@ def find_candidates(
     Raises:
         InputError: when the loaded encoders share too few rare words.
     """
-    require(
-        1 <= tokens <= MAX_TOKENS,
-        "tokens",
-        tokens,
-        f"1 to {MAX_TOKENS} tokens",
-        "Use 1 unless one is too weak.",
-    )
-    require(count >= 1, "candidates", count, "1 or more candidates", "Use for example 8.")
-    require(
-        bool(vocabularies),
-        "clip",
-        "a text encoder with no CLIP or T5 vocabulary",
-        "CLIP or T5",
-        "Type an identifier by hand and test it with this model.",
-    )
+    check_request(vocabularies, tokens, count)
     found: list[Candidate] = []
     for text in _draw(rare_words(vocabularies, avoid), tokens, seed):
         if survives_round_trip(text, class_noun, vocabularies):
             found.append(_candidate(text, class_noun, vocabularies))
         if len(found) == count:
             return tuple(found)
-    raise InputError(
-        "candidates",
-        f"{len(found)} safe identifiers of {tokens} tokens",
-        f"{count}",
-        "Ask for fewer candidates or tokens, or avoid fewer words.",
-    )
+    raise too_few(len(found), tokens, count)
+
+
+def check_request(vocabularies: Sequence[Vocabulary], tokens: int, count: int) -> None:
+    """Raise `InputError` for what no picker can do."""
+    require(1 <= tokens <= MAX_TOKENS, "tokens", tokens, f"1 to {MAX_TOKENS} tokens", "Use 1 unless one is too weak.")
+    require(count >= 1, "candidates", count, "1 or more candidates", "Use for example 8.")
+    require(bool(vocabularies), "clip", "a text encoder whose tokenizer holds no words",
+            "one whose vocabulary has words (CLIP, T5, Qwen, Gemma, Llama, Mistral and their like)",
+            "Type an identifier by hand and test it with this model.")
+
+
+def too_few(found: int, tokens: int, count: int) -> InputError:
+    """What to say where the vocabularies offer less than was asked for."""
+    return InputError("candidates", f"{found} safe identifiers of {tokens} tokens", f"{count}",
+                      "Ask for fewer candidates or tokens, or avoid fewer words.")
 
 
 def _draw(pool: Sequence[str], tokens: int, seed: int) -> Iterator[str]:
@@ -253,16 +225,15 @@ def warnings_about(identifier: str, class_noun: str, vocabularies: Sequence[Voca
 def _word_problem(word: str, vocabularies: Sequence[Vocabulary]) -> str | None:
     if word.startswith("embedding:"):
         return None  # a learned embedding, which has no text; a bare vocabulary would read its file name
-    for vocabulary in vocabularies:
-        ids = tuple(vocabulary.tokenize(word))
+    readings = [(vocabulary, vocabulary.read(word) or tuple(vocabulary.tokenize(word))) for vocabulary in vocabularies]
+    for vocabulary, ids in readings:
         if any(index < 0 for index in ids):
             return None
-        if len(ids) != 1:
-            pieces = " | ".join(vocabulary.pieces.get(index, f"#{index}") for index in ids)
-            return f"splits into {len(ids)} common pieces in {vocabulary.name} ({pieces})"
+        if len(ids) != 1 and not is_quiet(ids, vocabulary):
+            return f"splits into {len(ids)} common pieces in {vocabulary.name} ({vocabulary.spell(ids)})"
     if is_english_word(word):
         return "is an English word, name or abbreviation"
-    if not any(vocabulary.id_of(word) in vocabulary.rare for vocabulary in vocabularies):
+    if not any(len(ids) > 1 or ids[0] in vocabulary.rare for vocabulary, ids in readings):
         return "is a common word of the text encoder's vocabulary"
     return None
 

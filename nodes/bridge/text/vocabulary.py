@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import cache
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -11,20 +11,28 @@ from comfy.sd1_clip import SDTokenizer
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ....core.subject.identifier import Vocabulary
+from ....core.subject.vocabulary import Vocabulary
+from .token_pieces import BYTE_SPACE, END, SPACE
 
 CLIP_RARE_FROM = 40_000
 """CLIP's byte-pair ids follow the frequency of merges; the high end of the 49,406 is rare."""
 T5_RARE = range(5_000, 10_001)
 """DreamBooth's range for T5-XXL (arXiv:2208.12242, 3.2)."""
+RARE_FROM = 40_000
+"""In other vocabularies, whose ids follow frequency too; of one that is smaller the upper half is rare."""
+COMMON_BELOW = 2_000
+"""Ids of everyday pieces, in every vocabulary."""
 T5_PAD = 0
+T5_SENTINEL, CONTINUED, CLASSIFIER = "<extra_id_0>", "##", "[CLS]"
+"""An entry that only T5's vocabularies have, BERT's mark of a word that goes on, and an entry that only BERT's have."""
 
 
 def vocabularies_of(clip: Any) -> list[Vocabulary]:
-    """One vocabulary per loaded text encoder of CLIP's or T5's kind in a CLIP object; other kinds are left out."""
+    """One vocabulary per loaded text encoder; those that read bytes, not words, are left out (ByT5), and so are those
+    whose tokenizer lost the spaces between words, as Llama's does with some versions of transformers."""
     tokenizers = {key: _tokenizer(clip.tokenizer, key) for key in clip.tokenize("") if _is_loaded(clip, key)}
     known = [_vocabulary(key, tokenizer) for key, tokenizer in tokenizers.items() if tokenizer is not None]
-    return [vocabulary for vocabulary in known if vocabulary is not None]
+    return [vocabulary for vocabulary in known if vocabulary is not None and _keeps_words_apart(vocabulary)]
 
 
 @cache
@@ -51,7 +59,8 @@ def unknown_words(clip: Any, words: Iterable[str]) -> tuple[str, ...]:
 
 
 def text_embedder(clip: Any) -> Callable[[str], Tensor]:
-    """text -> (D,): CLIP's pooled output, and beside it the mean of T5's rows where the model has a T5.
+    """text -> (D,): CLIP's pooled output, and beside it the mean of T5's rows where the model has a T5; of a language
+    model alone the mean of its rows from the text's first token on.
 
     Each part has length 1, so that a cosine of two texts is the mean of the encoders' own.
     """
@@ -65,9 +74,25 @@ def text_embedder(clip: Any) -> Callable[[str], Tensor]:
         if t5:  # its rows are the last ones of the context
             content = sum(torch.is_tensor(token) or token != T5_PAD for token in t5)
             parts.append(context[0, -len(t5):][:content].mean(dim=0))
-        return torch.cat([normalize(part.detach().float().cpu(), dim=0) for part in parts or [context[0].mean(dim=0)]])
+        return torch.cat([normalize(part.detach().float().cpu(), dim=0)
+                          for part in parts or [_text_rows(clip, tokens, context[0]).mean(dim=0)]])
 
     return embed
+
+
+def _text_rows(clip: Any, tokens: Mapping[str, Any], context: Tensor) -> Tensor:
+    """The rows of a language model that a text can change: behind the template's beginning, without padding."""
+    kind = next(iter(tokens))
+    pad = getattr(_tokenizer(clip.tokenizer, kind), "pad_token", None)
+    ids, empty = ([token for chunk in chunks[kind] for token, *_ in chunk] for chunks in (tokens, clip.tokenize("")))
+    start = next((place for place, pair in enumerate(zip(ids, empty, strict=False)) if not _is_same(*pair)), 0)
+    padding = next((place for place, token in enumerate(reversed(ids)) if not _is_same(token, pad)), 0)
+    rows = context[-(len(ids) - start):] if len(ids) > start else context  # encoders cut rows at the front alone
+    return rows[:len(rows) - padding] if padding < len(rows) else rows
+
+
+def _is_same(token: Any, other: Any) -> bool:
+    return not torch.is_tensor(token) and not torch.is_tensor(other) and token == other
 
 
 def _is_loaded(clip: Any, kind: str) -> bool:
@@ -82,36 +107,57 @@ def _tokenizer(tokenizers: Any, key: str) -> Any | None:
 
 
 def _vocabulary(key: str, tokenizer: SDTokenizer) -> Vocabulary | None:
-    entries = tokenizer.inv_vocab
-    clip_words = {index: entry[:-4] for index, entry in entries.items() if entry.endswith("</w>")}
-    t5_words = {index: entry[1:] for index, entry in entries.items() if entry.startswith("\u2581")}
-    if len(clip_words) > len(entries) // 3:
-        rare, words = range(CLIP_RARE_FROM, max(entries) + 1), clip_words
-    elif len(entries) < 40_000 and len(t5_words) > len(entries) // 3:
-        rare, words = T5_RARE, t5_words
-    else:
+    entries = {index: entry for index, entry in tokenizer.inv_vocab.items() if isinstance(entry, str)}
+    words = whole_words(entries)
+    if not words:
         return None
     pieces = {index: _spelled(entry) for index, entry in entries.items() if _spelled(entry).isascii()}
-    plain = {index: word for index, word in words.items() if index in pieces}  # others are spelled as bytes
+    if is_clip(entries):
+        name, rare, tokenize = f"clip_{key}", range(CLIP_RARE_FROM, max(entries) + 1), tokenizer.tokenize_with_weights
+    else:  # a chat template, which some tokenizers write around every text, says nothing of a word
+        name, tokenize = key, partial(SDTokenizer.tokenize_with_weights, tokenizer)
+        is_t5 = len(entries) < RARE_FROM and T5_SENTINEL in entries.values()  # UMT5 and mT5 are larger
+        rare = T5_RARE if is_t5 else range(min(RARE_FROM, len(entries) // 2), max(entries) + 1)
     return Vocabulary(
-        name=key if key.startswith("t5") else f"clip_{key}",
-        words=plain,
+        name=name,
+        words={index: word for index, word in words.items() if index in pieces},  # others are spelled as bytes
         pieces=pieces,
         rare=rare,
-        tokenize=_content_ids(tokenizer),
+        tokenize=_content_ids(tokenizer, tokenize),
+        common=COMMON_BELOW,
     )
 
 
+def is_clip(entries: Mapping[int, str]) -> bool:
+    """Whether these are the entries of CLIP's tokenizer."""
+    return sum(entry.endswith(END) for entry in entries.values()) > len(entries) // 3
+
+
+def whole_words(entries: Mapping[int, str]) -> dict[int, str]:
+    """Of a tokenizer's entries those that are whole words or begin one, as they are spelled: CLIP's, SentencePiece's,
+    byte-level BPE's, BERT's; none where it has no mark for a word."""
+    if is_clip(entries):
+        return {index: entry.removesuffix(END) for index, entry in entries.items() if entry.endswith(END)}
+    if any(entry.startswith(CONTINUED) for entry in entries.values()) and CLASSIFIER in entries.values():
+        return {index: entry for index, entry in entries.items() if not entry.startswith(CONTINUED)}
+    return {index: entry[1:] for index, entry in entries.items() if entry[:1] in (SPACE, BYTE_SPACE)}
+
+
+def _keeps_words_apart(vocabulary: Vocabulary) -> bool:
+    return vocabulary.read("dog") not in (None, ()) and vocabulary.read("dog") != tuple(vocabulary.tokenize("adog"))[1:]
+
+
 def _spelled(entry: str) -> str:
-    return entry.removesuffix("</w>").removeprefix("\u2581")
+    return entry.removesuffix(END).removeprefix(SPACE).removeprefix(BYTE_SPACE).removeprefix(CONTINUED)
 
 
-def _content_ids(tokenizer: SDTokenizer) -> Callable[[str], list[int]]:
+def _content_ids(tokenizer: SDTokenizer, read: Callable[[str], Any] | None = None) -> Callable[[str], list[int]]:
     """text -> ids without start, end and padding; -1 stands for the vectors of a learned embedding."""
+    read = read or tokenizer.tokenize_with_weights
     specials = {tokenizer.start_token, tokenizer.end_token, tokenizer.pad_token}
 
     def tokenize(text: str) -> list[int]:
-        entries = [entry[0] for chunk in tokenizer.tokenize_with_weights(text) for entry in chunk]
+        entries = [entry[0] for chunk in read(text) for entry in chunk]
         return [
             -1 if torch.is_tensor(entry) else int(entry)
             for entry in entries
