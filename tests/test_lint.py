@@ -11,7 +11,7 @@ import yaml
 
 from comfyui_personalize.tools.install_comfyui import HOME, PACKAGE_LINK, ROOT, link
 
-PARTS = ("benchmarks", "core", "nodes", "pocket", "tests", "tools")
+PARTS = ("benchmarks", "core", "fleet", "nodes", "pocket", "tests", "tools")
 
 
 def run(*command: str, **environment: str) -> None:

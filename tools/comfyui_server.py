@@ -1,178 +1,22 @@
-"""A real ComfyUI server as a context manager, and the HTTP client that talks to it.
-
-`make demo`, the end-to-end tests and the browser tests start the server that a user starts (`main.py`), with a
-base directory of their own. Only the standard library is used.
+"""The checkout's ComfyUI as a context manager, for `make demo`, the end-to-end tests and the browser tests: the server
+that a user starts (`main.py`), with a base directory of its own.
 """
 
 from __future__ import annotations
 
-import json
-import logging
-import mimetypes
 import os
-import signal
-import socket
-import subprocess
-import time
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-from urllib.error import HTTPError, URLError
-from urllib.parse import urlencode
-from urllib.request import Request, urlopen
 
+from ..fleet.client import Client, GraphFailed, GraphInterrupted, GraphRefused, raise_what_happened
+from ..fleet.server import ComfyServer, ServerDied, free_port
 from .install_comfyui import ROOT, comfyui_directory, link, venv_python
 
-START_SECONDS = 180.0
-POLL_SECONDS = 0.1
+__all__ = ["Client", "GraphFailed", "GraphInterrupted", "GraphRefused", "Server", "ServerDied", "free_port",
+           "make_base_directory", "raise_what_happened"]
+
 FOLDERS = ("custom_nodes", "input", "output", "temp", "user",
            "models/checkpoints", "models/loras", "models/embeddings")
-
-Graph = Mapping[str, Mapping[str, Any]]
-log = logging.getLogger(__name__)
-
-
-class ServerDied(RuntimeError):
-    """The server process ended, or never answered; the message ends with its log."""
-
-
-class GraphRefused(RuntimeError):
-    """The server did not accept a graph (HTTP 400).
-
-    Attributes:
-        node_errors: what the server says about each node.
-    """
-
-    def __init__(self, message: str, node_errors: dict[str, Any]):
-        super().__init__(f"{message} {json.dumps(node_errors)}")
-        self.node_errors = node_errors
-
-
-class GraphFailed(RuntimeError):
-    """A node raised while the graph ran.
-
-    Attributes:
-        node_type: the class of the node.
-        exception_type, exception_message: what it raised.
-    """
-
-    def __init__(self, details: Mapping[str, Any]):
-        self.node_type = str(details.get("node_type"))
-        self.exception_type = str(details.get("exception_type"))
-        self.exception_message = str(details.get("exception_message", "")).strip()
-        super().__init__(f"{self.node_type}: {self.exception_type}: {self.exception_message}")
-
-
-class GraphInterrupted(RuntimeError):
-    """The run was cancelled."""
-
-
-class Client:
-    """ComfyUI's HTTP API.
-
-    Args:
-        address: for example ``"http://127.0.0.1:8188"``.
-    """
-
-    def __init__(self, address: str):
-        self.address = address
-        self.client_id = uuid.uuid4().hex
-
-    def open(self, path: str, timeout: float = 60.0) -> Any:
-        """The open answer to a GET: a context manager with `status` and `read`."""
-        return urlopen(self.address + path, timeout=timeout)  # noqa: S310 - the local server
-
-    def get(self, path: str, timeout: float = 60.0) -> Any:
-        """The JSON answer to a GET."""
-        with self.open(path, timeout) as answer:
-            return json.load(answer)
-
-    def post(self, path: str, body: bytes | dict[str, Any], content_type: str = "application/json") -> Any:
-        """The JSON answer to a POST; None for an empty one."""
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        request = Request(self.address + path, data, {"Content-Type": content_type})  # noqa: S310 - the local server
-        with urlopen(request, timeout=60.0) as answer:  # noqa: S310 - the local server
-            text = answer.read()
-        return json.loads(text) if text else None
-
-    def object_info(self) -> dict[str, Any]:
-        """Every node class the server knows, with its inputs and outputs."""
-        return self.get("/object_info")
-
-    def queue(self, graph: Graph) -> str:
-        """Queue a graph in API form and return its prompt id. Raises: GraphRefused."""
-        try:
-            return self.post("/prompt", {"prompt": graph, "client_id": self.client_id})["prompt_id"]
-        except HTTPError as error:
-            answer = json.loads(error.read() or b"{}")
-            message = answer.get("error", {})
-            text = message.get("message", "") if isinstance(message, dict) else str(message)
-            raise GraphRefused(f"HTTP {error.code}: {text}", answer.get("node_errors", {})) from error
-
-    def history(self, prompt_id: str) -> dict[str, Any] | None:
-        """What is known of a finished prompt; None while it waits or runs."""
-        return self.get(f"/history/{prompt_id}").get(prompt_id)
-
-    def is_running(self, prompt_id: str) -> bool:
-        """Whether the prompt left the queue and is being executed."""
-        return any(item[1] == prompt_id for item in self.get("/queue")["queue_running"])
-
-    def outputs(self, prompt_id: str, timeout: float = 600.0) -> dict[str, Any]:
-        """Wait for a prompt and return its outputs by node id.
-
-        Raises:
-            GraphFailed, GraphInterrupted, TimeoutError.
-        """
-        end = time.monotonic() + timeout
-        while (entry := self.history(prompt_id)) is None:
-            if time.monotonic() > end:
-                raise TimeoutError(f"prompt {prompt_id} did not end within {timeout} s")
-            time.sleep(POLL_SECONDS)
-        raise_what_happened(entry["status"])
-        return entry["outputs"]
-
-    def run(self, graph: Graph, timeout: float = 600.0) -> dict[str, Any]:
-        """Queue a graph and wait for its outputs by node id."""
-        return self.outputs(self.queue(graph), timeout)
-
-    def interrupt(self) -> None:
-        """Cancel what runs now."""
-        self.post("/interrupt", {})
-
-    def upload_image(self, path: Path, name: str | None = None) -> str:
-        """Put a picture into the server's input folder and return the name that LoadImage takes."""
-        boundary = uuid.uuid4().hex
-        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-        head = (f'--{boundary}\r\nContent-Disposition: form-data; name="overwrite"\r\n\r\ntrue\r\n'
-                f'--{boundary}\r\n'
-                f'Content-Disposition: form-data; name="image"; filename="{name or path.name}"\r\n'
-                f"Content-Type: {kind}\r\n\r\n")
-        body = head.encode() + path.read_bytes() + f"\r\n--{boundary}--\r\n".encode()
-        return self.post("/upload/image", body, f"multipart/form-data; boundary={boundary}")["name"]
-
-    def download(self, picture: Mapping[str, str]) -> bytes:
-        """The bytes of one entry of a node's ``images`` output."""
-        query = urlencode({key: picture[key] for key in ("filename", "subfolder", "type")})
-        with self.open(f"/view?{query}") as answer:
-            return answer.read()
-
-
-def raise_what_happened(status: Mapping[str, Any]) -> None:
-    """Raises: GraphInterrupted or GraphFailed where a history entry's status is not success."""
-    if status["status_str"] == "success":
-        return
-    messages = dict(status["messages"])
-    if "execution_interrupted" in messages:
-        raise GraphInterrupted("the run was cancelled")
-    raise GraphFailed(messages.get("execution_error", {}))
-
-
-def free_port() -> int:
-    """A TCP port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def make_base_directory(base: Path) -> Path:
@@ -183,7 +27,7 @@ def make_base_directory(base: Path) -> Path:
     return base
 
 
-class Server:
+class Server(ComfyServer):
     """A ComfyUI server on a free port, with its own base directory; stopped when the context ends.
 
     Args:
@@ -195,10 +39,9 @@ class Server:
     def __init__(self, base: Path, *, arguments: Sequence[str] = ("--cpu",),
                  environment: Mapping[str, str] | None = None):
         self.base = make_base_directory(base.resolve())
-        self.arguments = tuple(arguments)
-        self.environment = {**os.environ, **(environment or {})}
-        self.log_file = self.base / "server.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        own = ("--base-directory", str(self.base), "--database-url", f"sqlite:///{self.base / 'comfyui.db'}")
+        super().__init__(comfyui_directory(), str(venv_python()), (*arguments, *own), self.base / "server.log",
+                         {**os.environ, **(environment or {})})
 
     def __enter__(self) -> Server:
         self.start()
@@ -206,56 +49,3 @@ class Server:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether the process runs."""
-        return self._process is not None and self._process.poll() is None
-
-    def start(self) -> None:
-        """Start the process and wait until it answers. Raises: ServerDied."""
-        port = free_port()
-        database = f"sqlite:///{self.base / 'comfyui.db'}"
-        command = [str(venv_python()), "main.py", *self.arguments, "--port", str(port), "--disable-auto-launch",
-                   "--base-directory", str(self.base), "--database-url", database]
-        with self.log_file.open("ab") as output:
-            self._process = subprocess.Popen(command, cwd=comfyui_directory(), env=self.environment,
-                                             stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
-        self.client = Client(f"http://127.0.0.1:{port}")
-        self._wait_until_it_answers()
-
-    def _wait_until_it_answers(self) -> None:
-        end = time.monotonic() + START_SECONDS
-        while self.is_alive and time.monotonic() < end:
-            try:
-                self.client.get("/system_stats", timeout=5.0)
-                return
-            except (URLError, ConnectionError, TimeoutError):
-                time.sleep(POLL_SECONDS)
-        tail = self.log_text()[-3000:]
-        self.stop()
-        raise ServerDied(f"ComfyUI did not start within {START_SECONDS:.0f} s; its log ends:\n{tail}")
-
-    def log_text(self) -> str:
-        """What the server wrote so far."""
-        return self.log_file.read_text(errors="replace")
-
-    def stop(self) -> None:
-        """End the process, kindly at first."""
-        self._end(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """End the process as a power cut does (SIGKILL)."""
-        self._end(signal.SIGKILL)
-
-    def _end(self, how: signal.Signals) -> None:
-        if self._process is None:
-            return
-        if self.is_alive:
-            self._process.send_signal(how)
-        try:
-            self._process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
