@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import comfy.model_management
 import comfy.sd
 import pytest
 import torch
-from test_adapter_files import INDEX, predict, randomise
+from families import FAMILIES, family_models
+from test_adapter_files import INDEX, fp8_models, predict, randomise
+from test_families_network import assert_close, sampled_once
+from test_families_text_lengths import Texts, data, learned, predict_alone
 from tiny_model import tiny_models
-from trainer_rig import Untouched, sample, train, use_store
+from trainer_rig import Untouched, equal, sample, train, use_store
 
 from comfyui_personalize.core.errors import InputError
-from comfyui_personalize.core.learning.adapter import AdapterConfig, RankByTimestep, make_adapters
+from comfyui_personalize.core.learning.adapter import (
+    AdapterConfig,
+    RankByTimestep,
+    active_ranks,
+    make_adapters,
+    remaining_time,
+)
 from comfyui_personalize.core.store.files import read_metadata
-from comfyui_personalize.core.training.config import TrainingOptions
+from comfyui_personalize.core.training.config import TrainingConfig, TrainingOptions
+from comfyui_personalize.core.training.trainer import Trainer
 from comfyui_personalize.nodes.bridge.files import personalizations as personalization_files
 from comfyui_personalize.nodes.bridge.files.personalizations import load_personalization, save_personalization
-from comfyui_personalize.nodes.bridge.model.denoiser import ComfyDenoiser
+from comfyui_personalize.nodes.bridge.model.bypass import load_beside
+from comfyui_personalize.nodes.bridge.model.denoiser import ComfyDenoiser, schedule_of
 from comfyui_personalize.nodes.bridge.model.gradients import casting_layers, trainable
 from comfyui_personalize.nodes.bridge.model.rank_by_timestep import has_rank_by_timestep, load_by_timestep
+from comfyui_personalize.nodes.bridge.sockets import PreviewSettings
 from comfyui_personalize.nodes.bridge.text.encoder import encode
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
@@ -111,6 +124,30 @@ def test_sampling_predicts_what_training_did():
     assert not torch.allclose(whole, expected, atol=1e-3)
 
 
+@pytest.mark.parametrize("name", ["sd15", "sdxl", "sd3", "flux"])
+def test_in_every_family_rows_have_the_ranks_of_their_timesteps_in_training_and_in_sampling(name):
+    model, clip, vae = family_models(name)
+    captions = [f"a sks dog {number} 77" for number in range(3)]
+    options = TrainingOptions(adapter=AdapterConfig(rank=RANK, alpha=RANK), min_rank=LEAST)
+    run = Trainer(denoiser=ComfyDenoiser(model, 128), text_encoder=Texts(name), data=data(name, captions, "a dog 77"),
+                  config=TrainingConfig(steps=1, batch=3, options=options))
+    with trainable(model), run, torch.no_grad():
+        learned(run)
+        rows = run._draw_rows(0)["subject"]
+        together = run._predict({"subject": rows})["subject"]
+        assert_close(together, torch.cat([predict_alone(run, rows, number) for number in range(3)]), 1e-5)
+        lora = {key: value if "down" in key or not value.ndim else 3 * value
+                for key, value in run.export().adapter.items()}
+    ranked, schedule = load_by_timestep(model, lora, 1.0, LEAST), schedule_of(model)
+    latent = torch.randn(1, FAMILIES[name].channels, 8, 8, generator=torch.Generator().manual_seed(7))
+    for index in (len(schedule) // 10, len(schedule) // 2, len(schedule) - 1):
+        rank = int(active_ranks(RANK, LEAST, remaining_time(schedule, torch.tensor([index]))))
+        stock = comfy.sd.load_lora_for_models(model, None, first_ranks(lora, rank), 1.0, 0)[0]
+        plain, expected, got = (sampled_once(one, clip, "a sks dog", latent, 1, index)
+                                for one in (model, stock, ranked))
+        assert float((expected - plain).abs().max()) > 20 * float((got - expected).abs().max())
+
+
 def test_model_samples_with_fewer_ranks_than_the_stock_loader_and_the_base_stays():
     models = tiny_models()
     with Untouched(models):
@@ -120,6 +157,25 @@ def test_model_samples_with_fewer_ranks_than_the_stock_loader_and_the_base_stays
         ranked, whole = sample(outputs[0], models[1]), sample(stock, models[1])
         assert not torch.allclose(ranked, whole, atol=1e-4)
         assert not torch.allclose(ranked, sample(*models[:2]), atol=1e-4)
+
+
+def test_previews_on_the_way_have_the_rank_too_and_change_nothing_of_the_training(store):
+    def anew(**changes):
+        shutil.rmtree(store, ignore_errors=True)
+        return trained(tiny_models(), **changes)
+
+    preview = PreviewSettings(prompt="a sks dog", steps=2, every=1)
+    plain, shown, first = anew(), anew(preview=preview), anew(preview=preview, steps=1)
+    assert equal(shown[2], plain[2]) and len(shown[4]) == 3
+    assert torch.equal(first[4][-1], shown[4][0])
+
+
+def test_on_weights_of_8_bits_it_is_computed_beside_them_as_every_adapter_is():
+    model, clip = fp8_models()
+    lora = random_lora(*tiny_models()[:2])
+    ranked = load_by_timestep(model, lora, 1.0, LEAST)
+    beside = load_beside(model, None, first_ranks(lora, 3), 1.0, 0)[0]
+    torch.testing.assert_close(denoised(ranked, clip, [300]), denoised(beside, clip, [300]), atol=1e-3, rtol=1e-3)
 
 
 def test_a_saved_file_says_so_and_loads_as_it_was_trained():
