@@ -56,6 +56,9 @@ class Texts:
     def encode(self, prompts: Sequence[str], vectors: Any = None) -> list[Conditioning]:
         return [self._encode(prompt, generator_for(0, prompt, 0)) for prompt in prompts]
 
+    def token_rows(self, text: str) -> dict[str, Tensor]:
+        return {}
+
     def _encode(self, prompt: str, generator: torch.Generator) -> Conditioning:
         word = prompt.split()[-1]
         shape = 1, int(word) if word.isdecimal() else 77, self.width
