@@ -29,7 +29,7 @@ from .bridge.sockets import (
 from .bridge.training.checks import warnings_about_run
 from .bridge.training.request import Request
 from .bridge.training.run import personalize
-from .bridge.training.words import subject_texts, with_words, words_of_subjects
+from .bridge.training.token_vectors import subject_texts, vectors_of_subjects, with_vectors
 
 
 class PersonalizeTrainer(io.ComfyNode):
@@ -97,11 +97,11 @@ class PersonalizeTrainer(io.ComfyNode):
                 objective=None, options=None, preview=None, validation=None, token_vectors=None,
                 image_text=None, sample_with=None) -> io.NodeOutput:
         chain = objective or ObjectiveChain()
-        words, starts = words_of_subjects(token_vectors or (), subject)
+        vectors, starts = vectors_of_subjects(token_vectors or (), subject)
         config = TrainingConfig(
             steps=steps, learning_rate=learning_rate, batch=batch, resolution=resolution, seed=seed,
             options=options or TrainingOptions(), objectives=chain.objectives,
-            token_vectors=words, validation=validation.config if validation else None)
+            token_vectors=vectors, validation=validation.config if validation else None)
         request = Request(model=model, clip=clip, vae=vae, subjects=tuple(subject), config=config,
                           run_name=run_name, class_images=chain.class_images, preview=preview,
                           validation=validation, starts=starts, image_text=image_text, sample_with=sample_with)
@@ -111,7 +111,7 @@ class PersonalizeTrainer(io.ComfyNode):
         show_notice(cls.hidden.unique_id, result.report, warnings)
         trained_model, trained_clip = patched(request.sampling_model, clip, result.lora,
                                               min_rank=config.options.min_rank)
-        trained_clip = with_words(trained_clip, result.token_vectors)
+        trained_clip = with_vectors(trained_clip, result.token_vectors)
         shown = shown_pictures(pictures, cls) | {"text": (report,)}
         return io.NodeOutput(trained_model, trained_clip, dict(result.lora), {"loss": list(result.losses)}, pictures,
                              result, report, subject_texts(result), ui=shown)

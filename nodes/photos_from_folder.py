@@ -8,7 +8,7 @@ from ..core.data.options import DataOptions
 from ..core.errors import InputError
 from ..core.subject.identifier import warnings_about
 from ..core.subject.photo_warnings import warnings_about_photos
-from ..core.subject.subject import CAPTION_TEMPLATE, check_words, warnings_about_data
+from ..core.subject.subject import CAPTION_TEMPLATE, check_name, warnings_about_data
 from ..core.wording import clean_prompts
 from .bridge.notices import show_notice, shown_pictures
 from .bridge.photos.folders import files_digest, find_folder, images_of, input_folders, photo_sheet, read_subjects
@@ -63,8 +63,8 @@ class PhotosFromFolder(io.ComfyNode):
     def validate_inputs(cls, folder=None, identifier=None, caption_template=None) -> bool | str:
         """Refuses typed words, and a folder that is not there, when the graph is queued."""
         return answer(("folder", find_folder, folder),
-                      ("identifier", lambda text: check_words(text, CAPTION_TEMPLATE), identifier),
-                      ("caption_template", lambda text: check_words("linked", text), caption_template))
+                      ("identifier", lambda text: check_name(text, CAPTION_TEMPLATE), identifier),
+                      ("caption_template", lambda text: check_name("linked", text), caption_template))
 
     @classmethod
     def fingerprint_inputs(cls, folder=None, **_) -> str | float:

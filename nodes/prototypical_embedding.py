@@ -8,7 +8,7 @@ from ..core.learning.prototype import PrototypeConfig
 from ..core.learning.token_vectors import MOST, TokenVectorsConfig
 from .bridge.notices import show_notice
 from .bridge.sockets import IMAGE_TEXT_ENCODER, SUBJECT, TOKEN_VECTORS
-from .bridge.text.prototypes import looks, prototype_words
+from .bridge.text.prototypes import looks, prototype_vectors
 
 
 class PrototypicalEmbedding(io.ComfyNode):
@@ -53,12 +53,12 @@ class PrototypicalEmbedding(io.ComfyNode):
     def execute(cls, subject, image_text, clip, vectors, learning_rate, stop_at, fit_steps, fit_rate) -> io.NodeOutput:
         config = TokenVectorsConfig(word="{V}", count=vectors, start="given", learning_rate=learning_rate,
                                     stop_at=stop_at)
-        fitting, words, lines = PrototypeConfig(steps=fit_steps, learning_rate=fit_rate), [], []
+        fitting, chain, lines = PrototypeConfig(steps=fit_steps, learning_rate=fit_rate), [], []
         for member in looks(subject):
-            word, fitted = prototype_words(image_text, clip, member, config, fitting)
-            words.append(word)
+            settings, fitted = prototype_vectors(image_text, clip, member, config, fitting)
+            chain.append(settings)
             lines.append(f"{member.identifier}: cosine of '{member.identifier} {member.class_noun}' to photo, object "
                          f"and class {fitted.before:.3f} before, {fitted.after:.3f} after {fit_steps} steps")
         report = "\n".join(lines)
         show_notice(cls.hidden.unique_id, report, [])
-        return io.NodeOutput(tuple(words), report, ui=ui.PreviewText(report))
+        return io.NodeOutput(tuple(chain), report, ui=ui.PreviewText(report))

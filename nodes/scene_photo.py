@@ -7,7 +7,7 @@ from comfy_api.v0_0_2 import io
 
 from ..core.subject.identifier import warnings_about
 from ..core.subject.photo_warnings import warnings_about_photos
-from ..core.subject.subject import SCENE_TEMPLATE, SceneObject, check_words, warnings_about_data
+from ..core.subject.subject import SCENE_TEMPLATE, SceneObject, check_name, warnings_about_data
 from ..core.wording import clean_prompt, clean_prompts
 from .bridge.notices import show_notice
 from .bridge.photos.photos import scene_from_image
@@ -45,7 +45,7 @@ class ObjectMask(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, identifier=None) -> bool | str:
         """Refuses a typed identifier when the graph is queued."""
-        return answer(("identifier", lambda text: check_words(text, "{V}"), identifier))
+        return answer(("identifier", lambda text: check_name(text, "{V}"), identifier))
 
     @classmethod
     def execute(cls, mask, identifier, class_noun, objects=None) -> io.NodeOutput:

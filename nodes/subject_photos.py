@@ -7,7 +7,7 @@ from comfy_api.v0_0_2 import io
 from ..core.data.options import DataOptions
 from ..core.subject.identifier import warnings_about
 from ..core.subject.photo_warnings import warnings_about_photos
-from ..core.subject.subject import CAPTION_TEMPLATE, Subject, check_words, warnings_about_data
+from ..core.subject.subject import CAPTION_TEMPLATE, Subject, check_name, warnings_about_data
 from ..core.wording import clean_prompts
 from .bridge.notices import show_notice
 from .bridge.photos.photos import photos_from_images, with_captions
@@ -91,8 +91,8 @@ class SubjectPhotos(io.ComfyNode):
 
         ComfyUI hands over inputs that grow (images, masks) whether they are asked for or not.
         """
-        return answer(("identifier", lambda text: check_words(text, CAPTION_TEMPLATE), identifier),
-                      ("caption_template", lambda text: check_words("linked", text), caption_template))
+        return answer(("identifier", lambda text: check_name(text, CAPTION_TEMPLATE), identifier),
+                      ("caption_template", lambda text: check_name("linked", text), caption_template))
 
     @classmethod
     def execute(

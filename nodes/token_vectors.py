@@ -8,7 +8,7 @@ from comfy_api.v0_0_2 import io
 
 from ..core.learning.token_vectors import MOST, Norm, TokenVectorsConfig
 from ..core.wording import clean_prompts
-from .bridge.sockets import TOKEN_VECTORS, WordSettings
+from .bridge.sockets import TOKEN_VECTORS, TokenVectorsSettings
 
 STARTS = ["word", "random"]
 
@@ -62,4 +62,5 @@ class TokenVectors(io.ComfyNode):
         identifier, start_text = clean_prompts(identifier=identifier, start_text=start_text)
         config = TokenVectorsConfig(word="{V}", count=vectors, start=start, start_text=start_text, std=std,
                                     learning_rate=learning_rate, stop_at=stop_at, norm=norm)
-        return io.NodeOutput((*(token_vectors or ()), WordSettings(identifier=identifier.strip(), config=config)))
+        settings = TokenVectorsSettings(identifier=identifier.strip(), config=config)
+        return io.NodeOutput((*(token_vectors or ()), settings))

@@ -11,7 +11,7 @@ from comfy_api.v0_0_2 import io
 from ...core.store.class_images import PriorRecipe
 from ...core.subject.subject import Subject
 from ...nodes.bridge.sampling.class_images import make_class_images, model_digest, text_encoder_digest
-from ...nodes.bridge.sockets import ObjectiveChain, WordSettings
+from ...nodes.bridge.sockets import ObjectiveChain, TokenVectorsSettings
 from ...nodes.image_text_encoder import ImageTextEncoder
 from ...nodes.prototypical_embedding import PrototypicalEmbedding
 from ...pocket.config import SIZE
@@ -48,11 +48,11 @@ def class_images(loaded: Loaded, class_noun: str, count: int = CLASS_IMAGES) -> 
     return make_class_images(loaded.model, loaded.clip, recipe, class_noun, count, batch=8)[0]
 
 
-def token_vectors(method: Method, loaded: Loaded, subject: Subject) -> tuple[WordSettings, ...]:
+def token_vectors(method: Method, loaded: Loaded, subject: Subject) -> tuple[TokenVectorsSettings, ...]:
     """The learned identifier: from its own start, or from the prototype of photo and masked subject."""
     assert method.vectors is not None
     if not method.has_prototype:
-        return (WordSettings(identifier=subject.identifier, config=method.vectors),)
+        return (TokenVectorsSettings(identifier=subject.identifier, config=method.vectors),)
     return run_node(PrototypicalEmbedding, (subject,), image_text_encoder(), loaded.clip, method.vectors.count,
                     method.vectors.learning_rate, 1.0, 100, 5e-3)[0]
 

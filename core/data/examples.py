@@ -16,7 +16,7 @@ SIMILAR_AREA = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class ObjectWords:
+class ObjectName:
     """What is said of one of several objects in a photo.
 
     Attributes:
@@ -77,7 +77,7 @@ class Example:
         photo: number of the photo that it was made from; None = its own number.
         mask: (1, h, w) in 0..1, 1 = subject, or None.
         concat: (K, h, w), what the network reads beside the noisy latents, or None.
-        objects: the words of several objects in this photo, which the caption names all; empty for one subject.
+        objects: the names of several objects in this photo, which the caption names all; empty for one subject.
         object_masks: (r, h, w), a mask for each of them.
         grown: as in `View`.
         more_views: other crops of the same shape, and mirrored ones; views are taken in turn.
@@ -95,7 +95,7 @@ class Example:
     photo: int | None = None
     mask: Tensor | None = None
     concat: Tensor | None = None
-    objects: tuple[ObjectWords, ...] = ()
+    objects: tuple[ObjectName, ...] = ()
     object_masks: Tensor | None = None
     grown: Mapping[int, Masks] = field(default_factory=dict)
     more_views: tuple[View, ...] = ()
@@ -114,12 +114,12 @@ class Example:
     @property
     def nouns(self) -> tuple[str, ...]:
         """The class nouns of what is in the photo; its visits take them in turn for class images."""
-        return tuple(words.class_noun for words in self.objects) or (self.class_noun,)
+        return tuple(named.class_noun for named in self.objects) or (self.class_noun,)
 
     @property
     def subjects(self) -> tuple[tuple[str, str], ...]:
         """Identifier and class noun of everything that is personalized in the photo."""
-        return (tuple((words.identifier, words.class_noun) for words in self.objects)
+        return (tuple((named.identifier, named.class_noun) for named in self.objects)
                 or ((self.identifier, self.class_noun),))
 
     def with_latents(self, latents: Sequence[Tensor]) -> Example:
@@ -139,7 +139,7 @@ class Example:
         """Every text of this photo."""
         dropped = ("",) if self.caption_dropout else ()
         noun_caption = (self.noun_caption,) if self.noun_caption else ()
-        return (self.caption, self.object_caption, *(words.caption for words in self.objects), *dropped, *noun_caption)
+        return (self.caption, self.object_caption, *(named.caption for named in self.objects), *dropped, *noun_caption)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -54,7 +54,7 @@ class PhotoFolder:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FolderWords:
+class FolderName:
     """What a subject's folder name says.
 
     Attributes:
@@ -74,7 +74,7 @@ def natural_order(name: str) -> tuple[tuple[int, int, str], ...]:
                  for part in re.split(r"(\d+)", name.casefold()) if part)
 
 
-def read_folder_name(name: str) -> FolderWords:
+def read_folder_name(name: str) -> FolderName:
     """The words of a folder `[repeats_]identifier [class noun]`.
 
     Raises:
@@ -85,7 +85,7 @@ def read_folder_name(name: str) -> FolderWords:
     require(bool(words), "folder", f"a subfolder {name!r}", "the subject's words in its name",
             "Name it such as '10_zkz dog': repeats, identifier, class noun.")
     repeats = int(found["repeats"]) if found and found["repeats"] else None
-    return FolderWords(repeats=repeats, identifier=words[0], class_noun=" ".join(words[1:]))
+    return FolderName(repeats=repeats, identifier=words[0], class_noun=" ".join(words[1:]))
 
 
 def find_subject_folders(folder: Path) -> tuple[PhotoFolder, ...]:

@@ -1,4 +1,4 @@
-"""Learned words: vectors in token-embedding space that stand for a word of the prompts.
+"""Learned vectors: vectors in token-embedding space that stand for a word of the prompts.
 
 Textual Inversion (arXiv:2208.01618) learns such vectors alone; the identifier's vectors may as well train beside an
 adapter, and ICO's contexts (Jin et al., ECCV 2024) are the same thing for words that only one photo's caption has.
@@ -71,10 +71,10 @@ class TokenVectorsConfig:
 
 
 class TokenVectors:
-    """All learned words of a run, as one `Trainable`. They are in no module, so putting in and out does nothing.
+    """All learned vectors of a run, as one `Trainable`. They are in no module, so putting in and out does nothing.
 
     Args:
-        configs: the words.
+        configs: one per word.
         starts: for each word and text encoder its first vectors (m, D).
     """
 

@@ -50,10 +50,10 @@ class Outcome(Generic[AnyRows]):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TextView:
-    """What a term on words alone may look at.
+    """What a term on token vectors alone may look at.
 
     Attributes:
-        vectors: the learned words as they are, with their graph.
+        vectors: the learned vectors as they are, with their graph.
         encoder: the joint space of images and texts.
     """
 
@@ -92,18 +92,18 @@ class Objective:
     def check(self, data: TrainingData) -> None:
         """Raise `InputError` where this objective cannot be used with the prepared data."""
 
-    def check_learning(self, data: TrainingData, words: Sequence[TokenVectorsConfig],
+    def check_learning(self, data: TrainingData, token_vectors: Sequence[TokenVectorsConfig],
                        is_text_side_trained: bool) -> None:
         """Raise `InputError` where nothing that learns is reached by this objective.
 
         Args:
-            words: the learned words of the run.
+            token_vectors: those of the run.
             is_text_side_trained: whether the text side of the image-text encoder is the text encoder that trains.
         """
 
     @property
     def start_words(self) -> tuple[str, ...]:
-        """Words that its own learned words start from."""
+        """Words that its own learned vectors start from."""
         return ()
 
     @property
@@ -172,7 +172,7 @@ class Objective:
         raise NotImplementedError(f"{self.kind} adds rows but no loss term")
 
     def text_term(self, text: TextView, data: TrainingData, generator: Generator) -> Tensor | None:
-        """A loss term, a scalar, on words alone; once per micro-step with an encoder, with `generator` its own."""
+        """A loss term, a scalar, on token vectors alone; per micro-step with an encoder; `generator` is its own."""
         return None
 
     def to_dict(self) -> dict[str, Any]:

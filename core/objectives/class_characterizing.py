@@ -44,10 +44,10 @@ class ClassCharacterizing(Objective):
             require(all(noun.strip() for _, noun in example.subjects), "class_noun", "an empty text",
                     "what the subject is", "Write the class noun, or remove Class Characterizing.")
 
-    def check_learning(self, data: TrainingData, words: Sequence[TokenVectorsConfig],
+    def check_learning(self, data: TrainingData, token_vectors: Sequence[TokenVectorsConfig],
                        is_text_side_trained: bool) -> None:
         """The term has no gradient where neither identifiers nor text side learn."""
-        learned = {word.word for word in words}
+        learned = {word.word for word in token_vectors}
         reached = is_text_side_trained or any(
             identifier in learned for example in data.examples for identifier, _ in example.subjects)
         require(reached, "objective", "class-characterizing regularisation with a frozen identifier and text encoder",

@@ -77,8 +77,8 @@ def require_masks(data: TrainingData, dilation: int) -> None:
                     "masks as every objective reads them", "Make the data for the objectives that it is used with.")
             whole, objects = view.masks[dilation]
             _check_mask(whole, view.latents, f"photo {number}")
-            for mask, words in zip(() if objects is None else objects, example.objects, strict=True):
-                _check_mask(mask[None], view.latents, f"{words.identifier!r} in photo {number}")
+            for mask, named in zip(() if objects is None else objects, example.objects, strict=True):
+                _check_mask(mask[None], view.latents, f"{named.identifier!r} in photo {number}")
 
 
 def _check_mask(mask: Tensor, latents: Tensor, owner: str) -> None:

@@ -123,4 +123,4 @@ def _objects(example: Example, masks: Masks) -> list[tuple[Tensor, str]]:
     """The mask (1, h, w) and the prompt of each object in a view."""
     if masks.objects is None:
         return [(masks.whole, example.object_caption)]
-    return [(mask[None], words.caption) for mask, words in zip(masks.objects, example.objects, strict=True)]
+    return [(mask[None], named.caption) for mask, named in zip(masks.objects, example.objects, strict=True)]

@@ -106,7 +106,7 @@ ADAPTER: Rules = {
     "words": optional(Rule("lists of words", table_of(list_of(is_text)))),
     "embeddings": optional(Rule("a file name for each word", table_of(is_file_name))),
 }
-WORDS: Rules = {"words": Rule("lists of words", table_of(list_of(is_text)))}
+VECTORS: Rules = {"words": Rule("lists of words", table_of(list_of(is_text)))}
 EMBEDDING: Rules = {"word": TEXT}
 RUN: Rules = {"key": TEXT, "label": optional(TEXT)}
 STATE: Rules = {

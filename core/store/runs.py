@@ -3,7 +3,7 @@
     <root>/<run name>[-2]/run.json                   the key, the label
                           state.safetensors          the newest whole training state
                           adapter-000100.safetensors a result at step 100
-                          words-000100.safetensors   its learned words, if any
+                          words-000100.safetensors   its learned vectors, if any
     <root>/.cache/<digest>.safetensors               encoded photos, shared by runs on the same data
     <root>/.locks/<key>.lock                         locked by the process that trains the run
 
@@ -37,7 +37,7 @@ from .files import (
     read_tensors,
     write_tensors,
 )
-from .metadata import ADAPTER, CACHE, RUN, STATE, VERSION, WORDS, NewerVersion, Rules, check, parse
+from .metadata import ADAPTER, CACHE, RUN, STATE, VECTORS, VERSION, NewerVersion, Rules, check, parse
 from .temporary import ENDING, sweep
 
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in "123456789¹²³")}
@@ -123,8 +123,8 @@ class Run:
         """The result at a step."""
         return self.folder / f"adapter-{step:06d}.safetensors"
 
-    def words_path(self, step: int) -> Path:
-        """The learned words of the result at a step."""
+    def vectors_path(self, step: int) -> Path:
+        """The learned vectors of the result at a step."""
         return self.folder / f"words-{step:06d}.safetensors"
 
     @property
@@ -146,21 +146,21 @@ class Run:
         """The result at exactly this step, None where it is missing or damaged."""
         return _read_or_none(self.adapter_path(step), ADAPTER)
 
-    def save_words(self, step: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-        """Keep the learned words of a result; before the result itself, so that it is never without them.
+    def save_vectors(self, step: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+        """Keep the learned vectors of a result; before the result itself, so that it is never without them.
 
         Raises:
             StorageError: when the disk is full; nothing that was saved before is lost.
         """
-        write_tensors(self.words_path(step), tensors, {"version": VERSION, **metadata})
+        write_tensors(self.vectors_path(step), tensors, {"version": VERSION, **metadata})
 
-    def load_words(self, step: int) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The learned words of exactly this step, None where they are missing or damaged."""
-        return _read_or_none(self.words_path(step), WORDS)
+    def load_vectors(self, step: int) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The learned vectors of exactly this step, None where they are missing or damaged."""
+        return _read_or_none(self.vectors_path(step), VECTORS)
 
     def remove_result(self, step: int) -> None:
-        """Remove the adapter and the words of a step, as far as that can be done."""
-        for path in (self.adapter_path(step), self.words_path(step)):
+        """Remove the adapter and the vectors of a step, as far as that can be done."""
+        for path in (self.adapter_path(step), self.vectors_path(step)):
             with suppress(OSError):
                 path.unlink(missing_ok=True)
 

@@ -12,7 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..data.examples import ObjectWords
+from ..data.examples import ObjectName
 from ..data.options import DataOptions
 from ..errors import require
 from ..wording import clean_prompts, fold, has_word, word_pattern
@@ -74,7 +74,7 @@ class Subject:
     """One subject: 'a {V} {noun}' captions every photo of it (DreamBooth, 3.1); or one photo of several objects.
 
     Attributes:
-        objects: the words of several objects in each photo; the first one's are the subject's own. `make_scene` makes
+        objects: the names of several objects in each photo; the first one's is the subject's own. `make_scene` makes
             such a subject.
     """
 
@@ -83,11 +83,11 @@ class Subject:
     photos: tuple[Photo, ...]
     caption_template: str = CAPTION_TEMPLATE
     data: DataOptions = field(default_factory=DataOptions)
-    objects: tuple[ObjectWords, ...] = ()
+    objects: tuple[ObjectName, ...] = ()
 
     def __post_init__(self) -> None:
         require(bool(self.photos), "images", "no photo", "1 or more photos", "Connect an image to the node.")
-        check_words(self.identifier, self.caption_template if not self.objects else CAPTION_TEMPLATE, self.class_noun)
+        check_name(self.identifier, self.caption_template if not self.objects else CAPTION_TEMPLATE, self.class_noun)
         for number, photo in enumerate(self.photos, start=1):
             self._check_caption(number, photo)
 
@@ -95,32 +95,32 @@ class Subject:
         if photo.caption is None and not self.objects:
             return
         caption = self.caption_of(photo)
-        for identifier, _ in self.words:
+        for identifier, _ in self.names:
             require(has_word(caption, identifier), "captions",
                     f"{caption!r} for photo {number}, without {identifier!r}", "the identifier in every caption",
                     "Write {objects}." if self.objects else "Write {V} where the identifier belongs.")
 
     @property
-    def words(self) -> tuple[tuple[str, str], ...]:
+    def names(self) -> tuple[tuple[str, str], ...]:
         """Identifier and class noun of everything that is personalized here."""
         if self.objects:
-            return tuple((words.identifier, words.class_noun) for words in self.objects)
+            return tuple((one.identifier, one.class_noun) for one in self.objects)
         return ((self.identifier, self.class_noun),)
 
     def caption_of(self, photo: Photo) -> str:
-        """A photo's own caption or the subject's, with all words in place."""
+        """A photo's own caption or the subject's, with identifiers and nouns in place."""
         template = self.caption_template if photo.caption is None else photo.caption
-        objects = name_objects(self.objects or self.words_as_object)
+        objects = name_objects(self.objects or self.name_as_object)
         return fill(template.replace("{objects}", objects), self.identifier, self.class_noun)
 
     @property
-    def words_as_object(self) -> tuple[ObjectWords, ...]:
-        return (make_words(self.identifier, self.class_noun),)
+    def name_as_object(self) -> tuple[ObjectName, ...]:
+        return (make_object_name(self.identifier, self.class_noun),)
 
     @property
     def caption(self) -> str:
         """The caption of every photo that has none of its own, c in the papers."""
-        objects = name_objects(self.objects or self.words_as_object)
+        objects = name_objects(self.objects or self.name_as_object)
         return fill(self.caption_template.replace("{objects}", objects), self.identifier, self.class_noun)
 
     @property
@@ -147,7 +147,7 @@ class SceneObject:
     mask: Tensor
 
     def __post_init__(self) -> None:
-        check_words(self.identifier, CAPTION_TEMPLATE, self.class_noun)
+        check_name(self.identifier, CAPTION_TEMPLATE, self.class_noun)
 
 
 def make_scene(pixels: Tensor, objects: Sequence[SceneObject], caption_template: str = SCENE_TEMPLATE,
@@ -168,20 +168,20 @@ def make_scene(pixels: Tensor, objects: Sequence[SceneObject], caption_template:
     for mask in masks:
         Photo(pixels=pixels, mask=mask)  # sizes, before they are put together
     photo = Photo(pixels=pixels, mask=torch.stack(masks).amax(0), object_masks=masks)
-    words = tuple(make_words(name, one.class_noun.strip()) for name, one in zip(names, objects, strict=True))
-    return Subject(identifier=names[0], class_noun=words[0].class_noun, photos=(photo,), objects=words,
+    named = tuple(make_object_name(name, one.class_noun.strip()) for name, one in zip(names, objects, strict=True))
+    return Subject(identifier=names[0], class_noun=named[0].class_noun, photos=(photo,), objects=named,
                    caption_template=caption_template, data=data or DataOptions())
 
 
-def make_words(identifier: str, class_noun: str) -> ObjectWords:
-    """An object's words, with 'a {V} {noun}' for its prompt."""
-    return ObjectWords(identifier=identifier, class_noun=class_noun,
+def make_object_name(identifier: str, class_noun: str) -> ObjectName:
+    """An object's name, with 'a {V} {noun}' for its prompt."""
+    return ObjectName(identifier=identifier, class_noun=class_noun,
                        caption=fill(CAPTION_TEMPLATE, identifier, class_noun))
 
 
-def name_objects(objects: Sequence[ObjectWords]) -> str:
+def name_objects(objects: Sequence[ObjectName]) -> str:
     """'a sks dog, a tqz cat and a wrs car', the global prompt of eq. 5."""
-    *others, last = [words.caption for words in objects]
+    *others, last = [one.caption for one in objects]
     return f"{', '.join(others)} and {last}" if others else last
 
 
@@ -193,7 +193,7 @@ def warnings_about_data(subject: Subject) -> list[str]:
     return []
 
 
-def check_words(identifier: str, caption_template: str, class_noun: str = "") -> None:
+def check_name(identifier: str, caption_template: str, class_noun: str = "") -> None:
     """What can be said before there are photos.
 
     Raises:

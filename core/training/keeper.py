@@ -1,4 +1,4 @@
-"""What of a run is kept, and when: its state, and its results, which are adapters and learned words."""
+"""What of a run is kept, and when: its state, and its results, which are adapters and learned vectors."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from .watcher import Watcher
 STATE_FAILED = ("the training state could not be saved ({} in {}): training goes on, but after a stop it starts again "
                 "from the last state that was; free some space, and the next save tries again")
 RESULT_FAILED = "the result could not be saved ({} in {}): "
-WORDS = "words"
-"""Key of the learned words in an adapter file's metadata."""
+VECTORS = "words"
+"""Key of the learned vectors in an adapter file's metadata."""
 Description = Callable[[int, str, Iterable[str]], dict[str, Any]]
 
 
@@ -63,7 +63,7 @@ class Keeper:
         """What was learned up to the current step."""
         learned, step = self.trainer.export(), self.trainer.step
         metadata = self.describe(step, str(self.trainer.exposure()), learned.adapter)
-        return Result(step=step, learned=learned, metadata=metadata | words_metadata(learned))
+        return Result(step=step, learned=learned, metadata=metadata | vectors_metadata(learned))
 
     def keep_result(self) -> Result:
         """Adapter file and then the state of the current step, as far as the disk takes them; the file's content."""
@@ -104,7 +104,7 @@ class Keeper:
     def save(self, result: Result) -> StorageError | None:
         """Write a result's files; what kept them from being written."""
         def write() -> None:
-            save_words(self.run, result.step, result.learned)
+            save_vectors(self.run, result.step, result.learned)
             self.run.save_adapter(result.step, result.learned.adapter, result.metadata)
 
         failure = self._try("result", RESULT_FAILED + self.watcher.unsaved, write)
@@ -153,41 +153,41 @@ def load_result(run: Run, step: int, encoders: Collection[str]) -> Result | None
         encoders: names of text encoders that vectors may belong to.
     """
     found = run.load_adapter(step)
-    words = None if found is None else load_words(run, found[1], encoders)
-    if found is None or words is None:
+    vectors = None if found is None else load_vectors(run, found[1], encoders)
+    if found is None or vectors is None:
         return None
     try:
         layers_of(run.adapter_path(step), found[0])
     except InputError as damage:  # half of a layer: it is made again from the state
         logging.warning("%s", damage)
         return None
-    return Result(step=step, learned=replace(words, adapter=found[0]), metadata=found[1])
+    return Result(step=step, learned=replace(vectors, adapter=found[0]), metadata=found[1])
 
 
-def words_metadata(learned: Artifacts) -> dict[str, Any]:
-    """What an adapter file's metadata says of its words."""
+def vectors_metadata(learned: Artifacts) -> dict[str, Any]:
+    """What an adapter file's metadata says of its vectors."""
     groups = {"token_vectors": learned.token_vectors, "contexts": learned.contexts}
-    return {WORDS: {group: sorted(words) for group, words in groups.items()}} if any(groups.values()) else {}
+    return {VECTORS: {group: sorted(found) for group, found in groups.items()}} if any(groups.values()) else {}
 
 
-def save_words(run: Run, step: int, learned: Artifacts) -> None:
+def save_vectors(run: Run, step: int, learned: Artifacts) -> None:
     """Keep the vectors of a step in the run store, where there are any.
 
     Raises:
         StorageError: for a full disk.
     """
     groups = {"token_vectors": learned.token_vectors, "contexts": learned.contexts}
-    tensors = {f"{group}/{word}/{kind}": vectors for group, words in groups.items()
-               for word, found in words.items() for kind, vectors in found.items()}
+    tensors = {f"{group}/{word}/{kind}": vectors for group, own in groups.items()
+               for word, found in own.items() for kind, vectors in found.items()}
     if tensors:
-        run.save_words(step, tensors, words_metadata(learned))
+        run.save_vectors(step, tensors, vectors_metadata(learned))
 
 
-def load_words(run: Run, metadata: Mapping[str, Any], encoders: Collection[str]) -> Artifacts | None:
+def load_vectors(run: Run, metadata: Mapping[str, Any], encoders: Collection[str]) -> Artifacts | None:
     """The vectors that belong to an adapter file; None where they are missing or damaged."""
-    if WORDS not in metadata:
+    if VECTORS not in metadata:
         return Artifacts()
-    found = run.load_words(metadata["steps"])
+    found = run.load_vectors(metadata["steps"])
     if found is None:
         return None
     groups: dict[str, dict[str, dict[str, Tensor]]] = {"token_vectors": {}, "contexts": {}}
@@ -197,7 +197,7 @@ def load_words(run: Run, metadata: Mapping[str, Any], encoders: Collection[str])
         if group not in groups or kind not in encoders or vectors.ndim != 2:
             return None
         groups[group].setdefault(word, {})[kind] = vectors
-    said = {group: sorted(words) for group, words in groups.items()}
-    if said != {"token_vectors": [], "contexts": [], **metadata[WORDS]}:
+    said = {group: sorted(found) for group, found in groups.items()}
+    if said != {"token_vectors": [], "contexts": [], **metadata[VECTORS]}:
         return None
     return Artifacts(token_vectors=groups["token_vectors"], contexts=groups["contexts"])

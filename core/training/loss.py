@@ -53,7 +53,7 @@ def loss_terms(objectives: Sequence[Objective], outcomes: Mapping[str, Outcome[A
 
 def text_terms(objectives: Sequence[Objective], view: TextView | None, data: TrainingData, seed: int,
                micro_step: int) -> dict[str, Tensor]:
-    """The terms of objectives that look at words alone; none without an encoder."""
+    """The terms of objectives that look at token vectors alone; none without an encoder."""
     terms: dict[str, Tensor] = {}
     if view is None:
         return terms

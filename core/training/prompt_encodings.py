@@ -18,7 +18,7 @@ class TextSide:
         encoder: the loaded text encoder(s), with nothing put in yet.
         prompts: every text that the run can use.
         device: where the denoiser computes.
-        token_vectors: the learned words, if any.
+        token_vectors: the learned vectors, if any.
         is_trained: whether an adapter of the text encoder trains.
         base_prompts: what is read in place of a prompt whose words only this run knows, by `base_rows`.
     """
@@ -35,7 +35,7 @@ class TextSide:
 
     @property
     def vectors(self) -> WordVectors:
-        """The learned words as they are now."""
+        """The learned vectors as they are now."""
         return self.token_vectors.vectors if self.token_vectors is not None else {}
 
     def rows(self, prompts: Sequence[str]) -> list[Conditioning]:

@@ -37,7 +37,7 @@ class Job:
         name: the run's, a label.
         key: of everything that changes the weights of a step.
         describe: what an adapter file says of a step, from (step, what was seen, names of its tensors).
-        text_encoders: names that learned words may have vectors for.
+        text_encoders: names that learned vectors may have vectors for.
     """
 
     root: Path

@@ -29,17 +29,17 @@ def make_trainables(owners: Mapping[str, Denoiser | TextEncoder], config: Traini
     Raises:
         InputError: as for each of them, or where nothing would train.
     """
-    words = learned_words(config, data)
+    token_vectors = learned_vectors(config, data)
     vectors = {word.word: starts[word.word] if word.start == "given" else
-               start_vectors(word, config.seed, text_encoder.widths, text_encoder.token_rows) for word in words}
+               start_vectors(word, config.seed, text_encoder.widths, text_encoder.token_rows) for word in token_vectors}
     trained = _with_a_rate(owners, config)
-    require(bool(trained or words), "training", "nothing that trains", "a network or token vectors",
+    require(bool(trained or token_vectors), "training", "nothing that trains", "a network or token vectors",
             "Turn on training of the diffusion model, or connect token vectors.")
     detached = BeginTokenDetached(owners[DENOISER].module) if config.options.detach_begin_token else None
     trainables: Trainables = dict(make_adapters(trained, adapter_configs(config.options), config.seed))
     trainables |= {f"{FROZEN} {name}": Frozen(owner.module) for name, owner in owners.items() if name not in trained}
-    if words:
-        trainables[TOKEN_VECTORS] = TokenVectors(words, vectors)
+    if token_vectors:
+        trainables[TOKEN_VECTORS] = TokenVectors(token_vectors, vectors)
     denoiser = trainables.get(DENOISER)
     if config.options.min_rank and isinstance(denoiser, Adapter):
         trainables[RANKS] = RankByTimestep(denoiser.module, denoiser.layers, config.options.min_rank, schedule)
@@ -53,20 +53,20 @@ def adapter_configs(options: TrainingOptions) -> dict[str, AdapterConfig]:
     return {DENOISER: options.adapter, TEXT_ENCODER: options.text_adapter or options.adapter}
 
 
-def learned_words(config: TrainingConfig, data: TrainingData) -> tuple[TokenVectorsConfig, ...]:
-    """The user's own learned words and those of the objectives.
+def learned_vectors(config: TrainingConfig, data: TrainingData) -> tuple[TokenVectorsConfig, ...]:
+    """The user's own learned vectors and those of the objectives.
 
     Raises:
         InputError: one word is learned twice.
     """
-    words = [*config.token_vectors, *(word for objective in config.objectives
+    token_vectors = [*config.token_vectors, *(word for objective in config.objectives
                                       for word in objective.token_vectors(data, config.learning_rate))]
-    names = [word.word for word in words]
+    names = [word.word for word in token_vectors]
     for name in names:
         alike = [other for other in names if fold(other) == fold(name)]
         require(len(alike) == 1, "token vectors", f"{' and '.join(map(repr, dict.fromkeys(alike)))} learned twice",
                 "each word once", "Remove one of the two nodes, or pick another identifier; case does not count.")
-    return tuple(words)
+    return tuple(token_vectors)
 
 
 def parameter_groups(trainables: Trainables, config: TrainingConfig) -> list[dict[str, Any]]:

@@ -75,7 +75,7 @@ class Trainer:
         config: everything the user chose.
         held_out: photos for `validation_loss` alone.
         free_bytes: free memory, by which gradient checkpointing "auto" decides; None decides against it.
-        starts: first vectors of learned words whose start is "given".
+        starts: first vectors of learned vectors whose start is "given".
         image_text: the joint space of images and texts, for objectives that want it.
     """
 
@@ -138,7 +138,7 @@ class Trainer:
                 on_words = text_terms(objectives, self._text_view, self.data, self.config.seed, micro_step)
                 terms |= {name: term.to(self.denoiser.device) for name, term in on_words.items()}
                 loss = torch.stack(list(terms.values())).sum() / accumulation
-                if loss.requires_grad:  # not so where only words learn, and none of them is in this batch's prompts
+                if loss.requires_grad:  # not so where only token vectors learn, and no prompt has their word
                     loss.backward()
             losses.append({name: term.detach() for name, term in terms.items()})
         return self._optimizer_step(losses)
@@ -188,7 +188,7 @@ class Trainer:
             return predict(self.denoiser, rows, texts)
 
     def _optimizer_step(self, losses: Sequence[Mapping[str, Tensor]]) -> TrainingStep:
-        norm = self.updates.clip().to(self.denoiser.device)  # the words' vectors may be on another one
+        norm = self.updates.clip().to(self.denoiser.device)  # token vectors may be on another one
         names = dict.fromkeys(name for terms in losses for name in terms)  # not every batch has every term
         none = torch.zeros_like(losses[0][SUBJECT])
         means = [torch.stack([terms.get(name, none) for terms in losses]).mean() for name in names]
@@ -226,11 +226,11 @@ class Trainer:
             for name, owner in self._owners().items():
                 if name in self._trainables:
                     tensors |= self._trainables[name].export(owner.adapter_keys)  # type: ignore[attr-defined]
-            words = self._trainables.get(TOKEN_VECTORS)
-            if not isinstance(words, TokenVectors):
+            learned = self._trainables.get(TOKEN_VECTORS)
+            if not isinstance(learned, TokenVectors):
                 return Artifacts(adapter=tensors)
-            return Artifacts(adapter=tensors, token_vectors=words.export(contexts=False),
-                             contexts=words.export(contexts=True))
+            return Artifacts(adapter=tensors, token_vectors=learned.export(contexts=False),
+                             contexts=learned.export(contexts=True))
 
     @cached_property
     def loss_of_zeros(self) -> float:
@@ -302,8 +302,8 @@ class Trainer:
                                             self.denoiser.schedule)
         ranks = self._trainables.get(RANKS)
         self._recomputation = ranks.recomputation if isinstance(ranks, RankByTimestep) else noop_context_fn
-        words = self._trainables.get(TOKEN_VECTORS)
-        self._text.token_vectors = words if isinstance(words, TokenVectors) else None
+        learned = self._trainables.get(TOKEN_VECTORS)
+        self._text.token_vectors = learned if isinstance(learned, TokenVectors) else None
         self._text.is_trained = TEXT_ENCODER in self._trainables
         if self._is_bf16:
             leave_casts_to_autocast(self._trainables)

@@ -59,7 +59,7 @@ class ObjectiveChain:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class WordSettings:
+class TokenVectorsSettings:
     """What one node puts into TOKEN_VECTORS.
 
     Attributes:

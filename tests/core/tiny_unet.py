@@ -93,7 +93,7 @@ class TinyTextEncoder:
         return [Conditioning(self.module["self_attn"](self._tokens(prompt, vectors or {}))) for prompt in prompts]
 
     def _tokens(self, prompt, vectors):
-        """One row (1, TOKENS, CONTEXT): noise of the prompt's own, its first rows replaced by learned words'."""
+        """One row (1, TOKENS, CONTEXT): noise of the prompt's own, its first rows replaced by learned vectors'."""
         row = torch.randn(1, TOKENS, CONTEXT, generator=generator_for(0, prompt, 0))
         learned = [found["l"] for word, found in vectors.items() if reads(prompt, word)]
         count = sum(map(len, learned))

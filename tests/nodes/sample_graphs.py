@@ -28,10 +28,10 @@ from comfyui_personalize.core.training.config import TrainingConfig, TrainingOpt
 from comfyui_personalize.core.training.validation import ValidationConfig
 from comfyui_personalize.nodes.bridge.dci.noun_evidence import EvidenceModels, gather
 from comfyui_personalize.nodes.bridge.sampling.class_images import model_digest, text_encoder_digest
-from comfyui_personalize.nodes.bridge.sockets import ObjectiveChain, Validation, WordSettings
+from comfyui_personalize.nodes.bridge.sockets import ObjectiveChain, TokenVectorsSettings, Validation
 from comfyui_personalize.nodes.bridge.training.plan import make_plan
 from comfyui_personalize.nodes.bridge.training.request import Request
-from comfyui_personalize.nodes.bridge.training.words import words_of_subjects
+from comfyui_personalize.nodes.bridge.training.token_vectors import vectors_of_subjects
 from comfyui_personalize.nodes.prior_sample_gen import PriorSampleGen
 
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"
@@ -40,7 +40,7 @@ SHORT, LONG = 2, 4
 CLASS_IMAGES = {"class_noun": "dog", "count": 3, "size": 64, "sampler": "euler_ancestral", "scheduler": "normal",
                 "steps": 2, "cfg": 2.0, "seed": 5, "batch": 2, "shown": 1}
 SMALL = AdapterConfig(rank=1, targets="cross_attention_kv")
-WORDS = (WordSettings(identifier="", config=TokenVectorsConfig(word="sks", count=2, start_text="{noun}",
+WORDS = (TokenVectorsSettings(identifier="", config=TokenVectorsConfig(word="sks", count=2, start_text="{noun}",
                                                               learning_rate=0.05)),)
 
 
@@ -82,7 +82,7 @@ def request(models: tuple[Any, Any, Any], *, objective: ObjectiveChain | None = 
             sample_with: Any = None, preview: Any = None, **changes: Any) -> Request:
     """What the trainer node makes of these inputs."""
     chain, subject = objective or ObjectiveChain(), subject or subjects()
-    words, starts = words_of_subjects(token_vectors, subject)
+    words, starts = vectors_of_subjects(token_vectors, subject)
     config = TrainingConfig(**{"steps": 5, "resolution": 64} | changes, options=options or TrainingOptions(),
                             objectives=chain.objectives, token_vectors=words,
                             validation=validation.config if validation else None)

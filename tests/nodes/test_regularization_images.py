@@ -18,7 +18,7 @@ from comfyui_personalize.core.learning.token_vectors import TokenVectorsConfig
 from comfyui_personalize.core.objectives import PriorPreservation
 from comfyui_personalize.core.store.class_images import ClassImages
 from comfyui_personalize.nodes.bridge.photos.latents import encode_view, photo_crops
-from comfyui_personalize.nodes.bridge.sockets import ObjectiveChain, WordSettings
+from comfyui_personalize.nodes.bridge.sockets import ObjectiveChain, TokenVectorsSettings
 from comfyui_personalize.nodes.prior_preservation import PriorPreservationNode
 from comfyui_personalize.nodes.regularization_images import RegularizationImages
 
@@ -95,7 +95,7 @@ def test_equal_pictures_of_a_folder_and_of_sockets_have_one_key(models, folder):
 
 def test_the_whole_method_trains_reports_and_saves_the_subject_alone(models, store):
     pools, _ = pool_of(models, *pictures(4), captions=["a {noun} asleep", "", "", ""])
-    words = (WordSettings(identifier="sks", config=TokenVectorsConfig(word="sks", start_text="dog")),)
+    words = (TokenVectorsSettings(identifier="sks", config=TokenVectorsConfig(word="sks", start_text="dog")),)
     *_, personalization, report, _ = train(models, objective=chain(pools), token_vectors=words, steps=4)
     assert "'dog' class images: each of 4 seen 1 times" in report and "photos: each of 2 seen 2 times" in report
     assert personalization.metadata["identifiers"] == ["sks"] and personalization.metadata["class_nouns"] == ["dog"]

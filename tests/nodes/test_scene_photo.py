@@ -49,7 +49,7 @@ def captioned(*captions, count=2, **others):
 
 def test_a_chain_of_masks_and_a_photo_are_one_subject():
     (subject,) = scene(chain=objects(3))
-    assert subject.caption == "a sks dog, a tqz cat and a wrs toy car" and subject.words == WORDS
+    assert subject.caption == "a sks dog, a tqz cat and a wrs toy car" and subject.names == WORDS
     (photo,) = subject.photos
     assert torch.equal(photo.pixels, picture()[0])
     assert all(torch.equal(mask, stripe(number)[0]) for number, mask in enumerate(photo.object_masks))

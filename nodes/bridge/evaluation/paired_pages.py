@@ -47,7 +47,7 @@ def prompt_of_each(texts: Sequence[str], batches: Sequence[Tensor]) -> list[str]
 
 def as_raters_read(prompts: Iterable[str], subjects: Iterable[Subject]) -> list[str]:
     """The prompts without the subjects' identifiers, which mean nothing to a rater: 'a sks dog' -> 'a dog'."""
-    identifiers = [identifier for subject in subjects for identifier, _ in subject.words]
+    identifiers = [identifier for subject in subjects for identifier, _ in subject.names]
     return [_without_all(prompt, identifiers) for prompt in prompts]
 
 

@@ -104,7 +104,7 @@ def one_subject(subjects: Sequence[Subject], identifier: str) -> tuple[Subject, 
     require(len(subjects) == 1, "subject", f"{len(subjects)} subjects", "one subject",
             "Give this node a Subject Photos of its own, unchained; use a node for each subject.")
     (subject,) = subjects
-    require(len(subject.words) == 1, "subject", f"a photo of {len(subject.words)} objects", "photos of one subject",
+    require(len(subject.names) == 1, "subject", f"a photo of {len(subject.names)} objects", "photos of one subject",
             "Give this node Subject Photos of the one that the prompts are about.")
     return subject, identifier or subject.identifier
 

@@ -1,5 +1,5 @@
-"""Learned words as files: identifiers among ComfyUI's embeddings, where `embedding:<name>` in stock prompts finds them,
-and ICO's contexts beside the adapter, in a file that no loader lists."""
+"""Learned vectors as files: identifiers among ComfyUI's embeddings, where `embedding:<name>` in stock prompts finds
+them, and ICO's contexts beside the adapter, in a file that no loader lists."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ....core.model.contracts import WordVectors
 from ....core.store.files import read_content, tensors_to_bytes
 from ....core.store.metadata import EMBEDDING, check
 from ..sockets import Personalization
-from ..text.learned_words import (
+from ..text.learned_vectors import (
     CLIP_ENCODERS,
     PREFIX,
     embedding_name,
@@ -40,17 +40,17 @@ def embeddings_folder() -> Path:
     return Path(folder_paths.get_folder_paths("embeddings")[0])
 
 
-def embedding_paths(words: WordVectors, name: Path) -> dict[str, Path]:
+def embedding_paths(learned: WordVectors, name: Path) -> dict[str, Path]:
     """For each learned identifier its file below the embeddings folder, without ending: the personalization's own name,
     with the identifier where there are several. Names have no spaces, for a prompt would end them there."""
     plain = Path(*(embedding_name(part) for part in name.parts))
-    if len(words) == 1:
-        return dict.fromkeys(words, plain)
-    names = embedding_names(words)
-    return {word: plain.with_name(f"{plain.name}_{names[word]}") for word in words}
+    if len(learned) == 1:
+        return dict.fromkeys(learned, plain)
+    names = embedding_names(learned)
+    return {word: plain.with_name(f"{plain.name}_{names[word]}") for word in learned}
 
 
-def word_files(personalization: Personalization, adapter: Path, name: Path) -> dict[Path, bytes]:
+def embedding_files(personalization: Personalization, adapter: Path, name: Path) -> dict[Path, bytes]:
     """The content of every file that belongs to an adapter file of that name."""
     paths = embedding_paths(personalization.token_vectors, name)
     files = {embeddings_folder() / path.with_name(path.name + SUFFIX):
@@ -63,22 +63,22 @@ def word_files(personalization: Personalization, adapter: Path, name: Path) -> d
     return files
 
 
-def word_metadata(personalization: Personalization, name: Path) -> dict[str, Any]:
-    """What the adapter file says of its words."""
+def embedding_metadata(personalization: Personalization, name: Path) -> dict[str, Any]:
+    """What the adapter file says of its embeddings."""
     paths = embedding_paths(personalization.token_vectors, name)
     return {EMBEDDINGS: {word: path.as_posix() for word, path in paths.items()}} if paths else {}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class LoadedWords:
+class LoadedEmbeddings:
     """The vectors of each learned identifier, by text encoder; and what is to be said of their files."""
 
     vectors: dict[str, dict[str, Tensor]]
     warnings: list[str]
 
 
-def load_words(metadata: Mapping[str, Any]) -> LoadedWords:
-    """The words that belong to an adapter file.
+def load_embeddings(metadata: Mapping[str, Any]) -> LoadedEmbeddings:
+    """The embeddings that belong to an adapter file.
 
     Raises:
         InputError: for a file that is missing or damaged.
@@ -95,7 +95,7 @@ def load_words(metadata: Mapping[str, Any]) -> LoadedWords:
         _check_vectors(Path(path), content.tensors)
         vectors[word] = from_file_tensors(content.tensors)
         warnings += [] if content.is_as_written else [CHANGED.format(path)]
-    return LoadedWords(vectors=vectors, warnings=warnings)
+    return LoadedEmbeddings(vectors=vectors, warnings=warnings)
 
 
 def _check_vectors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -108,15 +108,15 @@ def _check_vectors(path: Path, tensors: Mapping[str, Tensor]) -> None:
             "Save the personalization again, or copy the file from where it was saved.")
 
 
-def clip_with_words(clip: Any, metadata: Mapping[str, Any], words: WordVectors) -> Any:
-    """The CLIP that reads the words by the names of their files, and by the names that the trainer gave them.
+def clip_with_embeddings(clip: Any, metadata: Mapping[str, Any], learned: WordVectors) -> Any:
+    """The CLIP that reads learned vectors by the names of their files, and by the names that the trainer gave them.
 
     Raises:
         InputError: for a CLIP with other text encoders, or other widths.
     """
-    if clip is None or not words:
+    if clip is None or not learned:
         return clip
-    for word, vectors in words.items():
+    for word, vectors in learned.items():
         for kind, tensor in vectors.items():
             encoder = getattr(clip.cond_stage_model, CLIP_ENCODERS[kind], None)
             width = None if encoder is None else encoder.transformer.get_input_embeddings().weight.shape[1]
@@ -124,9 +124,9 @@ def clip_with_words(clip: Any, metadata: Mapping[str, Any], words: WordVectors) 
                     f"{'no tokens' if width is None else f'tokens of width {width}'}",
                     f"width {tensor.shape[1]}, as {word!r} was learned with", "Connect the checkpoint that it was "
                     "trained with.")
-    trainers = embedding_names(words)
+    trainers = embedding_names(learned)
     return reading_clip(clip, {name[word]: found for name in (trainers, metadata[EMBEDDINGS])
-                               for word, found in words.items()})
+                               for word, found in learned.items()})
 
 
 def identifiers(metadata: Mapping[str, Any]) -> list[str]:

@@ -25,11 +25,11 @@ from .embeddings import (
     CHANGED,
     EMBEDDINGS,
     PROGRAMS,
-    clip_with_words,
+    clip_with_embeddings,
+    embedding_files,
+    embedding_metadata,
     identifiers,
-    load_words,
-    word_files,
-    word_metadata,
+    load_embeddings,
 )
 
 SUFFIX = ".safetensors"
@@ -43,8 +43,9 @@ def loras_folder() -> Path:
 
 
 def save_personalization(personalization: Personalization, name: str) -> Path:
-    """Save below the LoRA folder (learned words below the embeddings folder) and return the adapter file's path. Files
-    of equal content are left alone; one of other content is never replaced: the new ones get the suffix -2, -3, ...
+    """Save below the LoRA folder (learned vectors below the embeddings folder) and return the adapter file's path.
+
+    Files of equal content are left alone; one of other content is never replaced: new ones get the suffix -2, -3, ...
 
     Raises:
         InputError: for a name that leads out of the folder.
@@ -73,10 +74,11 @@ def _save_all(files: Mapping[Path, bytes]) -> bool:
 
 
 def _files(personalization: Personalization, name: Path) -> dict[Path, bytes]:
-    """The content of every file of a name: the learned words first, and the adapter file, which names them, last."""
+    """The content of every file of a name: the learned vectors first, and the adapter file, which names them, last."""
     adapter = loras_folder() / name.with_name(name.name + SUFFIX)
-    metadata = {**personalization.metadata, **word_metadata(personalization, name)}
-    return {**word_files(personalization, adapter, name), adapter: tensors_to_bytes(personalization.lora, metadata)}
+    metadata = {**personalization.metadata, **embedding_metadata(personalization, name)}
+    return {**embedding_files(personalization, adapter, name),
+            adapter: tensors_to_bytes(personalization.lora, metadata)}
 
 
 def check_name(name: str) -> Path:
@@ -176,16 +178,16 @@ def load_personalization(name: str, model: Any, clip: Any, strength_model: float
     path = find_file(name)
     content = read_content(path)
     metadata, tensors = _checked(path, content.metadata), content.tensors
-    layers, words = layers_of(path, tensors), load_words(metadata)
+    layers, embeddings = layers_of(path, tensors), load_embeddings(metadata)
     min_rank = metadata["config"].get("options", {}).get("min_rank", 0)
     models = patched(model, clip, tensors, strength_model, strength_clip, min_rank)
     before, after = ((model, clip and clip.patcher), (models[0], models[1] and models[1].patcher))
     is_taken = any(map(_has_more, after, before))
     require(is_taken or not tensors, "model", f"a model with none of the layers of {name}",
             "the model family it was trained on", "Connect the checkpoint that it was trained with.")
-    warnings = [*([] if content.is_as_written else [CHANGED.format(path)]), *words.warnings,
+    warnings = [*([] if content.is_as_written else [CHANGED.format(path)]), *embeddings.warnings,
                 *_warnings_about_layers(path, layers, model, clip), *_warnings(metadata, model, clip, tensors)]
-    return models[0], clip_with_words(models[1], metadata, words.vectors), metadata, warnings
+    return models[0], clip_with_embeddings(models[1], metadata, embeddings.vectors), metadata, warnings
 
 
 def _warnings_about_layers(path: Path, layers: Collection[str], model: Any, clip: Any) -> list[str]:

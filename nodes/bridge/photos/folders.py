@@ -68,13 +68,14 @@ def read_subjects(folder: Path, identifier: str, class_noun: str, caption_templa
     Raises:
         InputError: for a file that cannot be used; it is named.
     """
-    given = Words(identifier=identifier.strip(), class_noun=class_noun.strip(), template=caption_template, data=data)
+    given = SubjectSettings(identifier=identifier.strip(), class_noun=class_noun.strip(), template=caption_template,
+                            data=data)
     subjects: list[Subject] = []
     warnings: list[str] = []
     for found in _found_in(folder):
-        words = given if found.path == folder else given.of_folder(found.path)
-        photos, notes = zip(*(_photo(files, words) for files in found.photos), strict=True)
-        subjects.append(words.subject(photos))
+        settings = given if found.path == folder else given.of_folder(found.path)
+        photos, notes = zip(*(_photo(files, settings) for files in found.photos), strict=True)
+        subjects.append(settings.subject(photos))
         warnings += [*found.warnings, *filter(None, notes)]
     return tuple(subjects), warnings
 
@@ -100,7 +101,7 @@ def class_photos(folder: Path) -> tuple[int, Iterator[Photo]]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Words:
+class SubjectSettings:
     """What a subject has beside its photos."""
 
     identifier: str
@@ -108,8 +109,8 @@ class Words:
     template: str
     data: DataOptions
 
-    def of_folder(self, path: Path) -> Words:
-        """These words, and in their place what a folder's name says."""
+    def of_folder(self, path: Path) -> SubjectSettings:
+        """These settings, and in their place what a folder's name says."""
         found = read_folder_name(path.name)
         with _naming(path):
             found = replace(found, identifier=clean_prompt(found.identifier, "identifier"),
@@ -158,7 +159,7 @@ def _found_in(folder: Path) -> tuple[PhotoFolder, ...]:
     return subjects
 
 
-def _photo(files: PhotoFiles, words: Words) -> tuple[Photo, str]:
+def _photo(files: PhotoFiles, settings: SubjectSettings) -> tuple[Photo, str]:
     """A photo with its mask and caption; and what of its file was not used."""
     picture = read_picture(files.picture)
     height, width = picture.pixels.shape[:2]
@@ -167,7 +168,7 @@ def _photo(files: PhotoFiles, words: Words) -> tuple[Photo, str]:
         (photo,) = photos_from_images([picture.pixels], [] if mask is None else [mask])
     photo = replace(photo, caption=_caption(files))
     with _naming(files.caption or files.picture):
-        words.subject([photo])
+        settings.subject([photo])
     return photo, picture.note
 
 

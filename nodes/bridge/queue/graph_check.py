@@ -12,8 +12,8 @@ from typing import Any
 from server import PromptServer
 
 from ..notices import warn
+from .graph_names import Warnings, name_warnings
 from .graph_walk import Graph, links, readable, title
-from .graph_words import Warnings, word_warnings
 
 DUAL_BRANCH_NODES = frozenset({"PersonalizeDCIModel", "DCIConditioning"})
 DUAL_PROMPT_NODES = frozenset({"PersonalizeDCIEncode", "DCIConditioning"})
@@ -29,7 +29,7 @@ def watch_queue() -> None:
 def check_queued(request: dict[str, Any]) -> dict[str, Any]:
     """A request to queue a graph, as it came, after warnings to the client that sent it."""
     graph = readable(request.get("prompt"))
-    for warnings in (dci_warnings(graph), word_warnings(graph)):
+    for warnings in (dci_warnings(graph), name_warnings(graph)):
         try:
             for name, warning in warnings:
                 warn(name, warning, request.get("client_id"))

@@ -1,1 +1,1 @@
-"""A CLIP as a text encoder that trains, with learned words."""
+"""A CLIP as a text encoder that trains, with learned vectors."""

@@ -20,7 +20,7 @@ from ....core.learning.token_vectors import reads
 from ....core.model.contracts import Conditioning, WordVectors
 from ....core.store.runs import read_cache, write_cache
 from ..model.hashes import tensor_digest
-from .learned_words import CLIP_ENCODERS, tokenize_words
+from .learned_vectors import CLIP_ENCODERS, tokenize_with_vectors
 
 TRAINABLE = CLIP_ENCODERS
 """Tokenizer key and attribute of the encoders whose gradients are known to be right."""
@@ -47,7 +47,7 @@ class ComfyTextEncoder:
     def encode(self, prompts: Sequence[str], vectors: WordVectors | None = None) -> list[Conditioning]:
         """One row per prompt; prompts over 77 tokens become longer rows.
 
-        Where a prompt has learned words, the CLIP must be inside `trainable` and `out_of_place_layers`.
+        Where a prompt has learned vectors, the CLIP must be inside `trainable` and `out_of_place_layers`.
         """
         return [self._encode(prompt, {word: found for word, found in (vectors or {}).items() if reads(prompt, word)})
                 for prompt in prompts]
@@ -134,7 +134,7 @@ def encode_with_gradients(clip: Any, prompt: str, vectors: WordVectors | None = 
     model.reset_clip_options()
     model.set_clip_options({"layer": clip.layer_idx} if clip.layer_idx is not None else {})
     model.set_clip_options({"execution_device": clip.patcher.load_device})
-    tokens = tokenize_words(clip, prompt, vectors or {})
+    tokens = tokenize_with_vectors(clip, prompt, vectors or {})
     rows = {key: _encode_chunks(getattr(model, TRAINABLE[key]), tokens[key]) for key in sorted(tokens, reverse=True)}
     model.reset_clip_options()
     shortest = min(context.shape[1] for context, _ in rows.values())

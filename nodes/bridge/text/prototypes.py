@@ -15,7 +15,7 @@ from ....core.learning.token_vectors import TokenVectorsConfig, start_vectors
 from ....core.model.image_text import ImageTextEncoder
 from ....core.subject.subject import Photo, Subject
 from ..model.hashes import weights_hash
-from ..sockets import WordSettings
+from ..sockets import TokenVectorsSettings
 from .encoder import ComfyTextEncoder, check_trainable
 
 SAME_TABLE = 0.02
@@ -36,14 +36,14 @@ def looks(subjects: Iterable[Subject]) -> list[Look]:
     """Every identifier with its photos; several objects of one photo have a mask each."""
     found = []
     for subject in subjects:
-        for number, (identifier, noun) in enumerate(subject.words):
+        for number, (identifier, noun) in enumerate(subject.names):
             masks = tuple(photo.object_masks[number] if subject.objects else photo.mask for photo in subject.photos)
             found.append(Look(identifier=identifier, class_noun=noun, photos=subject.photos, masks=masks))
     return found
 
 
-def prototype_words(encoder: ImageTextEncoder, clip: Any, subject: Look, config: TokenVectorsConfig,
-                    fitting: PrototypeConfig) -> tuple[WordSettings, Prototype]:
+def prototype_vectors(encoder: ImageTextEncoder, clip: Any, subject: Look, config: TokenVectorsConfig,
+                      fitting: PrototypeConfig) -> tuple[TokenVectorsSettings, Prototype]:
     """An identifier's prototype as vectors for a trainer, and how well it fits.
 
     Text encoders that the image-text encoder does not read with (SDXL's second one) start at the class noun.
@@ -65,7 +65,7 @@ def prototype_words(encoder: ImageTextEncoder, clip: Any, subject: Look, config:
         fitted = fit_prototype(encoder, vectors[own].clone(), subject.class_noun, target, fitting)
     vectors = {**vectors, own: fitted.vectors}
     given = replace(config, start="given", start_text=subject.class_noun, digest=weights_hash(vectors))
-    return WordSettings(identifier=subject.identifier, config=given, vectors=vectors), fitted
+    return TokenVectorsSettings(identifier=subject.identifier, config=given, vectors=vectors), fitted
 
 
 def matching_encoder(encoder: ImageTextEncoder, rows: Mapping[str, Tensor], text: str) -> str:

@@ -9,7 +9,7 @@ from ....core.dci.phrases import Token, is_same_token
 from ....core.errors import require
 from ....core.subject.subject import Subject
 from ....core.wording import has_word, spellings
-from .learned_words import PREFIX
+from .learned_vectors import PREFIX
 
 
 def is_same_word(clip: Any, first: str, second: str) -> bool:
@@ -50,7 +50,7 @@ def check_spelling(clip: Any, subjects: Iterable[Subject]) -> None:
     """
     for subject in subjects:
         for caption in map(subject.caption_of, subject.photos):
-            for identifier in (name for name, _ in subject.words if has_word(caption, name)):
+            for identifier in (name for name, _ in subject.names if has_word(caption, name)):
                 require(has_same_word(clip, caption, identifier), "captions",
                         f"{caption!r}, whose {spellings(caption, identifier)[0]!r} is another word than {identifier!r} "
                         "for this text encoder", "the identifier as it was typed", "Write {V} in its place.")

@@ -10,22 +10,22 @@ from ....core.objectives import prepared_data, warnings_about_masks
 from ....core.store.runs import check_run_name
 from ....core.subject.photo_warnings import warnings_about_batch, warnings_about_photos, warnings_about_resolution
 from ....core.subject.subject import warnings_about_data
-from ....core.training.trained_parameters import adapter_configs, learned_words
+from ....core.training.trained_parameters import adapter_configs, learned_vectors
 from ....core.wording import has_word
 from ..model.denoiser import check_model, is_quantised
 from ..model.families import family_of, family_warnings, trained_at
 from ..model.gradients import training_memory
 from ..model.rank_by_timestep import has_rank_by_timestep
 from ..photos.latents import blank_latents
-from ..text.learned_words import PREFIX, embedding_names
+from ..text.learned_vectors import PREFIX, embedding_names
 from ..text.same_word import check_spelling, has_same_word, same_words
 from ..text.vocabulary import unknown_words
 from .plan import TrainerPlan, make_plan
 from .request import Request, training_data
 from .sample_with import check_sample_with, warnings_about_sampling
+from .token_vectors import check_token_vectors
 from .validation import check_validation
 from .what_trains import check_what_trains, compatible_programs, full_weights_memory, trained_modules
-from .words import check_words
 
 
 def check(request: Request) -> TrainerPlan:
@@ -54,13 +54,13 @@ def check(request: Request) -> TrainerPlan:
     size = request.config.resolution
     blank = blank_latents(request.subjects, size, channels, pixels_per_latent(request.vae))
     data = prepared_data(request.config.objectives, training_data(request, blank))
-    words = learned_words(request.config, data)
-    check_words(request, data, words)
+    token_vectors = learned_vectors(request.config, data)
+    check_token_vectors(request, data, token_vectors)
     check_validation(request)
     plan = make_plan(request, compatible_programs(request, modules))
     memory = (training_memory(request.model, request.rows, size, channels)
               + full_weights_memory(modules, adapter_configs(options), plan.optimizer))
-    return TrainerPlan(**vars(plan), data=data, words=words, memory=memory)
+    return TrainerPlan(**vars(plan), data=data, token_vectors=token_vectors, memory=memory)
 
 
 def check_class_images(request: Request) -> None:
@@ -69,7 +69,7 @@ def check_class_images(request: Request) -> None:
     for pool in request.used_class_images:
         require(pool.size == size, "class images", f"{pool.size} pixels for {pool.class_noun!r}", f"{size} pixels, the "
                 "trainer's resolution", "Set the size to it in the node that the class images come from.")
-        for identifier in (identifier for subject in request.subjects for identifier, _ in subject.words):
+        for identifier in (identifier for subject in request.subjects for identifier, _ in subject.names):
             named = [caption for caption in pool.captions if has_word(caption, identifier)]
             require(not named, "class images", f"the caption {named[0]!r}" if named else "", "captions without the "
                     f"identifier {identifier!r}, which means the subject alone", "Take it out of that caption.")
@@ -78,7 +78,7 @@ def check_class_images(request: Request) -> None:
 def warnings_about_run(request: Request) -> list[str]:
     """What will probably disappoint, although it can be trained."""
     warnings = []
-    identifiers = [identifier for subject in request.subjects for identifier, _ in subject.words]
+    identifiers = [identifier for subject in request.subjects for identifier, _ in subject.names]
     if request.preview is not None and not _names_one_of(request, request.preview.prompt, identifiers):
         warnings.append(f"the preview's prompt names no identifier ({', '.join(identifiers)}): it shows the class")
     warnings += [f"two subjects share the identifier {' or '.join(map(repr, names))}: they will blend"
@@ -112,8 +112,8 @@ def _names_one_of(request: Request, prompt: str, identifiers: Sequence[str]) -> 
 def shared_identifiers(request: Request) -> list[list[str]]:
     """Identifiers of two subjects, each with its spellings. The same words in a photo of several objects and in photos
     of one are one."""
-    plain = [words for subject in request.subjects if not subject.objects for words in subject.words]
-    scenes = {words for subject in request.subjects if subject.objects for words in subject.words}
+    plain = [name for subject in request.subjects if not subject.objects for name in subject.names]
+    scenes = {name for subject in request.subjects if subject.objects for name in subject.names}
     names = [identifier for identifier, _ in (*plain, *(scenes - set(plain)))]
     return sorted(sorted(set(group)) for group in same_words(request.clip, names) if len(group) > 1)
 

@@ -16,8 +16,8 @@ from ..photos.latents import data_hash
 from ..sampling.class_images import model_digest
 from ..text.encoder import embedded_digest, is_cachable
 from .request import Request
+from .token_vectors import image_text_digest, token_vectors_key
 from .validation import OF_PICTURES
-from .words import image_text_digest, words_key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ def key_of(request: Request, hashes: Hashes, optimizer: str) -> str:
                          "tokenizer": sorted(request.clip.tokenizer_options.items()),
                          "embeddings": embedding_digests(request.clip, request.subjects)
                          + class_embedding_digests(request)},
-        "words": words_key(request),
+        "words": token_vectors_key(request),
         "vae": hashes.vae,
         "compute": {"device": request.model.load_device.type, "dtype": str(request.model.model.get_dtype_inference()),
                     "optimizer": optimizer},
@@ -79,7 +79,7 @@ def embedding_digests(clip: Any, subjects: Sequence[Subject]) -> list[str]:
     """What each caption with a textual inversion is read as: the files may change under the same name."""
     captions = (text for subject in subjects for text in
                 (*map(subject.caption_of, subject.photos), subject.object_caption,
-                 *(words.caption for words in subject.objects)))
+                 *(one.caption for one in subject.objects)))
     return [embedded_digest(clip, caption) for caption in captions if not is_cachable(caption)]
 
 

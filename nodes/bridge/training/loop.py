@@ -15,8 +15,8 @@ from ..progress import Progress, plot_losses
 from ..sampling.sampling import patched, sample_preview
 from ..sockets import PreviewSettings
 from .request import Request
+from .token_vectors import preview_of, with_vectors
 from .validation import picture_figures, wants_pictures
-from .words import preview_of, with_words
 
 CHART_EVERY = 10
 """Steps between two charts of the loss while it trains, where no picture is shown."""
@@ -78,7 +78,7 @@ class NodeWatcher(Watcher):
             learned = self.trainer.export()
             model, clip = patched(self.request.sampling_model, self.request.clip, learned.adapter,
                                   min_rank=self.request.config.options.min_rank)
-            clip, settings = with_words(clip, learned.token_vectors), preview_of(settings, learned.token_vectors)
+            clip, settings = with_vectors(clip, learned.token_vectors), preview_of(settings, learned.token_vectors)
             return [sample_preview(model, clip, self.request.vae, replace(settings, seed=settings.seed + number),
                                    self.request.config.resolution)[0] for number in range(count)]
         finally:

@@ -39,8 +39,8 @@ class Plan(Generic[AnyRequest]):
         subjects = self.request.subjects
         return {
             "version": 1,
-            "identifiers": [identifier for subject in subjects for identifier, _ in subject.words],
-            "class_nouns": [noun for subject in subjects for _, noun in subject.words],
+            "identifiers": [identifier for subject in subjects for identifier, _ in subject.names],
+            "class_nouns": [noun for subject in subjects for _, noun in subject.names],
             "captions": [subject.caption for subject in subjects],
             "data_options": [asdict(subject.data) for subject in subjects],
             "base_model_hash": self.hashes.model,
@@ -59,18 +59,18 @@ class TrainerPlan(Plan[Request]):
 
     Attributes:
         data: what is trained on, as the objectives want it, about blank latents of the photos.
-        words: every word that the run learns.
+        token_vectors: all that the run learns.
         memory: bytes to leave free beside the loaded models.
     """
 
     data: TrainingData
-    words: tuple[TokenVectorsConfig, ...]
+    token_vectors: tuple[TokenVectorsConfig, ...]
     memory: float
 
     @property
     def learns_text(self) -> bool:
         """Whether gradients flow through the text encoder."""
-        return self.request.is_text_trained or bool(self.words)
+        return self.request.is_text_trained or bool(self.token_vectors)
 
 
 def make_plan(request: AnyRequest, programs: tuple[str, ...]) -> Plan[AnyRequest]:

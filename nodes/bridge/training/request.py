@@ -54,7 +54,7 @@ class Request:
     @property
     def rows(self) -> int:
         """Rows of the largest forward: the subject's, and those that objectives add."""
-        batch, objects = self.config.batch, max(len(subject.words) for subject in self.subjects)
+        batch, objects = self.config.batch, max(len(subject.names) for subject in self.subjects)
         return most_rows(self.config.objectives, batch, objects)
 
     @cached_property

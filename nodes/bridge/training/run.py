@@ -20,12 +20,12 @@ from ..progress import Progress, plot_losses
 from ..sampling.sampling import patched, sample_preview
 from ..sockets import Personalization
 from ..text.encoder import ComfyTextEncoder, out_of_place_layers
-from ..text.learned_words import CLIP_ENCODERS
+from ..text.learned_vectors import CLIP_ENCODERS
 from .checks import check
 from .loop import NodeWatcher
 from .plan import Plan, TrainerPlan
 from .request import Request
-from .words import image_text_in, preview_of, with_words
+from .token_vectors import image_text_in, preview_of, with_vectors
 
 AnyPlan = TypeVar("AnyPlan", bound=Plan[Any])
 Preparation = Callable[[AnyPlan], AbstractContextManager[tuple[Trainer, Callable[[], None]]]]
@@ -46,7 +46,7 @@ def personalize(request: Request) -> tuple[Personalization, Tensor]:
         model, clip = patched(request.sampling_model, request.clip, result.lora,
                               min_rank=request.config.options.min_rank)
         settings = preview_of(request.preview, result.token_vectors)
-        pictures.append(sample_preview(model, with_words(clip, result.token_vectors), request.vae, settings,
+        pictures.append(sample_preview(model, with_vectors(clip, result.token_vectors), request.vae, settings,
                                        request.config.resolution))
     return result, torch.cat(pictures) if pictures else plot_losses(result.losses, result.validation)
 

@@ -36,7 +36,7 @@ def trained_modules(request: Request) -> dict[str, nn.Module]:
 def check_what_trains(request: Request, modules: Mapping[str, nn.Module]) -> None:
     """Raise `InputError` for layers, ranks and optimisers that cannot be used with the models and this machine."""
     configs = adapter_configs(request.config.options)
-    require(bool(modules) or _learns_words(request), "training", "nothing that trains", "a network or token vectors",
+    require(bool(modules) or _learns_vectors(request), "training", "nothing that trains", "a network or token vectors",
             "Turn on training of the diffusion model, or connect token vectors.")
     if DENOISER in modules:
         check_targets(request.model, configs[DENOISER].targets)
@@ -64,7 +64,7 @@ def compatible_programs(request: Request, names: Collection[str]) -> tuple[str, 
     return tuple(programs_for_family(request.model, common))
 
 
-def _learns_words(request: Request) -> bool:
+def _learns_vectors(request: Request) -> bool:
     config = request.config
     return bool(config.token_vectors) or any(type(objective).token_vectors is not Objective.token_vectors
                                              for objective in config.objectives)

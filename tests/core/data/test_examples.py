@@ -6,11 +6,11 @@ import pytest
 import torch
 from tiny_unet import photos, training_data
 
-from comfyui_personalize.core.data.examples import ObjectWords, TrainingData, View
+from comfyui_personalize.core.data.examples import ObjectName, TrainingData, View
 from comfyui_personalize.core.errors import InputError
 
 TWO_SUBJECTS = (*photos(3, "dog"), *photos(2, "cat"))
-TWO_OBJECTS = tuple(ObjectWords(identifier=word, class_noun=noun, caption=f"a {word} {noun}")
+TWO_OBJECTS = tuple(ObjectName(identifier=word, class_noun=noun, caption=f"a {word} {noun}")
                     for word, noun in (("sks", "dog"), ("tqz", "cat")))
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_unet import TinyDenoiser, photos, same_bits, schedule, trainer, training_config, training_data
 
-from comfyui_personalize.core.data.examples import Masks, ObjectWords, TrainingData, View, generator_for
+from comfyui_personalize.core.data.examples import Masks, ObjectName, TrainingData, View, generator_for
 from comfyui_personalize.core.data.noise import NoiseSource
 from comfyui_personalize.core.data.order import (
     draw,
@@ -193,7 +193,7 @@ def test_masks_are_drawn_as_grown_as_every_view_of_the_batch_has_them():
 @pytest.mark.parametrize("micro_steps", [0, 1, 5, 11, 24])
 @pytest.mark.parametrize("batch", [1, 2])
 def test_exposure_counts_what_was_drawn_with_buckets_repeats_and_several_nouns(micro_steps, batch):
-    words = tuple(ObjectWords(identifier=noun, class_noun=noun, caption=noun) for noun in ("dog", "cat"))
+    words = tuple(ObjectName(identifier=noun, class_noun=noun, caption=noun) for noun in ("dog", "cat"))
     both = replace(photos(1)[0], objects=words, object_masks=torch.ones(2, 8, 8))
     examples = (both, replace(photos(1)[0], repeats=2), *of_shape(2, 4, 16, class_noun="cat"))
     pools = {"dog": torch.zeros(3, 4, 8, 8), "cat": torch.zeros(2, 4, 8, 8)}
@@ -210,7 +210,7 @@ def test_exposure_counts_what_was_drawn_with_buckets_repeats_and_several_nouns(m
 
 
 def test_a_photo_of_several_objects_takes_their_nouns_in_turn():
-    words = tuple(ObjectWords(identifier=noun, class_noun=noun, caption=noun) for noun in ("dog", "cat", "car"))
+    words = tuple(ObjectName(identifier=noun, class_noun=noun, caption=noun) for noun in ("dog", "cat", "car"))
     example = replace(photos(1)[0], objects=words, object_masks=torch.ones(3, 8, 8))
     data = TrainingData(examples=(example,))
     assert [draw(data, 0, step, 1)[0].class_noun for step in range(4)] == ["dog", "cat", "car", "dog"]

@@ -1,4 +1,4 @@
-"""Learned words: they start as asked, learn alone or beside an adapter, stop and keep their norm as asked."""
+"""Learned vectors: they start as asked, learn alone or beside an adapter, stop and keep their norm as asked."""
 
 import pytest
 import torch

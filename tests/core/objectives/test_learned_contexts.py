@@ -7,7 +7,7 @@ import torch
 from tiny_unet import CONTEXT, TinyDenoiser, TinyTextEncoder, photos, same_bits, trainer, training_config, training_data
 
 from comfyui_personalize.core.data.batch import SubjectRows
-from comfyui_personalize.core.data.examples import ObjectWords, View
+from comfyui_personalize.core.data.examples import ObjectName, View
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.learning.token_vectors import TokenVectors
 from comfyui_personalize.core.objectives import objectives_from_dicts
@@ -49,7 +49,7 @@ def test_views_and_repeats_of_a_photo_share_its_contexts():
 
 
 def test_several_objects_in_a_photo_stand_in_one_prompt():
-    objects = tuple(ObjectWords(identifier=name, class_noun=noun, caption="") for name, noun in
+    objects = tuple(ObjectName(identifier=name, class_noun=noun, caption="") for name, noun in
                     (("sks", "dog"), ("ohwx", "cat")))
     prepared = LearnedContexts(suffix=0).prepare(data(1, objects=objects, object_masks=torch.ones(2, 8, 8)))
     assert prepared.examples[0].caption == "learnedprefix0 sks dog and ohwx cat"

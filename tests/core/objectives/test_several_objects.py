@@ -8,14 +8,14 @@ import pytest
 import torch
 from tiny_unet import outcome, photos, schedule, trainer, training_config, training_data
 
-from comfyui_personalize.core.data.examples import ObjectWords, TrainingData, View, generator_for
+from comfyui_personalize.core.data.examples import ObjectName, TrainingData, View, generator_for
 from comfyui_personalize.core.data.noise import NoiseSource
 from comfyui_personalize.core.data.order import draw_subject_rows
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.objectives import BasePrior, MaskedLoss, ObjectSpecificLoss, PriorPreservation
 from comfyui_personalize.core.training.loss import SUBJECT
 
-WORDS = tuple(ObjectWords(identifier=word, class_noun=noun, caption=f"a {word} {noun}")
+WORDS = tuple(ObjectName(identifier=word, class_noun=noun, caption=f"a {word} {noun}")
               for word, noun in (("sks", "dog"), ("tqz", "cat"), ("wrs", "car")))
 CAPTION = "a sks dog, a tqz cat and a wrs car"
 SOURCE = NoiseSource(schedule())

@@ -71,7 +71,7 @@ def test_a_learned_identifier_stands_where_stock_nodes_find_its_name(template, e
 def test_the_global_prompt_names_every_object(count, caption):
     scene = make_scene(PIXELS, objects(count))
     assert scene.caption == scene.caption_of(scene.photos[0]) == caption
-    assert scene.words == (("sks", "dog"), ("tqz", "cat"), ("wrs", "toy car"))[:count]
+    assert scene.names == (("sks", "dog"), ("tqz", "cat"), ("wrs", "toy car"))[:count]
     assert make_scene(PIXELS, objects(count), "{objects} in the snow").caption == f"{caption} in the snow"
 
 

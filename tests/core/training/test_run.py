@@ -131,7 +131,7 @@ def test_fewer_steps_whose_result_is_not_kept_train_from_the_start_and_leave_the
     assert rig.steps() == ([2, 4], 4) and "loaded 4 steps" in rig.run(steps=4).report
 
 
-def test_learned_words_are_loaded_with_their_result_and_not_without(rig):
+def test_learned_vectors_are_loaded_with_their_result_and_not_without(rig):
     first, again = rig.run(words=WORDS), rig.run(words=WORDS)
     assert rig.opened == 1
     assert same_bits(first.result.learned.token_vectors["sks"], again.result.learned.token_vectors["sks"])

@@ -26,7 +26,7 @@ from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.store.files import read_tensors, write_tensors
 from comfyui_personalize.core.store.runs import Run
 from comfyui_personalize.core.training.run import restore
-from comfyui_personalize.nodes.bridge.files.embeddings import identifiers, load_words
+from comfyui_personalize.nodes.bridge.files.embeddings import identifiers, load_embeddings
 from comfyui_personalize.nodes.bridge.files.personalizations import check_file, describe, list_personalizations
 from comfyui_personalize.nodes.bridge.training.checks import check
 from comfyui_personalize.nodes.bridge.training.run import prepared
@@ -104,7 +104,7 @@ def test_any_entry_of_an_adapters_metadata_may_be_anything(tmp_path, kind):
         try:
             metadata = check_file(name)
             assert describe(metadata) and identifiers(metadata), what
-            load_words(metadata)
+            load_embeddings(metadata)
             kept += 1
         except InputError as error:
             assert str(path) in str(error) or error.name == "embedding", what

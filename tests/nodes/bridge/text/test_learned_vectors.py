@@ -1,4 +1,4 @@
-"""Learned words are read in prompts as stock ComfyUI reads textual inversion files, with gradients to the vectors."""
+"""Learned vectors are read in prompts as stock ComfyUI reads textual inversion files, with gradients to the vectors."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.learning.token_vectors import reads, replace_words
 from comfyui_personalize.nodes.bridge.model.gradients import trainable
 from comfyui_personalize.nodes.bridge.text.encoder import ComfyTextEncoder, encode, out_of_place_layers
-from comfyui_personalize.nodes.bridge.text.learned_words import (
+from comfyui_personalize.nodes.bridge.text.learned_vectors import (
     embedding_name,
     file_tensors,
-    name_words,
     reading_clip,
-    tokenize_words,
+    tokenize_with_vectors,
+    with_embedding_names,
 )
 from comfyui_personalize.nodes.bridge.text.token_pieces import piece_of
 
@@ -77,7 +77,7 @@ def test_a_saved_file_reads_the_same_in_stock_encoding(clips, family, tmp_path, 
     for part in vars(clip.tokenizer).values():
         if hasattr(part, "embedding_directory"):
             monkeypatch.setattr(part, "embedding_directory", [str(tmp_path)])
-    assert_same([encode(clip, name_words(prompt, {"sks": "subject"})) for prompt in PROMPTS], trained)
+    assert_same([encode(clip, with_embedding_names(prompt, {"sks": "subject"})) for prompt in PROMPTS], trained)
 
 
 @pytest.mark.parametrize("family", CLIPS)
@@ -120,7 +120,7 @@ def test_a_learned_name_is_found_beside_any_punctuation_in_any_case(clips, famil
     clip, found = clips[family], words(clips[family], count=3)
     written = text.replace("{}", f"embedding:{spelling}")
     tokens = reading_clip(clip, {"subject": found["sks"]}).tokenize(written)
-    expected = tokenize_words(clip, text.replace("{}", "sks"), found)
+    expected = tokenize_with_vectors(clip, text.replace("{}", "sks"), found)
     for kind in CLIPS[family]:
         assert_same_tokens(tokens[kind], expected[kind])
         learned = [entry for chunk in tokens[kind] for entry in chunk if torch.is_tensor(entry[0])]
@@ -180,7 +180,7 @@ def test_a_reading_clip_still_finds_files(clip, tmp_path, monkeypatch):
     assert [float(token.sum()) for token in tokens] == [64, 0, 0]
 
 
-def test_dci_finds_learned_words_as_phrases(clip):
+def test_dci_finds_learned_vectors_as_phrases(clip):
     reader = reading_clip(clip, {"sks": words(clip, count=3)["sks"]})
     piece = piece_of(reader.tokenizer.clip_l)
     prompt = [entry[0] for entry in reader.tokenize("a photo of embedding:sks dog. On the beach")["l"][0]][1:11]
@@ -213,4 +213,4 @@ def test_names_of_files_are_plain():
 
 
 def test_tokens_without_words_are_stock_tokens(clip):
-    assert tokenize_words(clip, "a (sks:1.2) dog", {}) == clip.tokenize("a (sks:1.2) dog")
+    assert tokenize_with_vectors(clip, "a (sks:1.2) dog", {}) == clip.tokenize("a (sks:1.2) dog")

@@ -1,4 +1,4 @@
-"""The learned words of a training run: whose they are, what is refused, how prompts name them."""
+"""The learned vectors of a training run: whose they are, what is refused, how prompts name them."""
 
 from __future__ import annotations
 
@@ -15,21 +15,28 @@ from ....core.model.contracts import WordVectors
 from ....core.subject.subject import Subject, fill
 from ....core.wording import fold
 from ..model.hashes import model_hash, tensor_digest, weights_hash
-from ..sockets import Personalization, PreviewSettings, WordSettings
+from ..sockets import Personalization, PreviewSettings, TokenVectorsSettings
 from ..text.encoder import check_trainable, embedded_digest, is_cachable
-from ..text.learned_words import CLIP_ENCODERS, PREFIX, embedding_names, name_words, reading_clip, tokenize_words
+from ..text.learned_vectors import (
+    CLIP_ENCODERS,
+    PREFIX,
+    embedding_names,
+    reading_clip,
+    tokenize_with_vectors,
+    with_embedding_names,
+)
 from .request import Request
 
 
-def words_of_subjects(chain: Sequence[WordSettings],
-                      subjects: Sequence[Subject]) -> tuple[tuple[TokenVectorsConfig, ...], WordVectors]:
-    """The words that TOKEN_VECTORS asks for, one per identifier, and the vectors of those that are given.
+def vectors_of_subjects(chain: Sequence[TokenVectorsSettings],
+                        subjects: Sequence[Subject]) -> tuple[tuple[TokenVectorsConfig, ...], WordVectors]:
+    """The token vectors that TOKEN_VECTORS asks for, one set per identifier, and the vectors of those that are given.
 
     Raises:
         InputError: for an identifier that no subject has.
     """
     configs, starts = [], {}
-    known = {identifier: noun for subject in subjects for identifier, noun in subject.words}
+    known = {identifier: noun for subject in subjects for identifier, noun in subject.names}
     for settings in chain:
         asked = fold(settings.identifier)
         require(not asked or asked in map(fold, known), "identifier", repr(settings.identifier),
@@ -42,8 +49,8 @@ def words_of_subjects(chain: Sequence[WordSettings],
     return tuple(configs), {word: found for word, found in starts.items() if found}
 
 
-def check_words(request: Request, data: TrainingData, words: Sequence[TokenVectorsConfig]) -> None:
-    """Raise `InputError` for words that cannot be learned, on prepared data.
+def check_token_vectors(request: Request, data: TrainingData, token_vectors: Sequence[TokenVectorsConfig]) -> None:
+    """Raise `InputError` for token vectors that cannot be learned, on prepared data.
 
     Contexts stand in one prompt of 77 tokens with the subject: spread over two, they would not be one prompt.
     """
@@ -52,19 +59,19 @@ def check_words(request: Request, data: TrainingData, words: Sequence[TokenVecto
             "Connect Image-Text Encoder to the trainer.")
     is_text_side_trained = request.is_text_trained and is_text_side_of(request.image_text, request.clip)
     for objective in request.config.objectives:
-        objective.check_learning(data, words, is_text_side_trained)
-    if not words:
+        objective.check_learning(data, token_vectors, is_text_side_trained)
+    if not token_vectors:
         return
     check_trainable(request.clip, "token vectors", "Train without token vectors, or use a Stable Diffusion checkpoint.")
-    for word in words:
+    for word in token_vectors:
         require(any(reads(prompt, word.word) for prompt in data.prompts()), "token vectors",
                 f"the word {word.word!r}", "a word of the captions", "Write the identifier into the caption as {V}.")
-    _check_starts(request, words)
-    _check_length(request, words, data.prompts())
+    _check_starts(request, token_vectors)
+    _check_length(request, token_vectors, data.prompts())
 
 
-def _check_starts(request: Request, words: Iterable[TokenVectorsConfig]) -> None:
-    for word in words:
+def _check_starts(request: Request, token_vectors: Iterable[TokenVectorsConfig]) -> None:
+    for word in token_vectors:
         if word.start != "given":
             continue
         for kind in (kind for kind, name in CLIP_ENCODERS.items() if hasattr(request.clip.cond_stage_model, name)):
@@ -81,13 +88,13 @@ def _width(clip: Any, kind: str) -> int:
     return int(table.shape[1])
 
 
-def _check_length(request: Request, words: Iterable[TokenVectorsConfig], prompts: Iterable[str]) -> None:
-    contexts = [word.word for word in words if word.is_context]
-    zeros = {word.word: {kind: torch.zeros(word.count, 1) for kind in CLIP_ENCODERS} for word in words}
+def _check_length(request: Request, token_vectors: Iterable[TokenVectorsConfig], prompts: Iterable[str]) -> None:
+    contexts = [word.word for word in token_vectors if word.is_context]
+    zeros = {word.word: {kind: torch.zeros(word.count, 1) for kind in CLIP_ENCODERS} for word in token_vectors}
     for prompt in prompts:
         if any(reads(prompt, word) for word in contexts):
             inside = {word: found for word, found in zeros.items() if reads(prompt, word)}
-            chunks = max(len(found) for found in tokenize_words(request.clip, prompt, inside).values())
+            chunks = max(len(found) for found in tokenize_with_vectors(request.clip, prompt, inside).values())
             require(chunks == 1, "objective", "learned contexts that fill more than one prompt of 77 tokens",
                     "75 tokens with identifier and class noun", "Use fewer prefix, suffix or identifier vectors.")
 
@@ -105,8 +112,8 @@ def image_text_in(request: Request, clip: Any) -> Any:
     return request.image_text
 
 
-def words_key(request: Request) -> dict[str, Any]:
-    """What of the learned words is in no config: given vectors, textual inversion files, the image-text encoder."""
+def token_vectors_key(request: Request) -> dict[str, Any]:
+    """What of the learned vectors is in no config: given vectors, textual inversion files, the image-text encoder."""
     starts = {word: weights_hash(found) for word, found in request.starts.items()}
     texts = [word.start_text for word in request.config.token_vectors if not is_cachable(word.start_text)]
     key: dict[str, Any] = {"starts": starts, "start_texts": [embedded_digest(request.clip, text) for text in texts]}
@@ -122,15 +129,15 @@ def image_text_digest(encoder: Any) -> list[str]:
     return [weights, tensor_digest(encoder.text_projection).hex()]
 
 
-def with_words(clip: Any, vectors: WordVectors) -> Any:
+def with_vectors(clip: Any, vectors: WordVectors) -> Any:
     """The CLIP that reads `embedding:<name>` as learned vectors, where there are some."""
     names = embedding_names(vectors)
     return reading_clip(clip, {names[word]: found for word, found in vectors.items()}) if vectors else clip
 
 
 def preview_of(settings: PreviewSettings, vectors: WordVectors) -> PreviewSettings:
-    """The preview with its words written as `with_words` reads them."""
-    return replace(settings, prompt=name_words(settings.prompt, embedding_names(vectors)))
+    """The preview with its identifiers written as `with_vectors` reads them."""
+    return replace(settings, prompt=with_embedding_names(settings.prompt, embedding_names(vectors)))
 
 
 def subject_texts(result: Personalization) -> str:

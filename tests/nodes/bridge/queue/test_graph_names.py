@@ -11,9 +11,9 @@ from comfy_extras import nodes_custom_sampler, nodes_primitive, nodes_string
 
 from comfyui_personalize.core.store.files import read_metadata
 from comfyui_personalize.nodes import NODES
-from comfyui_personalize.nodes.bridge.queue import graph_check, graph_words
+from comfyui_personalize.nodes.bridge.queue import graph_check, graph_names
+from comfyui_personalize.nodes.bridge.queue.graph_names import name_warnings
 from comfyui_personalize.nodes.bridge.queue.graph_walk import readable
-from comfyui_personalize.nodes.bridge.queue.graph_words import word_warnings
 from comfyui_personalize.tools.install_comfyui import ROOT
 
 GALLERY = sorted((ROOT / "workflows" / "api").glob("*.json"))
@@ -53,14 +53,14 @@ def graph(prompt="a sks dog on the beach", noun="dog", identifier="sks", **chang
 
 
 def said(nodes):
-    return list(word_warnings(readable(nodes)))
+    return list(name_warnings(readable(nodes)))
 
 
 @pytest.fixture
 def shipped_file(monkeypatch):
     """The personalization that the gallery's graphs load."""
     folder = ROOT / "workflows" / "personalizations"
-    monkeypatch.setattr(graph_words, "check_file", lambda name: read_metadata(folder / name))
+    monkeypatch.setattr(graph_names, "check_file", lambda name: read_metadata(folder / name))
 
 
 @pytest.mark.usefixtures("shipped_file")
@@ -83,7 +83,7 @@ def typed(nodes, word):
 @pytest.mark.usefixtures("shipped_file")
 @pytest.mark.parametrize("path", GALLERY, ids=lambda path: path.stem[:2])
 def test_the_gallery_with_typed_words_is_left_in_peace(path):
-    loaded, = graph_words.check_file("pocket_dog_example.safetensors")["identifiers"]
+    loaded, = graph_names.check_file("pocket_dog_example.safetensors")["identifiers"]
     nodes = json.loads(path.read_text(encoding="utf-8"))
     assert said(typed(nodes, lambda name, kind: f"sks{name}" if kind == "IdentifierPicker" else loaded)) == []
 
@@ -155,7 +155,7 @@ def test_one_of_several_regions_with_the_identifier_is_enough():
 
 
 def test_a_loaded_file_tells_its_words(monkeypatch):
-    monkeypatch.setattr(graph_words, "check_file", lambda _: {"identifiers": ["zkz"], "class_nouns": ["cat"]})
+    monkeypatch.setattr(graph_names, "check_file", lambda _: {"identifiers": ["zkz"], "class_nouns": ["cat"]})
     loader = node("PersonalizeLoad", name="x.safetensors", model=["1", 0], clip=["1", 1])
     nodes = {"1": node("CheckpointLoaderSimple", ckpt_name="x"), "7": loader,
              "10": node("CLIPTextEncode", clip=["7", 1], text="a sks cat"),
@@ -215,6 +215,6 @@ def test_a_broken_graph_is_left_to_comfyui(prompt):
 
 
 def test_an_error_in_looking_costs_no_run(monkeypatch, caplog):
-    monkeypatch.setattr(graph_check, "word_warnings", lambda _: (1 / 0 for _ in "x"))
+    monkeypatch.setattr(graph_check, "name_warnings", lambda _: (1 / 0 for _ in "x"))
     assert graph_check.check_queued({"prompt": graph()}) == {"prompt": graph()}
     assert "could not be looked at" in caplog.text

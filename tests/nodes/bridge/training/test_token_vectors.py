@@ -26,7 +26,7 @@ from comfyui_personalize.nodes.bridge.sockets import ObjectiveChain, PreviewSett
 from comfyui_personalize.nodes.bridge.text.encoder import ComfyTextEncoder
 from comfyui_personalize.nodes.bridge.training.plan import make_plan
 from comfyui_personalize.nodes.bridge.training.request import Request
-from comfyui_personalize.nodes.bridge.training.words import words_of_subjects
+from comfyui_personalize.nodes.bridge.training.token_vectors import vectors_of_subjects
 from comfyui_personalize.nodes.dci_conditioning import DCIConditioning
 from comfyui_personalize.nodes.learned_contexts import LearnedContextsNode
 from comfyui_personalize.nodes.load_personalization import LoadPersonalization
@@ -75,7 +75,7 @@ def contexts(**changes) -> ObjectiveChain:
 
 def request_of(models, token_vectors=(), objective=None, **changes) -> Request:
     chain = objective or ObjectiveChain()
-    configs, starts = words_of_subjects(token_vectors, subjects())
+    configs, starts = vectors_of_subjects(token_vectors, subjects())
     config = TrainingConfig(steps=1, resolution=64, objectives=chain.objectives, token_vectors=configs)
     return Request(**{"model": models[0], "clip": models[1], "vae": models[2], "subjects": subjects(),
                       "class_images": chain.class_images, "config": config, "run_name": "test",

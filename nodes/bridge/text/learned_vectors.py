@@ -1,4 +1,4 @@
-"""Learned words in a CLIP: prompts tokenized with vectors in a word's place, and a CLIP that knows them as
+"""Learned vectors in a CLIP: prompts tokenized with vectors in a word's place, and a CLIP that knows them as
 `embedding:<name>`.
 
 Vectors go the way of ComfyUI's own textual inversions, so that weights in brackets, chunks of 77 tokens and what stock
@@ -34,7 +34,7 @@ def reading_clip(clip: Any, vectors: WordVectors) -> Any:
     return clone
 
 
-def tokenize_words(clip: Any, prompt: str, vectors: WordVectors) -> dict[str, Any]:
+def tokenize_with_vectors(clip: Any, prompt: str, vectors: WordVectors) -> dict[str, Any]:
     """What `clip.tokenize` gives for a prompt in which words are read as vectors, with their graph."""
     if not vectors:
         return dict(clip.tokenize(prompt))
@@ -44,7 +44,7 @@ def tokenize_words(clip: Any, prompt: str, vectors: WordVectors) -> dict[str, An
     return dict(reader.tokenize(replace_words(prompt, names, lambda word: f" {PREFIX}{names[word]} ")))
 
 
-def name_words(prompt: str, names: Mapping[str, str]) -> str:
+def with_embedding_names(prompt: str, names: Mapping[str, str]) -> str:
     """The prompt with each learned word written as `embedding:<its name>`, as stock nodes read it."""
     return " ".join(replace_words(prompt, names, lambda word: f" {PREFIX}{names[word]} ").split()) if names else prompt
 

@@ -1,6 +1,6 @@
-"""Are the words of a queued graph those of its subjects? What can be seen before anything runs, and nothing more.
+"""Are the names of a queued graph those of its subjects? What can be seen before anything runs, and nothing more.
 
-Widgets tell the words of Subject Photos and Object Mask, files those of Load Personalization. Where a word comes from
+Widgets tell the names of Subject Photos and Object Mask, files those of Load Personalization. Where a name comes from
 elsewhere, or a prompt from a node that is not known here, nothing is said.
 """
 
@@ -20,13 +20,13 @@ from .graph_walk import Graph, Link, link_of, links, links_of_type, title, upstr
 
 Warnings = Iterator[tuple[str, str]]
 """Ids of nodes, and what is to be said of them."""
-Word = str | Link | None
+Text = str | Link | None
 """A word as a widget holds it, or the link that it comes through; None where it cannot be known."""
 
 TRAINER, LOADER = "PersonalizeTrainer", "PersonalizeLoad"
 IDENTIFIER_OUTPUT = {TRAINER: 7, LOADER: 2}
-WITH_WORDS = frozenset({"PersonalizeSubjectPhotos", "PersonalizeObjectMask"})
-WITHOUT_WORDS = frozenset({"PersonalizeScenePhoto"})
+WITH_NAMES = frozenset({"PersonalizeSubjectPhotos", "PersonalizeObjectMask"})
+WITHOUT_NAMES = frozenset({"PersonalizeScenePhoto"})
 DCI_NODES = frozenset({"PersonalizeDCIEncode", "DCIConditioning", "PersonalizeDCIMasks",
                        "PersonalizeAuxiliaryNounPicker"})
 POOLS = frozenset({"PriorSampleGen", "PersonalizeRegularizationImages"})
@@ -38,15 +38,15 @@ ONE_PICTURE = (".png", ".jpg", ".jpeg")
 
 
 @dataclass(frozen=True)
-class Words:
+class SubjectName:
     """What stands for one subject, and the node that says so."""
 
     node: str
-    identifier: Word
-    noun: Word
+    identifier: Text
+    noun: Text
 
 
-def word_warnings(graph: Graph) -> Warnings:
+def name_warnings(graph: Graph) -> Warnings:
     """Prompts without their subject, nouns that disagree, batches larger than the photos."""
     yield from missing_identifiers(graph)
     yield from other_pools(graph)
@@ -59,8 +59,8 @@ def missing_identifiers(graph: Graph) -> Warnings:
     said: set[str] = set()
     for sampler in graph:
         found = [subjects_of(graph, name) for name in personalizers(graph, sampler)]
-        subjects = [words for each in found for words in each or ()]
-        if not subjects or None in found or not all(isinstance(words.identifier, str) for words in subjects):
+        subjects = [named for each in found for named in each or ()]
+        if not subjects or None in found or not all(isinstance(named.identifier, str) for named in subjects):
             continue
         prompts = prompt_nodes(graph, sampler)
         texts = [texts_of(graph, name) for name in prompts]
@@ -69,7 +69,7 @@ def missing_identifiers(graph: Graph) -> Warnings:
         said.add(prompts[0])
         yield prompts[0], (
             f"the prompt of {title(graph, prompts[0])} for {title(graph, sampler)} has no "
-            f"{' or '.join(repr(words.identifier) for words in subjects)}, the identifier in "
+            f"{' or '.join(repr(named.identifier) for named in subjects)}, the identifier in "
             f"{title(graph, subjects[0].node)}: the picture need not show your subject. Write for example "
             f"'a {subjects[0].identifier} {subjects[0].noun if isinstance(subjects[0].noun, str) else 'dog'}'.")
 
@@ -78,7 +78,7 @@ def other_pools(graph: Graph) -> Warnings:
     """Class images of a noun that no subject of their trainer has."""
     for trainer in _of_class(graph, {TRAINER}):
         subjects, objective = subjects_of(graph, trainer), links(graph[trainer]).get("objective")
-        if not subjects or objective is None or not all(isinstance(words.noun, str) for words in subjects):
+        if not subjects or objective is None or not all(isinstance(named.noun, str) for named in subjects):
             continue
         for pool in upstream(graph, [objective], {OBJECTIVE.io_type, PRIOR.io_type}):
             noun = graph[pool]["inputs"].get("class_noun")
@@ -93,7 +93,7 @@ def other_dci_nouns(graph: Graph) -> Warnings:
     for name in _of_class(graph, DCI_NODES):
         for identifier, noun in _pairs(graph[name]["inputs"]):
             subjects = known.get(_key(identifier), [])
-            if not subjects or not all(isinstance(words.noun, str) for words in subjects):
+            if not subjects or not all(isinstance(named.noun, str) for named in subjects):
                 continue
             if not _has_noun(subjects, noun):
                 yield name, (f"{title(graph, name)} has the class noun {noun!r}, and {title(graph, subjects[0].node)} "
@@ -132,14 +132,14 @@ def texts_of(graph: Graph, encoder: str) -> list[str] | None:
     return [value for name in chain for value in graph[name]["inputs"].values() if isinstance(value, str)] or None
 
 
-def subjects_of(graph: Graph, name: str) -> list[Words] | None:
-    """The words of a trainer's or a loader's subjects; None where something else says them."""
+def subjects_of(graph: Graph, name: str) -> list[SubjectName] | None:
+    """The names of a trainer's or a loader's subjects; None where something else says them."""
     if graph[name]["class_type"] == LOADER:
-        return _words_of_file(name, graph[name]["inputs"].get("name"))
+        return _names_of_file(name, graph[name]["inputs"].get("name"))
     sources = _subject_nodes(graph, name)
-    if not sources or any(graph[each]["class_type"] not in WITH_WORDS | WITHOUT_WORDS for each in sources):
+    if not sources or any(graph[each]["class_type"] not in WITH_NAMES | WITHOUT_NAMES for each in sources):
         return None
-    return [_words_of(graph, each) for each in sources if graph[each]["class_type"] in WITH_WORDS]
+    return [_name_of(graph, each) for each in sources if graph[each]["class_type"] in WITH_NAMES]
 
 
 def _subject_nodes(graph: Graph, trainer: str) -> list[str]:
@@ -147,36 +147,36 @@ def _subject_nodes(graph: Graph, trainer: str) -> list[str]:
     return list(upstream(graph, [subject], {SUBJECT.io_type, OBJECTS.io_type})) if subject else []
 
 
-def _words_of(graph: Graph, name: str) -> Words:
+def _name_of(graph: Graph, name: str) -> SubjectName:
     inputs = graph[name]["inputs"]
-    return Words(name, _word(inputs.get("identifier")), _word(inputs.get("class_noun")))
+    return SubjectName(name, _text(inputs.get("identifier")), _text(inputs.get("class_noun")))
 
 
-def _words_of_file(node: str, file: Any) -> list[Words] | None:
+def _names_of_file(node: str, file: Any) -> list[SubjectName] | None:
     try:
         metadata = check_file(file)
-        return [Words(node, *words) for words in zip(identifiers(metadata), metadata["class_nouns"], strict=True)]
+        return [SubjectName(node, *named) for named in zip(identifiers(metadata), metadata["class_nouns"], strict=True)]
     except (InputError, OSError, TypeError, ValueError, KeyError):  # the node itself says what is wrong with the file
         return None
 
 
-def _by_identifier(graph: Graph) -> dict[Word, list[Words]]:
+def _by_identifier(graph: Graph) -> dict[Text, list[SubjectName]]:
     """The subjects of the graph by what their identifier is, and by the outputs that hand it on."""
-    found: dict[Word, list[Words]] = {}
-    for name in _of_class(graph, WITH_WORDS):
-        words = _words_of(graph, name)
-        found.setdefault(_key(words.identifier), []).append(words)
+    found: dict[Text, list[SubjectName]] = {}
+    for name in _of_class(graph, WITH_NAMES):
+        named = _name_of(graph, name)
+        found.setdefault(_key(named.identifier), []).append(named)
     for name in _of_class(graph, IDENTIFIER_OUTPUT.keys()):
-        for words in subjects_of(graph, name) or ():
-            found.setdefault((name, IDENTIFIER_OUTPUT[graph[name]["class_type"]]), []).append(words)
+        for named in subjects_of(graph, name) or ():
+            found.setdefault((name, IDENTIFIER_OUTPUT[graph[name]["class_type"]]), []).append(named)
             if graph[name]["class_type"] == LOADER:
-                found.setdefault(_key(words.identifier), []).append(words)
+                found.setdefault(_key(named.identifier), []).append(named)
     return found
 
 
-def _pairs(inputs: Mapping[str, Any]) -> list[tuple[Word, str]]:
+def _pairs(inputs: Mapping[str, Any]) -> list[tuple[Text, str]]:
     """Identifier and noun of each subject of a DCI node, which separates several by commas."""
-    identifier, noun = _word(inputs.get("identifier")), inputs.get("class_noun")
+    identifier, noun = _text(inputs.get("identifier")), inputs.get("class_noun")
     if identifier is None or not isinstance(noun, str):
         return []
     if not isinstance(identifier, str):
@@ -202,20 +202,20 @@ def _is_one_picture(graph: Graph, name: str) -> bool:
     return node.get("class_type") == "LoadImage" and str(node["inputs"].get("image")).lower().endswith(ONE_PICTURE)
 
 
-def _names_any(texts: Collection[str], subjects: Collection[Words]) -> bool:
-    return any("embedding:" in text or has_word(text, str(words.identifier))
-               for text in texts for words in subjects)
+def _names_any(texts: Collection[str], subjects: Collection[SubjectName]) -> bool:
+    return any("embedding:" in text or has_word(text, str(named.identifier))
+               for text in texts for named in subjects)
 
 
-def _has_noun(subjects: Collection[Words], noun: str) -> bool:
-    return fold(noun) in [fold(str(words.noun)) for words in subjects]
+def _has_noun(subjects: Collection[SubjectName], noun: str) -> bool:
+    return fold(noun) in [fold(str(named.noun)) for named in subjects]
 
 
-def _word(value: Any) -> Word:
+def _text(value: Any) -> Text:
     return value if isinstance(value, str) else link_of(value)
 
 
-def _key(identifier: Word) -> Word:
+def _key(identifier: Text) -> Text:
     return fold(identifier) if isinstance(identifier, str) else identifier
 
 
