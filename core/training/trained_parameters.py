@@ -23,7 +23,7 @@ Trainables = dict[str, Trainable]
 
 
 def make_trainables(owners: Mapping[str, Denoiser | TextEncoder], config: TrainingConfig, data: TrainingData,
-               text_encoder: TextEncoder, starts: WordVectors, schedule: NoiseSchedule) -> Trainables:
+                    text_encoder: TextEncoder, starts: WordVectors, schedule: NoiseSchedule) -> Trainables:
     """Everything that trains, by name; nothing is put in where one of them cannot be made.
 
     Raises:
