@@ -52,7 +52,7 @@ def read_object(file: Path) -> dict[str, Any]:
     Raises:
         ValueError: it holds something else.
     """
-    found = json.loads(file.read_text(encoding="utf-8"))
+    found = json.loads(file.read_text(encoding="utf-8-sig"))  # some editors begin with a byte order mark
     if not isinstance(found, dict):
         raise ValueError(f"a JSON {type(found).__name__} where an object should be")
     return found

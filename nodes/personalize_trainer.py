@@ -27,6 +27,7 @@ from .bridge.sockets import (
     ObjectiveChain,
 )
 from .bridge.training.checks import warnings_about_run
+from .bridge.training.recipe_report import about_recipe
 from .bridge.training.request import Request
 from .bridge.training.run import personalize
 from .bridge.training.token_vectors import subject_texts, vectors_of_subjects, with_vectors
@@ -107,8 +108,9 @@ class PersonalizeTrainer(io.ComfyNode):
                           validation=validation, starts=starts, image_text=image_text, sample_with=sample_with)
         result, pictures = personalize(request)
         warnings = warnings_about_run(request)
-        report = "\n".join([result.report, *(f"Warning: {warning}" for warning in warnings)])
-        show_notice(cls.hidden.unique_id, result.report, warnings)
+        told = "\n".join([result.report, *about_recipe(request)])
+        report = "\n".join([told, *(f"Warning: {warning}" for warning in warnings)])
+        show_notice(cls.hidden.unique_id, told, warnings)
         trained_model, trained_clip = patched(request.sampling_model, clip, result.lora,
                                               min_rank=config.options.min_rank)
         trained_clip = with_vectors(trained_clip, result.token_vectors)

@@ -21,6 +21,7 @@ from ..text.learned_vectors import PREFIX, embedding_names
 from ..text.same_word import check_spelling, has_same_word, same_words
 from ..text.vocabulary import unknown_words
 from .plan import TrainerPlan, make_plan
+from .recipe_report import warnings_about_recipes
 from .request import Request, training_data
 from .sample_with import check_sample_with, warnings_about_sampling
 from .token_vectors import check_token_vectors
@@ -90,7 +91,8 @@ def warnings_about_run(request: Request) -> list[str]:
         warnings.append("the model is stored in fp8, where a merged LoRA is rounded away in part: MODEL has it beside "
                         "the weights, so nodes that merge or save MODEL are refused; load the saved file with Load "
                         "Personalization or a bypass LoRA loader")
-    return [*warnings, *family_warnings(request.model), *warnings_about_sampling(request),
+    return [*warnings, *family_warnings(request.model), *warnings_about_recipes(request),
+            *warnings_about_sampling(request),
             *warnings_about_own_masks(request), *warnings_about_contexts(request)]
 
 
