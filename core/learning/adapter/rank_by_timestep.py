@@ -21,6 +21,8 @@ from .base_weight import NAME
 
 ROUNDING = 1e-6
 """A share that is a whole number of ranks but for float's rounding counts as that."""
+LARGEST_DISTANCE = 0.01
+"""Of a timestep from the schedule's, as a share of the largest: what half precision rounds away."""
 
 
 def remaining_time(schedule: NoiseSchedule, index: Tensor) -> Tensor:
@@ -63,6 +65,7 @@ class RankByTimestep:
         self._downs: list[nn.Module] = [layer.lora_A[NAME] for layer in layers]  # type: ignore[index, misc]
         self._handles: list[RemovableHandle] = []
         self._remaining: Tensor | None = None
+        self._is_checked = False
 
     def parameters(self) -> list[nn.Parameter]:
         return []
@@ -103,10 +106,20 @@ class RankByTimestep:
 
     def _start(self, _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         """(T - t) / T of the rows that the network is called with."""
-        timesteps = arguments[1] if len(arguments) > 1 else named["timesteps"]
+        given = arguments[1] if len(arguments) > 1 else named["timesteps"]
+        timesteps = given.reshape(len(given), -1)[:, :1].double()  # some families tell them by frame
         table = self._schedule.timesteps.to(timesteps.device, torch.float64)
-        index = (table - timesteps.flatten()[:, None].double()).abs().argmin(dim=1)
+        distance, index = (table - timesteps).abs().min(dim=1)
+        self._check(distance, table)
         self._remaining = remaining_time(self._schedule, index)
+
+    def _check(self, distance: Tensor, table: Tensor) -> None:
+        """The network is told what the schedule says; looked at once, for it makes a GPU wait."""
+        if not self._is_checked:
+            require(float(distance.max()) <= LARGEST_DISTANCE * float(table.abs().max()), "min_rank",
+                    f"{type(self.module).__name__}, which is told other timesteps than its schedule's",
+                    "a network whose noise level can be read off its input", "Set min_rank to 0.")
+            self._is_checked = True
 
     def _end(self, *_: Any) -> None:
         self._remaining = None

@@ -132,6 +132,20 @@ def test_a_layer_that_does_not_see_rows_by_themselves_is_refused():
         network(torch.randn(2, 6, 3, 3), torch.tensor([0, 999]))
 
 
+def test_timesteps_told_by_frame_are_the_first_frames():
+    network, _, _ = masked_network()
+    x, timesteps = torch.randn(2, 6, 3, 3), torch.tensor([0, 999])
+    with torch.no_grad():
+        assert torch.equal(network(x, timesteps[:, None].expand(2, 3)), network(x, timesteps))
+
+
+def test_a_network_that_is_told_other_timesteps_than_its_schedules_is_refused():
+    network, _, _ = masked_network()
+    with pytest.raises(InputError, match="min_rank: got Network, which is told other timesteps"):
+        network(torch.randn(2, 6, 3, 3), torch.tensor([0, 9990]))
+    assert network._forward_hooks
+
+
 # In a run
 
 
