@@ -162,7 +162,7 @@ class TrainingData:
 
     def __post_init__(self) -> None:
         require(bool(self.examples), "images", "no photo", "1 or more photos",
-                "Connect an image to SubjectPhotos.")
+                "Give one or more photos of the subject.")
         for example in self.examples:
             _check_views(example, self.examples[0].latents.shape[0])
         for noun, latents in self.class_latents.items():
@@ -227,4 +227,4 @@ def _check_views(example: Example, channels: int) -> None:
         masks = view.object_masks
         require(not example.objects or masks is not None and len(masks) == len(example.objects), "masks",
                 f"{0 if masks is None else len(masks)} masks for {len(example.objects)} objects",
-                "a mask for every object", "Give each Object Mask its own mask.")
+                "a mask for every object", "Give each object its own mask.")

@@ -39,7 +39,7 @@ class BranchTokens:
         require(bool(self.content) and set(self.counted) <= set(self.content) <= set(range(self.length)),
                 "tokens", f"content {self.content}, counted {self.counted}",
                 f"counted columns among content columns among 0..{self.length - 1}",
-                "Encode the prompt again with DCIConditioning.")
+                "Encode the prompt again, as it is written now.")
 
 
 def branch_map(query: Tensor, key: Tensor, tokens: BranchTokens) -> Tensor:

@@ -128,7 +128,7 @@ def grid_of(pixels: int, height: int, width: int) -> Grid:
             return height, width
         height, width = -(-height // 2), -(-width // 2)
     require(False, "positive", f"a layer of {pixels} pixels", "layers that see the whole picture",
-            "Leave out areas and masks (Set Area) between DCI Conditioning and DCI Masks.")
+            "Leave out areas and masks (Set Area) between the DCI prompt and the sampling.")
     raise AssertionError
 
 

@@ -208,7 +208,7 @@ def _drifts(made: Made, references: dict[str, Tensor], metrics: Metrics) -> list
 def _absent(present: set[str], made: Made, photos: int, metrics: Metrics) -> dict[str, str]:
     """What has to be given for the figures that are not there."""
     wanted = {
-        "CLIP-I, CLIP-T": ("clip_i" in present, "connect Image-Text Encoder"),
+        "CLIP-I, CLIP-T": ("clip_i" in present, "needs an image-text encoder"),
         "DINO": ("dino" in present, "give the folder of a DINO as dino_path"),
         "KID": (any(name.startswith("kid") for name in present), _needed_for_kid(made, photos, metrics)),
         "diversity": ("diversity_pixels" in present, "set seeds to 2 or more"),
@@ -224,4 +224,4 @@ def _needed_for_kid(made: Made, photos: int, metrics: Metrics) -> str:
         return "install torchmetrics in ComfyUI's Python (pip install torchmetrics), and give an encoder"
     if metrics.encoders:
         return f"{photos} photos and {math.prod(made.prompted.shape[:2])} pictures are too few: 2 of each or more"
-    return "connect Image-Text Encoder, or give dino_path"
+    return "needs an image-text encoder, or dino_path"

@@ -67,7 +67,7 @@ def check_prompts(texts: Sequence[str]) -> list[tuple[str, str]]:
                     "Write {V} for the identifier and {noun} for the class noun.")
             found.append((kind, line))
     require(bool(found), "prompts", "no prompt", "one or more lines",
-            "Write for example 'a {V} {noun} in the snow', or connect Subject Prompts.")
+            "Write for example 'a {V} {noun} in the snow', or connect a list of prompts.")
     return found
 
 

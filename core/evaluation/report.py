@@ -78,7 +78,7 @@ def from_json(text: str) -> Evaluation:
                           prompts=tuple(EvaluationPrompt(**entry) for entry in content["prompts"]),
                           figures=Figures(present=present, absent=dict(content["absent"])))
     except (ValueError, KeyError, TypeError, AttributeError) as reason:
-        raise InputError("compare", f"{text[:40]!r}", "the json output of Evaluate Personalization",
+        raise InputError("compare", f"{text[:40]!r}", "the json of another evaluation",
                          "Connect that output of the other node, or nothing.") from reason
 
 

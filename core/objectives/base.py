@@ -233,9 +233,9 @@ def warnings_about_masks(objectives: Iterable[Objective], has_masks: bool, has_s
     separates = any(objective.separates_objects for objective in given)
     background = min((objective.background_weight_of_eq1 for objective in given), default=1.0)
     if has_masks and not any(objective.needs_masks for objective in given):
-        warnings.append("the photos have masks, but no objective uses them: connect Masked Loss")
+        warnings.append("the photos have masks, but no objective uses them: a masked loss would")
     if has_several_objects and not separates:
-        warnings.append("a photo has several objects, but nothing tells them apart: turn on Masked Loss's object term")
+        warnings.append("a photo has several objects, but nothing tells them apart: the object term would")
     if separates and background < 1:
         warnings.append(f"the object term is on with a background weight of {background:g}; "
                         "the paper's loss (eq. 4) has 1")

@@ -39,7 +39,7 @@ class BlankPromptPreservation(Objective):
 
     def __post_init__(self) -> None:
         require(self.weight > 0, "blank-prompt weight", self.weight, "a number above 0",
-                "Use 1, or disconnect Blank Prompt Preservation.")
+                "Use 1, or disconnect blank-prompt preservation.")
         require(0 < self.probability <= 1, "probability", self.probability, "above 0, up to 1", "Use 1.")
 
     def prepare(self, data: TrainingData) -> TrainingData:
@@ -49,8 +49,8 @@ class BlankPromptPreservation(Objective):
     def check(self, data: TrainingData) -> None:
         """The two cancel out: a dropped caption teaches the photo to the empty prompt."""
         require(not any(example.caption_dropout for example in data.examples), "caption_dropout",
-                "dropped captions with Blank Prompt Preservation", "one of the two",
-                "Set caption_dropout to 0, or remove Blank Prompt Preservation.")
+                "dropped captions with blank-prompt preservation", "one of the two",
+                "Set caption_dropout to 0, or remove blank-prompt preservation.")
 
     def extra_rows(self, subject_rows: SubjectRows, data: TrainingData, source: NoiseSource,
                    generator: Generator) -> Rows | None:

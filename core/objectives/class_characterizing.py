@@ -42,7 +42,7 @@ class ClassCharacterizing(Objective):
     def check(self, data: TrainingData) -> None:
         for example in data.examples:
             require(all(noun.strip() for _, noun in example.subjects), "class_noun", "an empty text",
-                    "what the subject is", "Write the class noun, or remove Class Characterizing.")
+                    "what the subject is", "Write the class noun, or remove class-characterizing regularisation.")
 
     def check_learning(self, data: TrainingData, token_vectors: Sequence[TokenVectorsConfig],
                        is_text_side_trained: bool) -> None:
@@ -51,7 +51,7 @@ class ClassCharacterizing(Objective):
         reached = is_text_side_trained or any(
             identifier in learned for example in data.examples for identifier, _ in example.subjects)
         require(reached, "objective", "class-characterizing regularisation with a frozen identifier and text encoder",
-                "an identifier that learns", "Connect Token Vectors or Prototypical Embedding to the trainer.")
+                "an identifier that learns", "Let token vectors or the text encoder learn.")
 
     def text_term(self, text: TextView, data: TrainingData, generator: Generator) -> Tensor:
         if float(torch.rand((), generator=generator)) >= self.probability:

@@ -76,7 +76,7 @@ class LearnedContexts(Objective):
                     "words that the text encoder knows", "Write for example 'a', or choose the random start.")
         for name in ("prefix_words", "suffix_words", "identifier_words"):
             require("embedding:" not in getattr(self, name), name, repr(getattr(self, name)), "plain words",
-                    "To go on from an embedding file set identifier_vectors to 0 and connect Token Vectors.")
+                    "To go on from an embedding file set identifier_vectors to 0 and let token vectors start from it.")
 
     @property
     def start_words(self) -> tuple[str, ...]:
@@ -96,7 +96,7 @@ class LearnedContexts(Objective):
         names = {name for example in data.examples for name, _ in example.subjects}
         require(not self.identifier_words.strip() or len(names) == 1, "identifier_words",
                 f"one text for {len(names)} subjects, which would start as one", "one subject",
-                "Leave it empty, and give each subject an identifier of several rare words (Identifier Picker).")
+                "Leave it empty, and give each subject an identifier of several rare words.")
         examples = tuple(replace(example, caption=self.caption(example, _photo(example, number)))
                          for number, example in enumerate(data.examples))
         rewritten = {new.caption: old.caption for new, old in zip(examples, data.examples, strict=True)
@@ -131,7 +131,7 @@ class LearnedContexts(Objective):
 def _check_captions(data: TrainingData) -> None:
     for example in data.examples:
         require(all(identifier.strip() for identifier, _ in example.subjects), "identifier", "an empty text",
-                "the subject's identifier", "Give the photos by SubjectPhotos.")
+                "the subject's identifier", "Give each subject an identifier.")
     own = sum(example.has_own_caption for example in data.examples)
     require(not own, "objective", f"learned contexts, and {own} photos with captions of their own",
             "one caption template", "Remove the photos' own captions: learned contexts take their place.")

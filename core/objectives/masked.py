@@ -72,7 +72,7 @@ def require_masks(data: TrainingData, dilation: int) -> None:
     for number, example in enumerate(data.examples, start=1):
         for view in example.views:
             require(bool(view.masks), "masks", f"no mask for photo {number}", "a mask for every photo",
-                    "Connect MASK to SubjectPhotos, or remove the masked loss.")
+                    "Connect a mask beside each photo, or remove the masked loss.")
             require(dilation in view.masks, "masks", f"none grown by {dilation} pixels for photo {number}",
                     "masks as every objective reads them", "Make the data for the objectives that it is used with.")
             whole, objects = view.masks[dilation]

@@ -42,7 +42,7 @@ class PriorPreservation(Objective):
                     "few plain words: class images are pictures of that", "Type it where the subject's photos are.")
             require(found, "prior", f"no class images of {noun!r}" + (f", but of {given}" if given else ""),
                     "class images of every subject's class noun",
-                    f"Add a PriorSampleGen for {noun!r}, or own images of it, or let the base model be the prior.")
+                    f"Sample class images of {noun!r}, or give images of your own, or let the base model be the prior.")
 
     def extra_rows(self, subject_rows: SubjectRows, data: TrainingData, source: NoiseSource,
                    generator: Generator) -> Rows:

@@ -55,7 +55,7 @@ class SuperResolution(Objective):
     def check(self, data: TrainingData) -> None:
         require(all(view.concat is not None for example in data.examples for view in example.views), "model",
                 "training data without low-res pictures", "an upscaler and its pairs",
-                "Use PersonalizeSuperResolution.")
+                "Train it with an upscaler model on pairs of pictures.")
 
     def augment_concat(self, concat: Tensor, generator: Generator) -> Tensor:
         noise = torch.randn(concat.shape, generator=generator)

@@ -289,7 +289,7 @@ def _read_metadata(path: Path) -> dict[str, Any]:
     except UNREADABLE as reason:
         raise _unreadable(path, f"a corrupt file ({reason})") from reason
     if text is None:
-        raise InputError("file", f"{path}, which another program made", "a file that SavePersonalization wrote",
+        raise InputError("file", f"{path}, which another program made", "a file that was saved as a personalization",
                          "Load files of other programs with the stock LoRA loader.")
     return parse(path, text)
 
@@ -304,7 +304,7 @@ def _refuse_pickle(path: Path) -> None:
         raise _unreadable(path, "a folder or a device")
     if start.startswith(PICKLE_STARTS):
         raise InputError("file", f"{path}, a pickled file that could run code", "a safetensors file",
-                         "Save it again with SavePersonalization.")
+                         "Save the personalization again.")
 
 
 def _first_bytes(path: Path) -> bytes:
@@ -313,4 +313,4 @@ def _first_bytes(path: Path) -> bytes:
 
 
 def _unreadable(path: Path, got: str) -> InputError:
-    return InputError("file", f"{path}: {got}", "a whole safetensors file that SavePersonalization wrote", CHOOSE)
+    return InputError("file", f"{path}: {got}", "a whole safetensors file of a personalization", CHOOSE)

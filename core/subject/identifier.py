@@ -218,7 +218,7 @@ def warnings_about(identifier: str, class_noun: str, vocabularies: Sequence[Voca
     for word in identifier.split():
         problem = _word_problem(word, vocabularies)
         if problem:
-            warnings.append(f"identifier '{word}' {problem}. Take one from Identifier Picker.")
+            warnings.append(f"identifier '{word}' {problem}. Take one that the identifier picker ranks.")
     return tuple(warnings)
 
 

@@ -37,7 +37,7 @@ def warnings_about_photos(subject: Subject) -> list[str]:
         said.append(f"nothing can be learned from {flat}: all of one colour")
     if lost:
         said.append(f"the crop leaves less than half of {lost}: cut out the part that matters yourself"
-                    + (", or choose buckets in Data Options" if square else ""))
+                    + (", or choose buckets in the data options" if square else ""))
     if background:
         said.append(f"the mask marks the edge and not the middle, so probably the background, in {background}: white "
                     "is the subject. Load Image's mask of a cut-out is white where the picture is transparent; put "

@@ -86,7 +86,7 @@ class Subject:
     objects: tuple[ObjectName, ...] = ()
 
     def __post_init__(self) -> None:
-        require(bool(self.photos), "images", "no photo", "1 or more photos", "Connect an image to the node.")
+        require(bool(self.photos), "images", "no photo", "1 or more photos", "Give one or more photos of the subject.")
         check_name(self.identifier, self.caption_template if not self.objects else CAPTION_TEMPLATE, self.class_noun)
         for number, photo in enumerate(self.photos, start=1):
             self._check_caption(number, photo)
@@ -158,7 +158,7 @@ def make_scene(pixels: Tensor, objects: Sequence[SceneObject], caption_template:
         InputError: no object or too many, two of one identifier, or a mask that does not fit the photo.
     """
     require(1 <= len(objects) <= MOST_OBJECTS, "objects", f"{len(objects)} objects", f"1 to {MOST_OBJECTS}",
-            "Chain an Object Mask node for each object.")
+            "Give one mask for each object.")
     names = [one.identifier.strip() for one in objects]
     for name in names:
         alike = [other for other in names if fold(other) == fold(name)]
@@ -201,7 +201,7 @@ def check_name(identifier: str, caption_template: str, class_noun: str = "") -> 
     """
     identifier, _, _ = clean_prompts(identifier=identifier, caption_template=caption_template, class_noun=class_noun)
     require(bool(identifier.strip()), "identifier", "an empty text", "a rare word such as the picker's",
-            "Connect IdentifierPicker, or type a rare word.")
+            "Connect a picked identifier, or type a rare word.")
     require("{V}" in caption_template, "caption_template", repr(caption_template), "a text with {V}",
             f"Write for example {CAPTION_TEMPLATE!r}.")
 

@@ -122,7 +122,7 @@ class Validation(ValidationData):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Personalization:
-    """What PersonalizeTrainer made, for SavePersonalization.
+    """What Personalize Trainer made, for Save Personalization.
 
     Attributes:
         lora: the adapter file's tensors; empty where only words were learned.

@@ -89,7 +89,7 @@ def test_every_picture_is_ksamplers_at_the_seeds_in_order(models, plain):
 def test_without_encoders_there_are_a_sheet_a_chart_diversity_and_words_about_the_rest(plain):
     table, record, chart, sheet, _ = plain
     assert record["figures"].keys() == {"diversity_pixels"}
-    assert record["absent"]["CLIP-I, CLIP-T"] == "connect Image-Text Encoder"
+    assert record["absent"]["CLIP-I, CLIP-T"] == "needs an image-text encoder"
     assert {"DINO", "KID", "drift", "diversity by LPIPS"} <= record["absent"].keys()
     assert "no drift: connect reference_model and reference_clip" in table
     for picture in (chart, sheet):
@@ -184,7 +184,7 @@ def test_progress_counts_every_step_and_a_cancel_ends_it(models, monkeypatch):
     ({"reference_model": object()}, "reference_clip: got nothing, expected both"),
     ({"dino_path": "/nowhere"}, "dino_path: got '/nowhere', where there is no config.json"),
     ({"lpips_path": "/nowhere.pth"}, "lpips_path: got '/nowhere.pth', expected an existing file"),
-    ({"compare": "{}"}, "compare: got '{}', expected the json output"),
+    ({"compare": "{}"}, "compare: got '{}', expected the json of another"),
     ({"size": 100}, "size: got 100, expected 64 or more pixels, a multiple of 8"),
 ])
 def test_bad_input_is_refused_before_anything_is_drawn(models, monkeypatch, changes, message):

@@ -100,7 +100,7 @@ def test_the_stock_vocabulary_equals_the_loaded_one(clip):
 )
 def test_a_word_with_a_meaning_or_in_pieces_is_warned_about(identifier, complaint):
     (warning,) = warnings_about(identifier, "dog", [stock_clip_vocabulary()])
-    assert complaint in warning and "Take one from Identifier Picker." in warning
+    assert complaint in warning and "Take one that the identifier picker ranks." in warning
 
 
 def test_a_learned_embedding_is_not_read_as_text_where_no_clip_is_connected():

@@ -212,5 +212,5 @@ def test_bad_settings_are_refused(models, store, changes, message):
 
 
 def test_the_trainer_of_text_to_image_models_refuses_an_upscaler(models, store):
-    with pytest.raises(InputError, match="PersonalizeSuperResolution"):
+    with pytest.raises(InputError, match="Personalize Super-Resolution"):
         train(models)

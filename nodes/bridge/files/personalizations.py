@@ -1,4 +1,4 @@
-"""Personalizations as files among ComfyUI's LoRAs, where LoadPersonalization and the stock LoraLoader find them."""
+"""Personalizations as files among ComfyUI's LoRAs, where Load Personalization and the stock LoraLoader find them."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def find_file(name: str) -> Path:
     path = None if ".." in Path(name).parts or Path(name).is_absolute() else folder_paths.get_full_path("loras", name)
     if path is None:
         raise InputError("name", repr(name), "a file in ComfyUI's LoRA folders",
-                         "Choose one from the list, or save one with SavePersonalization.")
+                         "Choose one from the list, or save one with Save Personalization.")
     return Path(path)
 
 
@@ -163,7 +163,7 @@ def check_file(name: str) -> dict[str, Any]:
 
 def _checked(path: Path, metadata: dict[str, Any]) -> dict[str, Any]:
     require(IDENTIFIERS in metadata, "file", f"{path}, which is no personalization",
-            "a file that SavePersonalization wrote", "Choose an adapter file, not a training state or a cache.")
+            "a file that Save Personalization wrote", "Choose an adapter file, not a training state or a cache.")
     check(path, metadata, ADAPTER)
     return metadata
 

@@ -99,7 +99,7 @@ def check_model(model: Any) -> None:
     require(not getattr(model.model, "concat_keys", ()), "model", "an inpainting or edit model",
             "a plain text-to-image model", "Connect the base checkpoint; its result also works in inpainting.")
     require(not family_of(model).is_upscaler, "model", "an upscaler",
-            "a text-to-image model", "Use PersonalizeSuperResolution for the upscaler.")
+            "a text-to-image model", "Use Personalize Super-Resolution for the upscaler.")
 
 
 def unet_adapter_keys(model: Any) -> Mapping[str, str]:

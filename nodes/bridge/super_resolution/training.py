@@ -35,7 +35,7 @@ PROGRAMS = ("ComfyUI: LoraLoader and LoadPersonalization, on the upscaler that i
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class UpscalerRequest(Request):
-    """Everything that PersonalizeSuperResolution was given; `config.resolution` is the side of the high-res photo."""
+    """Everything that Personalize Super-Resolution was given; `config.resolution` is the side of the high-res photo."""
 
     @property
     def pairs(self) -> SuperResolution:

@@ -62,7 +62,7 @@ def test_rows_keep_their_small_photos_when_stacked_and_taken_one_by_one():
 
 def test_data_without_small_photos_are_refused():
     example = Example(latents=torch.zeros(4, 8, 8), caption="a sks dog", object_caption="a sks dog", class_noun="dog")
-    with pytest.raises(InputError, match="PersonalizeSuperResolution"):
+    with pytest.raises(InputError, match="Train it with an upscaler model"):
         SuperResolution().check(TrainingData(examples=(example,)))
 
 

@@ -124,7 +124,7 @@ def test_json_comes_back_as_it_was_and_other_texts_are_refused():
     holed = from_json(to_json(found).replace(f"{found.figures.present['clip_i'].values[0]}", "null"))
     assert math.isnan(holed.figures.present["clip_i"].values[0])
     for text in ("", "[]", '{"format": "other"}', '{"format": "personalize evaluation 1"}', "3"):
-        with pytest.raises(InputError, match="compare: got .*expected the json output"):
+        with pytest.raises(InputError, match="compare: got .*expected the json of another"):
             from_json(text)
 
 

@@ -87,7 +87,7 @@ def test_the_empty_prompt_is_encoded_once():
 
 def test_dropped_captions_which_teach_the_photos_to_the_empty_prompt_are_refused():
     dropped = without_pools(*(replace(one, caption_dropout=0.1) for one in photos()))
-    with pytest.raises(InputError, match="caption_dropout: got dropped captions with Blank Prompt Preservation"):
+    with pytest.raises(InputError, match="caption_dropout: got dropped captions with blank-prompt preservation"):
         prepared_data([BlankPromptPreservation()], dropped)
 
 

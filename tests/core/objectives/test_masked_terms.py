@@ -142,5 +142,5 @@ def test_a_mask_that_covers_no_latent_pixel_is_refused_by_the_object_term():
 def test_a_noun_without_class_images_is_refused():
     data = TrainingData(examples=(*photos(1, "dog"), *photos(1, "cat")), class_prompts={"dog": "a dog"},
                         class_latents={"dog": torch.zeros(1, 4, 8, 8)})
-    with pytest.raises(InputError, match="no class images of 'cat'.*Add a PriorSampleGen for 'cat'"):
+    with pytest.raises(InputError, match="no class images of 'cat'.*Sample class images of 'cat'"):
         PriorPreservation().check(data)

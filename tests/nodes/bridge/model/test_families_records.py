@@ -35,7 +35,7 @@ def test_one_record_recognises_a_model_and_says_how_it_reads_text(name):
 def test_the_upscaler_is_known_and_refused_as_a_text_to_image_model():
     model = upscaler_models()[0]
     assert [family for family in KNOWN if family.recognises(model.model)] == [family_of(model)]
-    with pytest.raises(InputError, match="model: got an upscaler.*PersonalizeSuperResolution"):
+    with pytest.raises(InputError, match="model: got an upscaler.*Personalize Super-Resolution"):
         check_model(SimpleNamespace(model=_without_concat(model.model), get_model_object=model.get_model_object))
 
 
