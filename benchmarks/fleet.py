@@ -313,10 +313,9 @@ def _part_lines(trials: list[dict[str, Any]]) -> list[str]:
     values: dict[str, list[float]] = {}
     for trial in _of(trials, "parts"):
         values.setdefault(trial["what"], []).append(trial["seconds"])
-    rows = [f"| {what} | {statistics.median(found):,.3f}{'' if 'bytes' in what else ' s'} |"
-            for what, found in values.items()]
+    rows = [f"| {what} | {statistics.median(found):,.3f} |" for what, found in values.items()]
     return ["**One worker's time** (pocket model, a CPU; the models of a studio take longer to load):", "",
-            "| what | |", "|---|---|", *rows] if rows else ["Parts: not measured."]
+            "| what | seconds (bytes) |", "|---|---|", *rows] if rows else ["Parts: not measured."]
 
 
 COMMANDS: dict[str, Callable[[], None]] = {"overhead": overhead, "throughput": throughput, "kills": kills,
