@@ -16,6 +16,7 @@ import folder_paths
 from comfy import clip_vision, supported_models
 from server import PromptServer
 
+from .bridge.pocket_files import flawed_files
 from .bridge.queue.graph_check import watch_queue
 from .examples import list_example_personalizations, provide_example_photos
 
@@ -100,6 +101,8 @@ def _pocket_models() -> Undo:
 def _pocket_folders() -> Undo:
     from ..pocket.comfyui.registration import list_folders
 
+    for flaw in flawed_files().values():
+        logging.warning("Personalize: %s", flaw)
     return _adding(list_folders, _folders("checkpoints"), _folders("clip_vision"))
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -41,14 +41,15 @@ def save_image_text(vision: Mapping[str, Tensor], text_projection: Tensor, logit
 
 
 def text_projection(path: Path = IMAGE_TEXT_FILE) -> Tensor | None:
-    """The (P, D) matrix after the text encoder's pooled output, or None where the file is not there.
+    """The (P, D) matrix after the text encoder's pooled output, or None where the file is not there or damaged.
 
     ComfyUI's checkpoint loader for Stable Diffusion leaves every text projection out, so the checkpoint cannot hold it.
     """
-    if not path.exists():
+    try:
+        with safe_open(path, "pt") as file:
+            return file.get_tensor("text_projection.weight")
+    except (OSError, SafetensorError):
         return None
-    with safe_open(path, "pt") as file:
-        return file.get_tensor("text_projection.weight")
 
 
 def transformers_folder(folder: Path | None = None, tokenizer: Path | None = None) -> Path:

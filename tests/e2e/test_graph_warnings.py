@@ -41,8 +41,13 @@ async def _told(address: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]
         return await _events(mine, "execution_success"), await _events(others, None)
 
 
+def told(address: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """`_told`, for tests of other files too."""
+    return asyncio.run(_told(address))
+
+
 def test_the_client_that_queued_gets_the_warning(server):
-    mine, others = asyncio.run(_told(server.client.address))
+    mine, others = told(server.client.address)
     (warning,) = [each for each in mine if "Both pictures" in each["text"]]
     assert warning["node"] == "4" and "'cat'" in warning["text"] and "'dog'" in warning["text"]
     assert others == []

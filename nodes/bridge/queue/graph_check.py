@@ -1,4 +1,5 @@
-"""What a queued graph itself tells before anything runs: words that disagree, DCI prompts on a MODEL without DCI.
+"""What a queued graph itself tells before anything runs: words that disagree, DCI prompts on a MODEL without DCI,
+files of the pocket models that are not whole.
 
 No node can say so later. Nothing of this package is in the sampler of a plain MODEL; and where only what is behind a
 node changed, ComfyUI takes its result from the cache and does not ask it again.
@@ -11,6 +12,7 @@ from typing import Any
 
 from server import PromptServer
 
+from .. import pocket_files
 from ..notices import warn
 from .graph_names import Warnings, name_warnings
 from .graph_walk import Graph, links, readable, title
@@ -29,7 +31,7 @@ def watch_queue() -> None:
 def check_queued(request: dict[str, Any]) -> dict[str, Any]:
     """A request to queue a graph, as it came, after warnings to the client that sent it."""
     graph = readable(request.get("prompt"))
-    for warnings in (dci_warnings(graph), name_warnings(graph)):
+    for warnings in (dci_warnings(graph), name_warnings(graph), pocket_files.warnings_of(graph)):
         try:
             for name, warning in warnings:
                 warn(name, warning, request.get("client_id"))

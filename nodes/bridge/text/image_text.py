@@ -29,6 +29,7 @@ from ....core.model.image_text import (
 )
 from ....core.model_folders import path_of
 from ..model.gradients import replace_inference_tensors
+from ..pocket_files import FILES, check_pocket_files
 from .encoder import TRAINABLE, out_of_place_layers
 
 POCKET = "pocket"
@@ -191,9 +192,10 @@ def find_folder(path: str) -> Path:
     """The folder that a path means: absolute, below one of ComfyUI's clip_vision folders, or the pocket's own CLIP.
 
     Raises:
-        InputError: when there is no such folder.
+        InputError: when there is no such folder, or the pocket's files are missing or damaged.
     """
     if path == POCKET:
+        check_pocket_files("path", *(place for _, place in FILES.values() if "upscaler" not in place))
         from ....pocket.image_text import IMAGE_TEXT_FOLDER
 
         return IMAGE_TEXT_FOLDER

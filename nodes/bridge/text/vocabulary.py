@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ....core.subject.vocabulary import Vocabulary
+from ..pocket_files import NAMES, check_pocket_files
 from .token_pieces import BYTE_SPACE, END, SPACE
 
 CLIP_RARE_FROM = 40_000
@@ -44,9 +45,16 @@ def stock_clip_vocabulary() -> Vocabulary:
 
 
 def trained_names(clip: Any) -> frozenset[str]:
-    """Rare words that this CLIP's model was trained on, where it says so, as the pocket model does."""
+    """Rare words that this CLIP's model was trained on, where it says so, as the pocket model does.
+
+    Raises:
+        InputError: the file that lists them is missing or damaged.
+    """
     names = getattr(clip.cond_stage_model, "trained_names", None)
-    return frozenset() if names is None else names()
+    if names is None:
+        return frozenset()
+    check_pocket_files("clip", NAMES)
+    return frozenset(names())
 
 
 def unknown_words(clip: Any, words: Iterable[str]) -> tuple[str, ...]:
