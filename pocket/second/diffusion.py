@@ -36,10 +36,15 @@ def clean_estimate(noisy: Tensor, predicted: Tensor, abar: Tensor) -> Tensor:
     return abar.sqrt() * noisy - (1 - abar).sqrt() * predicted
 
 
-def spread_timesteps(count: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    """Timesteps spread evenly over the schedule with one random offset: less variance than independent ones."""
+def spread_timesteps(count: int, generator: torch.Generator, device: torch.device, each: int = 1) -> Tensor:
+    """Timesteps spread evenly over the schedule with one random offset: less variance than independent ones.
+
+    Args:
+        each: so many in a row belong to one picture, and lie as far apart as can be.
+    """
     offset = torch.rand(1, generator=generator, device=device)
-    return ((offset + torch.arange(count, device=device) / count) % 1 * TIMESTEPS).long()
+    spread = ((offset + torch.arange(count, device=device) / count) % 1 * TIMESTEPS).long()
+    return spread.view(each, -1).T.flatten()
 
 
 @torch.no_grad()

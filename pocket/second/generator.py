@@ -21,6 +21,8 @@ CAPTION_DROPOUT: Final = 0.1
 OBJECT_BOOST: Final = 1.0
 """Extra weight of cells that things cover: places are learned long before shapes."""
 SNR_LIMIT: Final = 5.0
+NOISES: Final = 2
+"""How often a step sees each of its pictures, at timesteps far apart: drawn, encoded and read once."""
 
 
 class Generator(nn.Module):
@@ -31,7 +33,7 @@ class Generator(nn.Module):
         self.text, self.unet = TextEncoder(), UNet(mult)
 
     def forward(self, noisy: Tensor, timesteps: Tensor, rows: Tensor) -> Tensor:
-        """Velocity from noisy latents and compact token rows (B, 77)."""
+        """Velocity from noisy latents (B, 16, h, w) and compact token rows (B or B / k, 77), each for k in a row."""
         return self.unet(noisy, timesteps, self.text(rows))
 
     def draw(self, captions: list[str], *, steps: int = 25, cfg_scale: float = 3.0, eta: float = 1.0,
@@ -71,10 +73,16 @@ def denoising_loss(network: nn.Module, latents: Tensor, cover: Tensor, rows: Ten
                    generator: torch.Generator) -> Tensor:
     """mean of min(1, 5 / (SNR + 1)) c |v - v_theta|^2, c the cell's weight.
 
+    Args:
+        latents, cover, rows: of P pictures.
+        noise: (k P, 16, h, w): each picture is seen k times.
+
     In terms of x0 that is min(SNR + 1, 5): min-SNR weighting (Hang et al. 2023) that keeps plain velocity loss at high
     noise, where a caption decides the layout.
     """
-    timesteps = spread_timesteps(len(latents), generator, latents.device)
+    each = len(noise) // len(latents)
+    latents, cover = (x.repeat_interleave(each, dim=0) for x in (latents, cover))
+    timesteps = spread_timesteps(len(latents), generator, latents.device, each)
     abar = alphas_cumprod().to(latents.device)[timesteps].view(-1, 1, 1, 1)
     predicted = network(add_noise(latents, noise, abar), timesteps, rows).float()
     weight = (SNR_LIMIT * (1 - abar)).clamp(max=1)  # SNR + 1 = 1 / (1 - abar)

@@ -21,7 +21,7 @@ from .config import DOWNSCALE, LATENT_CHANNELS
 from .device import Machine
 from .diffusion import add_noise, alphas_cumprod, clean_estimate
 from .drawing import render
-from .generator import Batch, Generator, denoising_loss, generator_batch
+from .generator import NOISES, Batch, Generator, denoising_loss, generator_batch
 from .judge import HEADS, IGNORED, Judge, judge_batch, judge_loss
 from .learner import Learner, load_average
 from .looks import SEEDS
@@ -152,8 +152,8 @@ def accuracy(answers: dict[str, Tensor], labels: dict[str, Tensor]) -> str:
 
 
 def train_generator(plan: Plan, machine: Machine) -> None:
-    """Text encoder and denoiser, on latents of the encoder, which is frozen from here on, as the judge is."""
-    freeze(plan.path, "autoencoder", "judge")
+    """Text encoder and denoiser, on latents of the encoder, which is frozen from here on."""
+    freeze(plan.path, "autoencoder")
     torch.manual_seed(0)
     network, autoencoder = machine.place(Generator()), load_autoencoder(plan.path, machine)
     rate = min(1e-3, GENERATOR_RATE * (plan.batch / 64) ** 0.5)
@@ -166,7 +166,7 @@ def train_generator(plan: Plan, machine: Machine) -> None:
         batch = to_machine(batch, machine)
         with machine.autocast(), torch.no_grad():
             latents = (encode(machine.pictures(batch.pictures)) * scale).float()
-        noise, generator = step_noise(tuple(latents.shape), step, 5, machine.device)
+        noise, generator = step_noise((NOISES * len(latents), *latents.shape[1:]), step, 5, machine.device)
         with machine.autocast():
             return denoising_loss(at, latents, batch.cover, batch.rows, noise, generator)
 
@@ -180,7 +180,7 @@ def train_generator(plan: Plan, machine: Machine) -> None:
         write_sheet(pictures, plan.path.with_name(f"samples_{learner.step:06d}.png"))
         return f"held-out loss {held_out:.4f}"
 
-    make = functools.partial(generator_batch, batch=plan.batch)
+    make = functools.partial(generator_batch, batch=plan.batch // NOISES)
     run("generator", learner, plan, stream(make, learner.step // plan.reuse, machine.workers, machine.is_cuda),
         loss_of, look)
 
@@ -191,7 +191,11 @@ def to_machine(batch: Batch, machine: Machine) -> Batch:
 
 
 def train_decoder(plan: Plan, machine: Machine, max_timestep: int = 700) -> None:
-    """The decoder alone, on the generator's one-step estimates of clean latents, a quarter of them plain codes."""
+    """The decoder alone, on the generator's one-step estimates of clean latents, a quarter of them plain codes.
+
+    The judge is frozen with it: the state has no room for more.
+    """
+    freeze(plan.path, "judge")
     network, generator = load_autoencoder(plan.path, machine), machine.place(Generator())
     load_average(generator, load_state(plan.path)["generator"])
     network.decoder.requires_grad_(True).train()

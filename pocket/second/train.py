@@ -30,7 +30,7 @@ SHARES: Final = {"autoencoder": 0.14, "judge": 0.1, "generator": 0.66, "decoder"
 """How `--stage all` divides the minutes. The judge is frozen before the generator is looked at."""
 BATCHES: Final = {"cpu": {"autoencoder": 16, "judge": 64, "generator": 64, "decoder": 16},
                   "cuda": {"autoencoder": 128, "judge": 256, "generator": 512, "decoder": 128}}
-REUSE: Final = {"cpu": {}, "cuda": {"autoencoder": 2, "generator": 2, "decoder": 2}}
+REUSE: Final = {"cpu": {}, "cuda": {"autoencoder": 2, "decoder": 2}}
 """Steps that share a batch of pictures, where the device is faster than its host draws."""
 
 

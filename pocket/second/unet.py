@@ -26,7 +26,10 @@ class GroupNorm(nn.GroupNorm):
 
 
 class Attention(nn.Module):
-    """softmax(q k^T / sqrt(d)) v over heads of `HEAD_CHANNELS`."""
+    """softmax(q k^T / sqrt(d)) v over heads of `HEAD_CHANNELS`.
+
+    Of fewer contexts (P, T, D) than inputs (B, N, C), each serves B / P inputs in a row: keys and values are made once.
+    """
 
     def __init__(self, channels: int, context: int) -> None:
         super().__init__()
@@ -36,12 +39,13 @@ class Attention(nn.Module):
         self.to_v = nn.Linear(context, channels, bias=False)
         self.to_out = nn.Sequential(nn.Linear(channels, channels))
         self.watch: list[Tensor] | None = None
-        """A list here gets the probabilities (B, heads, N, T) of each call: how masks are read."""
+        """A list here gets the probabilities (P, heads, B / P * N, T) of each call: how masks are read."""
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         context = x if context is None else context
+        queries = x.reshape(len(context), -1, x.shape[-1])  # (P, B / P * N, C)
         q, k, v = (project(y).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-                   for project, y in ((self.to_q, x), (self.to_k, context), (self.to_v, context)))
+                   for project, y in ((self.to_q, queries), (self.to_k, context), (self.to_v, context)))
         if q.is_cuda and self.watch is None:
             out = functional.scaled_dot_product_attention(q, k, v)
         else:
@@ -49,7 +53,7 @@ class Attention(nn.Module):
             if self.watch is not None:
                 self.watch.append(weights.detach().float())
             out = weights.to(v.dtype) @ v
-        return self.to_out(out.transpose(1, 2).flatten(2))
+        return self.to_out(out.transpose(1, 2).reshape(x.shape))
 
 
 class GatedLinear(nn.Module):
@@ -153,7 +157,7 @@ class Entry(nn.Conv2d):
 
 
 class UNet(nn.Module):
-    """(B, 16, h, w) noisy latents, (B,) timesteps, (B, T, 128) prompt -> (B, 16, h, w) velocity.
+    """(B, 16, h, w) noisy latents, (B,) timesteps, (B or B / k, T, 128) prompt -> (B, 16, h, w) velocity.
 
     Args:
         mult: width of each level, in `MODEL_CHANNELS`.

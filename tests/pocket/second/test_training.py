@@ -18,7 +18,14 @@ from comfyui_personalize.pocket.second.autoencoder import (
 )
 from comfyui_personalize.pocket.second.batches import crops, stream
 from comfyui_personalize.pocket.second.device import find_machine
-from comfyui_personalize.pocket.second.diffusion import add_noise, alphas_cumprod, clean_estimate, sample, velocity
+from comfyui_personalize.pocket.second.diffusion import (
+    add_noise,
+    alphas_cumprod,
+    clean_estimate,
+    sample,
+    spread_timesteps,
+    velocity,
+)
 from comfyui_personalize.pocket.second.generator import Generator, generator_batch
 from comfyui_personalize.pocket.second.judge import Judge, judge_batch, judge_loss
 from comfyui_personalize.pocket.second.learner import Learner, learning_rate, row_means
@@ -221,6 +228,24 @@ def test_a_forward_costs_at_most_one_and_a_half_of_the_first_models_and_attends_
         unet(torch.randn(1, 16, 12, 12), torch.tensor([5]), torch.randn(1, 77, 128))
     assert counter.get_total_flops() <= 1.5 * 0.51e9
     assert sum(attention.watch[0].shape[2] == 144 for attention in attentions) == 3
+
+
+def test_a_prompt_that_serves_two_noisy_pictures_acts_as_two_equal_prompts():
+    torch.manual_seed(0)
+    unet = UNet((1, 1, 1))
+    with torch.no_grad():
+        for parameter in unet.parameters():
+            parameter.normal_(std=0.1)
+    x, timesteps, prompts = torch.randn(6, 16, 12, 12), torch.randint(0, 1000, (6,)), torch.randn(3, 77, 128)
+    shared = unet(x, timesteps, prompts)
+    torch.testing.assert_close(shared, unet(x, timesteps, prompts.repeat_interleave(2, dim=0)))
+    assert (shared - unet(x, timesteps, prompts.roll(1, 0))).abs().max() > 1e-3 * shared.abs().max()
+
+
+def test_timesteps_of_one_picture_lie_far_apart_and_all_of_them_are_spread_evenly():
+    timesteps = spread_timesteps(8, torch.Generator().manual_seed(0), torch.device("cpu"), each=2)
+    assert set((timesteps[::2] - timesteps[1::2]).abs().tolist()) == {500}
+    assert set(timesteps.sort().values.diff().tolist()) == {125}
 
 
 def test_the_judge_answers_every_question_and_learns():
