@@ -35,7 +35,7 @@ def check_sample_with(request: Request) -> None:
     mine, other = shapes_of(trained), shapes_of(sampling)
     learned = set[str]()
     if request.config.options.trains_denoiser:
-        learned.update(adapter_configs(request.config.options)[DENOISER].find([*mine, *other]))
+        learned.update(adapter_configs(request.config.options)[DENOISER].find({**mine, **other}))
     for path in dict.fromkeys([*mine, *other]):
         _check_layer(path, mine.get(path), other.get(path), path in learned)
 
