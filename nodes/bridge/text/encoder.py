@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -20,10 +19,8 @@ from ....core.learning.token_vectors import reads
 from ....core.model.contracts import Conditioning, WordVectors
 from ....core.store.runs import read_cache, write_cache
 from ..model.hashes import tensor_digest
+from .adapter_keys import text_adapter_keys
 from .learned_vectors import CLIP_ENCODERS, tokenize_with_vectors
-
-TRAINABLE = CLIP_ENCODERS
-"""Tokenizer key and attribute of the encoders whose gradients are known to be right."""
 
 WeightedTokens = Sequence[tuple[Any, float]]
 
@@ -59,10 +56,10 @@ class ComfyTextEncoder:
 
     @property
     def _kinds(self) -> list[str]:
-        return [kind for kind, name in TRAINABLE.items() if hasattr(self.module, name)]
+        return [kind for kind, name in CLIP_ENCODERS.items() if getattr(self.module, name, None) is not None]
 
     def _table(self, kind: str) -> Tensor:
-        weight: Tensor = getattr(self.module, TRAINABLE[kind]).transformer.get_input_embeddings().weight
+        weight: Tensor = getattr(self.module, CLIP_ENCODERS[kind]).transformer.get_input_embeddings().weight
         return weight
 
     def _rows(self, kind: str, text: str) -> Tensor:
@@ -126,16 +123,21 @@ def encode(clip: Any, prompt: str) -> Conditioning:
 
 def encode_with_gradients(clip: Any, prompt: str, vectors: WordVectors | None = None) -> Conditioning:
     """The same row, with a graph back to the text encoder's adapters and to the vectors that words are read as: no
-    device moves, nothing edited in place.
+    model is moved, nothing edited in place.
 
-    Needs `out_of_place_layers`, because ComfyUI's layers add in place.
+    Needs `trainable` and `out_of_place_layers`, because ComfyUI's layers add in place.
     """
     model = clip.cond_stage_model
     model.reset_clip_options()
     model.set_clip_options({"layer": clip.layer_idx} if clip.layer_idx is not None else {})
     model.set_clip_options({"execution_device": clip.patcher.load_device})
     tokens = tokenize_with_vectors(clip, prompt, vectors or {})
-    rows = {key: _encode_chunks(getattr(model, TRAINABLE[key]), tokens[key]) for key in sorted(tokens, reverse=True)}
+    if not all(key in CLIP_ENCODERS for key in tokens):
+        context, pooled = model.encode_token_weights(tokens)[:2]  # nothing of it is edited that the graph needs
+        model.reset_clip_options()
+        return Conditioning(context, pooled)
+    rows = {key: _encode_chunks(getattr(model, CLIP_ENCODERS[key]), tokens[key])
+            for key in sorted(tokens, reverse=True)}
     model.reset_clip_options()
     shortest = min(context.shape[1] for context, _ in rows.values())
     context = torch.cat([context[:, :shortest] for context, _ in rows.values()], dim=-1)  # l, then g
@@ -161,27 +163,16 @@ def _empty_tokens(special: Mapping[str, int], length: int) -> list[int]:
     return start + [special["pad"]] * (length - len(start))
 
 
-def check_trainable(clip: Any, what: str = "text_encoder_rate",
-                    fix: str = "Set text_encoder_rate to 0: the diffusion model alone is trained.") -> None:
-    """Raise `InputError` for text encoders that are not CLIP's."""
-    kinds = sorted(clip.tokenize("a"))
-    known = all(kind in TRAINABLE and hasattr(clip.cond_stage_model, TRAINABLE[kind]) for kind in kinds)
-    require(known, what, f"a CLIP with the encoders {', '.join(kinds)}", "CLIP-L, CLIP-G or CLIP-H", fix)
+def learns_vectors(clip: Any) -> bool:
+    """Whether all text encoders are CLIP's."""
+    return all(kind in CLIP_ENCODERS and hasattr(clip.cond_stage_model, CLIP_ENCODERS[kind])
+               for kind in clip.tokenize("a"))
 
 
-def text_adapter_keys(module: nn.Module) -> Mapping[str, str]:
-    """For each module path of the text encoder the stem of its keys: kohya's, which are those of the encoders' layers,
-    and ComfyUI's own for all else (embeddings, norms outside of the layers, T5)."""
-    present = [name for name in TRAINABLE.values() if hasattr(module, name)]
-    prefix = {"clip_l": "lora_te1", "clip_g": "lora_te2"}
-    if len(present) == 1:
-        prefix = {present[0]: "lora_te"}
-    keys = {}
-    for path, _ in module.named_modules():
-        encoder, _, inside = path.partition(".transformer.")
-        is_layer = encoder in prefix and re.fullmatch(r"text_model\.encoder\.layers\.\d+\.(self_attn|mlp)\.\w+", inside)
-        keys[path] = f"{prefix[encoder]}_{inside.replace('.', '_')}" if is_layer else f"text_encoders.{path}"
-    return keys
+def check_learns_vectors(clip: Any, what: str, fix: str) -> None:
+    """Raise `InputError` for text encoders that are not CLIP's: of those alone words are learned as vectors."""
+    require(learns_vectors(clip), what, f"a CLIP with the encoders {', '.join(sorted(clip.tokenize('a')))}",
+            "CLIP-L, CLIP-G or CLIP-H alone: words of other encoders are not learned as vectors", fix)
 
 
 @contextmanager

@@ -30,7 +30,8 @@ from ....core.model.image_text import (
 from ....core.model_folders import path_of
 from ..model.gradients import replace_inference_tensors
 from ..pocket_files import FILES, check_pocket_files
-from .encoder import TRAINABLE, out_of_place_layers
+from .encoder import out_of_place_layers
+from .learned_vectors import CLIP_ENCODERS
 
 POCKET = "pocket"
 """The path that means the pocket model's own CLIP."""
@@ -64,7 +65,7 @@ class ComfyImageText:
     @property
     def module(self) -> Any:
         """The text tower: an SDClipModel."""
-        return getattr(self.clip.cond_stage_model, TRAINABLE[self.key])
+        return getattr(self.clip.cond_stage_model, CLIP_ENCODERS[self.key])
 
     @property
     def _table(self) -> Any:
@@ -138,7 +139,7 @@ def choose_text_side(clip: Any, joint: int) -> str:
     Raises:
         InputError: when none does.
     """
-    encoders = {key: getattr(clip.cond_stage_model, name) for key, name in TRAINABLE.items()
+    encoders = {key: getattr(clip.cond_stage_model, name) for key, name in CLIP_ENCODERS.items()
                 if hasattr(clip.cond_stage_model, name)}
     weights = {key: getattr(getattr(encoder.transformer, "text_projection", None), "weight", None)
                for key, encoder in encoders.items()}

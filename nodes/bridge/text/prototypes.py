@@ -16,7 +16,7 @@ from ....core.model.image_text import ImageTextEncoder
 from ....core.subject.subject import Photo, Subject
 from ..model.hashes import weights_hash
 from ..sockets import TokenVectorsSettings
-from .encoder import ComfyTextEncoder, check_trainable
+from .encoder import ComfyTextEncoder, check_learns_vectors
 
 SAME_TABLE = 0.02
 """Largest difference of two copies of one token table, in parts of its deviation: one of them may be float16."""
@@ -52,7 +52,7 @@ def prototype_vectors(encoder: ImageTextEncoder, clip: Any, subject: Look, confi
         InputError: where no text encoder of the CLIP has the tokens of the image-text encoder.
     """
     require(bool(subject.class_noun), "class_noun", "an empty text", "what the subject is", "Write the class noun.")
-    check_trainable(clip, "clip", "Connect the CLIP of a Stable Diffusion checkpoint.")
+    check_learns_vectors(clip, "clip", "Connect the CLIP of a Stable Diffusion checkpoint.")
     text = ComfyTextEncoder(clip)
     own = matching_encoder(encoder, text.token_rows(subject.class_noun), subject.class_noun)
     vectors = start_vectors(replace(config, word=subject.identifier, start="word", start_text=subject.class_noun), 0,

@@ -21,6 +21,7 @@ from ..sampling.sampling import patched, sample_preview
 from ..sockets import Personalization
 from ..text.encoder import ComfyTextEncoder, out_of_place_layers
 from ..text.learned_vectors import CLIP_ENCODERS
+from ..text.trainable_encoders import recomputed_layers
 from .checks import check
 from .loop import NodeWatcher
 from .plan import Plan, TrainerPlan
@@ -115,6 +116,8 @@ def prepared(plan: TrainerPlan) -> Iterator[tuple[Trainer, Callable[[], None]]]:
         stack.enter_context(casting_layers(unet.model, always=request.config.options.trains_full_weights))
         if plan.learns_text:
             stack.enter_context(out_of_place_layers(clip.cond_stage_model))
+            if request.config.options.gradient_checkpointing != "off":
+                stack.enter_context(recomputed_layers(clip.cond_stage_model))
         trainer = Trainer(denoiser=ComfyDenoiser(unet, request.config.resolution), text_encoder=encoder, data=data,
                           config=request.config, held_out=held_out, starts=request.starts,
                           image_text=image_text_in(request, clip), free_bytes=free_memory(unet))

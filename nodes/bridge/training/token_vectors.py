@@ -16,7 +16,7 @@ from ....core.subject.subject import Subject, fill
 from ....core.wording import fold
 from ..model.hashes import model_hash, tensor_digest, weights_hash
 from ..sockets import Personalization, PreviewSettings, TokenVectorsSettings
-from ..text.encoder import check_trainable, embedded_digest, is_cachable
+from ..text.encoder import check_learns_vectors, embedded_digest, is_cachable
 from ..text.learned_vectors import (
     CLIP_ENCODERS,
     PREFIX,
@@ -62,7 +62,8 @@ def check_token_vectors(request: Request, data: TrainingData, token_vectors: Seq
         objective.check_learning(data, token_vectors, is_text_side_trained)
     if not token_vectors:
         return
-    check_trainable(request.clip, "token vectors", "Train without token vectors, or use a Stable Diffusion checkpoint.")
+    check_learns_vectors(request.clip, "token vectors",
+                         "Train without token vectors, or use a Stable Diffusion checkpoint.")
     for word in token_vectors:
         require(any(reads(prompt, word.word) for prompt in data.prompts()), "token vectors",
                 f"the word {word.word!r}", "a word of the captions", "Write the identifier into the caption as {V}.")

@@ -15,11 +15,13 @@ from ....core.learning.adapter import (
     programs_for_kind,
     trained_bytes,
 )
+from ....core.learning.adapter.kinds import COMFYUI
 from ....core.objectives.base import Objective
 from ....core.training.optimizer import STATE_BYTES, check_optimizer
 from ....core.training.trained_parameters import DENOISER, TEXT_ENCODER, adapter_configs
 from ..model.families import check_targets, programs_for_family
-from ..text.encoder import check_trainable
+from ..text.encoder import learns_vectors
+from ..text.trainable_encoders import check_trainable
 from .request import Request
 
 
@@ -61,6 +63,8 @@ def compatible_programs(request: Request, names: Collection[str]) -> tuple[str, 
     configs = adapter_configs(request.config.options)
     lists = [programs_for_kind(configs[name].kind) for name in names] or [programs_for_kind("lora")]
     common = [program for program in lists[0] if all(program in other for other in lists)]
+    if TEXT_ENCODER in names and not learns_vectors(request.clip):  # T5 and language models have ComfyUI's names alone
+        common = [program for program in common if program == COMFYUI]
     return tuple(programs_for_family(request.model, common))
 
 

@@ -31,11 +31,11 @@ from comfyui_personalize.core.learning.adapter import Adapter, AdapterConfig
 from comfyui_personalize.core.model.contracts import Conditioning
 from comfyui_personalize.nodes.bridge.model.denoiser import ComfyDenoiser
 from comfyui_personalize.nodes.bridge.model.gradients import trainable
+from comfyui_personalize.nodes.bridge.text.adapter_keys import text_adapter_keys
 from comfyui_personalize.nodes.bridge.text.encoder import (
     encode,
     encode_with_gradients,
     out_of_place_layers,
-    text_adapter_keys,
 )
 
 SIZE, INDEX, PROMPT = 128, 300, "a sks dog in the snow"

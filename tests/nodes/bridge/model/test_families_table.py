@@ -13,7 +13,7 @@ from comfyui_personalize.nodes.bridge.dci.mixing_sites import mixing_sites, warn
 from comfyui_personalize.nodes.bridge.model.denoiser import schedule_of
 from comfyui_personalize.nodes.bridge.model.families import FAMILIES as KNOWN
 from comfyui_personalize.nodes.bridge.model.families import check_targets, family_of
-from comfyui_personalize.nodes.bridge.text.encoder import check_trainable
+from comfyui_personalize.nodes.bridge.text.trainable_encoders import check_trainable
 from comfyui_personalize.nodes.bridge.text.vocabulary import vocabularies_of
 
 DOCS = Path(__file__).parents[4] / "docs" / "families.md"
@@ -39,7 +39,9 @@ FOOTER = """
   hold the feed-forward part.
 - **Guidance** (Flux dev): trained at 3.5, ComfyUI's own value where no FluxGuidance node says another.
 - **SD3 in diffusers**: its file has the network's own fused names, which diffusers does not split; ComfyUI reads it.
-- **Identifier with T5**: CLIP and T5 share about twenty safe words; each is rare in at least one of the encoders.
+- **Text encoder**: CLIP, T5 and language models train in fp16, bf16 or fp32, whole on one device; in 8 bits they stay
+  frozen.
+- **Identifier with T5**: one made-up word of three tokens or fewer in every encoder; CLIP and T5 share none of one.
 """
 
 

@@ -97,12 +97,6 @@ def test_cross_attention_alone_is_refused_where_attention_is_joint(models, name)
         train(models(name), options=options)
 
 
-@pytest.mark.parametrize("name", JOINT)
-def test_the_text_side_of_t5_is_refused(models, name):
-    with pytest.raises(InputError, match="text_encoder_rate: got a CLIP with the encoders .*t5xxl"):
-        train(models(name), options=TrainingOptions(text_encoder_rate=1e-5))
-
-
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_is_known_and_others_are_warned_about(models, name, monkeypatch):
     model = models(name)[0]

@@ -12,13 +12,13 @@ from tiny_model import TEXT_CONFIG, UNET_SHAPE, random_weights
 from comfyui_personalize.core.model.contracts import Conditioning
 from comfyui_personalize.nodes.bridge.model.denoiser import ComfyDenoiser, unet_adapter_keys
 from comfyui_personalize.nodes.bridge.model.gradients import trainable
+from comfyui_personalize.nodes.bridge.text.adapter_keys import text_adapter_keys
 from comfyui_personalize.nodes.bridge.text.encoder import (
-    check_trainable,
     encode,
     encode_with_gradients,
     out_of_place_layers,
-    text_adapter_keys,
 )
+from comfyui_personalize.nodes.bridge.text.trainable_encoders import check_trainable
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 POOLED = TEXT_CONFIG["hidden_size"]
