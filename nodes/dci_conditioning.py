@@ -14,7 +14,7 @@ from comfy_api.v0_0_2 import io
 from ..core.dci.config import DCIConfig
 from ..core.dci.subjects import DCISubject, SubjectPrompt
 from ..core.wording import clean_prompts
-from .bridge.dci.dual_branch import patch_dual_branch
+from .bridge.dci.dual_branch import patch_dual_branch, sites_of
 from .bridge.dci.dual_prompt import encode_dual_prompt
 from .bridge.dci.mixing_sites import warnings_about
 from .bridge.notices import show_notice
@@ -36,7 +36,7 @@ class DCIConditioning(io.ComfyNode):
             search_aliases=["divide conquer integrate", "dual branch", "subject prompt", "personalize"],
             inputs=[
                 io.Model.Input("model", tooltip="The personalized model: SD 1.x, SD 2.x, SDXL, pocket. Experimental: "
-                                            "SD3, SD3.5, Flux."),
+                                            "diffusion transformers (SD3, Flux, Z-Image, Qwen-Image and others)."),
                 io.Clip.Input("clip", tooltip="The text encoder that belongs to the model."),
                 io.String.Input("prompt", multiline=True, dynamic_prompts=True,
                                 default="a sks dog in times square",
@@ -83,6 +83,6 @@ class DCIConditioning(io.ComfyNode):
         subject = SubjectPrompt(prompt=prompt, subjects=(one,), split=config.prompts == "split")
         patched = patch_dual_branch(model, config)
         conditioning = encode_dual_prompt(clip, subject)
-        warnings = [*warnings_about(model), *subject.warnings]
+        warnings = [*warnings_about(sites_of(patched)), *subject.warnings]
         show_notice(cls.hidden.unique_id, f"Auxiliary prompt: {subject.auxiliary_branch[0]}", warnings)
         return io.NodeOutput(patched, conditioning)

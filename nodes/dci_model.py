@@ -9,8 +9,8 @@ from dataclasses import replace
 from comfy_api.v0_0_2 import io
 
 from ..core.dci.config import DCIConfig
-from .bridge.dci.dual_branch import patch_dual_branch
-from .bridge.dci.mixing_sites import mixing_sites, warnings_about
+from .bridge.dci.dual_branch import patch_dual_branch, sites_of
+from .bridge.dci.mixing_sites import warnings_about
 from .bridge.notices import show_notice
 from .bridge.sockets import DCI_OPTIONS
 
@@ -29,7 +29,7 @@ class DCIModel(io.ComfyNode):
             search_aliases=["dual branch", "divide conquer integrate", "patch model", "omega"],
             inputs=[
                 io.Model.Input("model", tooltip="The personalized model: SD 1.x, SD 2.x, SDXL, pocket. Experimental: "
-                                            "SD3, SD3.5, Flux."),
+                                            "diffusion transformers (SD3, Flux, Z-Image, Qwen-Image and others)."),
                 io.Float.Input("omega", default=1.0, min=-2.0, max=2.0, step=0.05,
                                tooltip="Injection strength, -2 to 2. More follows the prompt, less keeps the subject; "
                                        "too much loses it. Default 1: both branches weigh alike where their maps "
@@ -51,6 +51,6 @@ class DCIModel(io.ComfyNode):
     def execute(cls, model, omega, window, shared_guidance, options=None) -> io.NodeOutput:
         config = replace(options or DCIConfig(), omega=omega, window=window, shared_guidance=shared_guidance)
         patched = patch_dual_branch(model, config)
-        show_notice(cls.hidden.unique_id, f"two branches in {len(mixing_sites(model).names)} layers",
-                    warnings_about(model))
+        sites = sites_of(patched)
+        show_notice(cls.hidden.unique_id, f"two branches in {len(sites.names)} layers", warnings_about(sites))
         return io.NodeOutput(patched)

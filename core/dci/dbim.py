@@ -42,13 +42,15 @@ class BranchTokens:
                 "Encode the prompt again, as it is written now.")
 
 
-def branch_map(query: Tensor, key: Tensor, tokens: BranchTokens) -> Tensor:
+def branch_map(query: Tensor, key: Tensor, tokens: BranchTokens, bias: Tensor | None = None) -> Tensor:
     """m = sum over counted k of softmax_k(10 A[.., content]), A = softmax(Q K^T / sqrt(d)) over all T tokens.
 
     Args:
         query: (B, H, N, d).
         key: (B, H, T', d); only the first `tokens.length` keys are read, because a context that was repeated
             to the length of another one has the same softmax over its first copy.
+        tokens: which of them hold words, and which count.
+        bias: what an attention mask adds to the logits, (B, 1, 1, T'), -inf where a token is not read; or None.
 
     Returns:
         (B, H, N), values 0..1, float32.
@@ -57,7 +59,9 @@ def branch_map(query: Tensor, key: Tensor, tokens: BranchTokens) -> Tensor:
     """
     rest = sorted(set(range(tokens.length)) - set(tokens.content))
     key = key[:, :, [*tokens.content, *rest]].float() * query.shape[-1] ** -0.5  # content first: a slice, not a copy
-    content = torch.matmul(query.float(), key.transpose(-1, -2)).softmax(-1)[..., : len(tokens.content)]
+    logits = torch.matmul(query.float(), key.transpose(-1, -2))
+    logits = logits if bias is None else logits + bias[..., [*tokens.content, *rest]]
+    content = logits.softmax(-1)[..., : len(tokens.content)]
     evidence = (TOKEN_SHARPNESS * content).exp_()  # of 0..10: needs no maximum taken off
     counted = evidence.new_tensor([float(column in tokens.counted) for column in tokens.content])
     return (evidence @ counted) / evidence.sum(-1)

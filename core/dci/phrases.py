@@ -53,6 +53,38 @@ def content_tokens(chunks: Sequence[Sequence[Token]], begin: int | None, end: in
     return PromptTokens(tuple(tokens), tuple(columns), offset)
 
 
+def between(tokens: Sequence[Token], before: Sequence[Token], behind: Sequence[Token], pad: Token) -> PromptTokens:
+    """The words of a prompt without the chat template around them, and without padding, wherever it stands."""
+    end = len(trimmed(tokens, pad, from_start=False))
+    has_template = len(shared_start(tokens, before)) == len(before)
+    start = len(before) if has_template else 0
+    rest = tokens[:end]
+    if behind and len(shared_start(rest[::-1], behind[::-1])) == len(behind):
+        rest = trimmed(rest[: len(rest) - len(behind)], pad, from_start=False)
+    columns = range(start, len(rest))
+    return PromptTokens(tuple(tokens[column] for column in columns), tuple(columns), len(tokens))
+
+
+def shared_start(first: Sequence[Token], second: Sequence[Token]) -> list[Token]:
+    """The tokens with which both begin."""
+    shared: list[Token] = []
+    for one, other in zip(first, second, strict=False):
+        if not is_same_token(one, other):
+            break
+        shared.append(one)
+    return shared
+
+
+def trimmed(tokens: Sequence[Token], pad: Token, from_start: bool = True) -> list[Token]:
+    """The tokens without padding at the end, and at the start if wanted."""
+    kept = list(tokens)
+    while kept and is_same_token(kept[-1], pad):
+        kept.pop()
+    while from_start and kept and is_same_token(kept[0], pad):
+        kept.pop(0)
+    return kept
+
+
 def is_same_token(first: Token | None, second: Token | None) -> bool:
     """Equal vocabulary ids, or equal learned embeddings."""
     if isinstance(first, Tensor) or isinstance(second, Tensor):

@@ -294,4 +294,6 @@ another one. *Refused* means an error that says why, before the first step.
 torch.compile (TorchCompileModel) works: the same picture, without compiling anew at every step; tested with a backend
 that only passes on (`test_dci_compile.py`). A prompt from DCI on a MODEL without it is an ordinary prompt; whenever
 such a graph is queued, a warning says so (`test_dci_graph_check.py`). Not tested: GLIGEN, several GPUs, compiled code
-on a GPU."""
+on a GPU.
+
+Other networks than UNets (experimental): docs/dci_joint_attention.md says which work and which are refused."""

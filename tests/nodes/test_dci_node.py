@@ -41,10 +41,10 @@ def test_model_is_cloned_and_the_clip_untouched(tiny):
     assert model is not tiny[0] and model.is_clone(tiny[0]) and "outer_sample" not in tiny[0].wrappers
 
 
-def test_model_without_cross_attention_is_refused_before_anything_loads(tiny, clip_that_must_not_load):
+def test_model_without_attention_to_the_text_is_refused_before_anything_loads(tiny, clip_that_must_not_load):
     model = tiny[0].clone()
     model.add_object_patch("diffusion_model", torch.nn.Linear(1, 1))
-    with pytest.raises(InputError, match="cross-attention") as error:
+    with pytest.raises(InputError, match="attention of the image to the text") as error:
         apply_dci(model, clip_that_must_not_load)
     assert error.value.name == "model"
 

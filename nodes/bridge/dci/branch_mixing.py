@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -59,6 +59,7 @@ class BranchMixing:
         layers: name and scale of the layers that mix.
         config: what the user chose.
         recorder: sees every mask, if there is one.
+        memory: what the sites remember of this sampling run from one network call to the next.
     """
 
     rows: int
@@ -67,6 +68,7 @@ class BranchMixing:
     layers: Mapping[str, int]
     config: DCIConfig
     recorder: MaskRecorder | None = None
+    memory: dict[Any, Any] = field(default_factory=dict)
 
     def spans(self, options: Mapping[str, Any], pairs: Pairs) -> Iterator[tuple[slice, DualPrompt]]:
         """The 2 B rows of every paired entry in a call, which holds blocks of B rows (`BranchRows`).
@@ -81,7 +83,8 @@ class BranchMixing:
                 next(blocks)
                 yield slice(self.rows * number, self.rows * (number + 2)), pairs[entry]
 
-    def mix(self, layer: str, outputs: Tensor, query: Tensor, key: Tensor, prompt: DualPrompt) -> Tensor:
+    def mix(self, layer: str, outputs: Tensor, query: Tensor, key: Tensor, prompt: DualPrompt,
+            bias: Tensor | None = None) -> Tensor:
         """The concept rows' attention outputs (B, H, N, d) after DBIM, for one entry's rows.
 
         Args:
@@ -90,12 +93,15 @@ class BranchMixing:
             query: the pixels' queries, (2 B, H, N, d).
             key: the text tokens' keys, (2 B, H, T, d).
             prompt: the tokens of both branches.
+            bias: what an attention mask adds to the logits, (1 or 2 B, 1, 1, T), or None.
         """
         concept, auxiliary = slice(None, self.rows), slice(self.rows, None)
         if self.config.aggregation != "masks":
             return integrate_without_masks(outputs[concept], outputs[auxiliary], self.config.aggregation)
-        concept_map = branch_map(query[concept], key[concept], prompt.concept)
-        auxiliary_map = branch_map(query[auxiliary], key[auxiliary], prompt.auxiliary)
+        both = bias if bias is None or len(bias) > 1 else bias.expand(2 * self.rows, -1, -1, -1)
+        concept_map = branch_map(query[concept], key[concept], prompt.concept, both if both is None else both[concept])
+        auxiliary_map = branch_map(query[auxiliary], key[auxiliary], prompt.auxiliary,
+                                   both if both is None else both[auxiliary])
         mask = concept_mask(concept_map, auxiliary_map, self.omega, self._space_scale(layer, query.shape[2]))
         if self.recorder is not None:
             self.recorder.record(layer=layer, sigma=self.sigma, concept_map=concept_map, auxiliary_map=auxiliary_map,

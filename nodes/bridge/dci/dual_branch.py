@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ from .branch_guidance import guide_branches_apart
 from .branch_mixing import BranchMixing, MaskRecorder, MixingSites, mixing_layers
 from .branch_noise import with_branch_noise
 from .branch_rows import BranchRows, with_branch_rows
-from .dual_prompt import CONDITIONING_KEY, paired_rows
+from .dual_prompt import CONDITIONING_KEY, branch_entries, paired_entry
 from .incompatible import check_model_options
 from .mixing_sites import mixing_sites
 
@@ -48,6 +48,12 @@ def dual_branch_of(model: Any) -> DualBranchSampling | None:
     """How a MODEL samples with two branches, or None where it does not."""
     found = model.get_wrappers(WrappersMP.OUTER_SAMPLE, WRAPPER_KEY)
     return found[0] if found else None
+
+
+def sites_of(patched: Any) -> MixingSites:
+    """Where a MODEL that `patch_dual_branch` made mixes its branches."""
+    found: DualBranchSampling = patched.get_wrappers(WrappersMP.OUTER_SAMPLE, WRAPPER_KEY)[0]
+    return found.sites
 
 
 def record_masks(model: Any, recorder: MaskRecorder) -> Any:
@@ -96,9 +102,8 @@ class DualBranchSampling:
         check_model_options(guider.model_options)
         rows = noise.shape[0]
         guide_branches_apart(guider, rows)
-        for entry in entries:
-            _pair_rows(entry, rows)
-        run = _Run(self.config, self.sites, rows, window, self.recorder)
+        guider.conds[WRAPPER_KEY] = [each for entry in entries for each in (entry.copy(), *branch_entries(entry))]
+        run = _Run(self.config, self.sites, rows, window, self.recorder, guider)
         add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, WRAPPER_KEY, run.route, guider.model_options, True)
         own_noise = auxiliary_noise(noise, seed or 0, self.config.auxiliary_noise)
         concept = torch.empty_like(noise, device=guider.model_patcher.load_device, dtype=torch.float32)
@@ -120,13 +125,25 @@ def _window(schedule: Any, config: DCIConfig) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class _Run:
-    """One sampling run of `rows` pictures, 2 x `rows` latents."""
+    """One sampling run of `rows` pictures, 2 x `rows` latents.
+
+    Attributes:
+        config: what the user chose.
+        sites: where the branches mix.
+        rows: B, pictures.
+        window: the noise levels between which both branches run.
+        recorder: sees every mask, if there is one.
+        guider: whose conditions hold, beside its own, each branch's entry of every pair, as ComfyUI prepared them.
+        memory: what is found out once a run.
+    """
 
     config: DCIConfig
     sites: MixingSites
     rows: int
     window: tuple[float, float]
     recorder: MaskRecorder | None
+    guider: Any
+    memory: dict[Any, Any] = field(default_factory=dict)
 
     def route(self, executor: Any, model: Any, conds: list[Any], latents: Tensor, sigma: Tensor,
               options: dict[str, Any]) -> list[Tensor]:
@@ -142,8 +159,10 @@ class _Run:
         if level <= self.window[1]:
             estimates = executor(model, conds, concept, sigma[: self.rows], options)
             return [torch.cat([estimate, auxiliary]) for estimate in estimates]
+        conds = [entries and [self._paired(entry) or entry for entry in entries] for entries in conds]
+        both = {id(entry) for entry, _ in self._pairs.values()}
         pairs = {(index, entry["uuid"]): entry[CONDITIONING_KEY]
-                 for index, entries in enumerate(conds) for entry in entries or () if self._is_paired(entry)}
+                 for index, entries in enumerate(conds) for entry in entries or () if id(entry) in both}
         mixing = with_branch_rows(self.sites.install(options, self._mixing(level), pairs),
                                   BranchRows(self.rows, pairs, self.config.shared_guidance), WRAPPER_KEY)
         paired = {index for index, _ in pairs}
@@ -162,12 +181,31 @@ class _Run:
         """What the layers of one network call need at a noise level."""
         return BranchMixing(rows=self.rows, sigma=level, omega=self.config.omega_at(level, *self.window),
                             layers=mixing_layers(self.sites.names, self.config), config=self.config,
-                            recorder=self.recorder)
+                            recorder=self.recorder, memory=self.memory)
 
-    def _is_paired(self, entry: dict[str, Any]) -> bool:
-        """Whether an entry holds rows for both branches; ComfyUI copies markers into negatives of areas."""
+    def _paired(self, entry: dict[str, Any]) -> dict[str, Any] | None:
+        """What both branches read in place of an entry: 2 B rows, concept rows first. None for an entry without a pair.
+
+        ComfyUI copies markers into negatives of areas, which have a text of their own.
+        """
+        paired, plain = self._pairs.get(entry["uuid"], (None, None))
         context = entry["model_conds"].get("c_crossattn")
-        return CONDITIONING_KEY in entry and context is not None and context.cond.shape[0] == 2 * self.rows
+        is_own = plain is not None and context is not None and torch.equal(context.cond, plain)
+        return paired if is_own else None
+
+    @property
+    def _pairs(self) -> dict[Any, tuple[dict[str, Any], Tensor]]:
+        """For every pair, by uuid, its entry of both branches, and the context of its own as the network reads it.
+
+        Rows of one entry never land in different network calls.
+        """
+        if WRAPPER_KEY not in self.memory:
+            prepared = [entry for entry in self.guider.conds[WRAPPER_KEY] if CONDITIONING_KEY in entry]
+            self.memory[WRAPPER_KEY] = {
+                plain["uuid"]: (paired_entry(concept, auxiliary, self.rows), plain["model_conds"]["c_crossattn"].cond)
+                for plain, concept, auxiliary in zip(*(prepared[first::3] for first in range(3)), strict=True)}
+        found: dict[Any, tuple[dict[str, Any], Tensor]] = self.memory[WRAPPER_KEY]
+        return found
 
 
 def _without(conds: list[Any], left_out: set[int]) -> list[Any]:
@@ -179,19 +217,6 @@ def _marked_entries(conds: Mapping[str, list[dict[str, Any]]]) -> list[dict[str,
     """Entries of positive conditionings that carry a `DualPrompt`."""
     return [entry for name, entries in conds.items() if name != "negative"
             for entry in entries if CONDITIONING_KEY in entry]
-
-
-def _pair_rows(entry: dict[str, Any], rows: int) -> None:
-    """Give an entry the texts of both branches, row by row: (2 B, T, D), concept rows first.
-
-    Rows of one entry never land in different network calls, and ComfyUI cuts them to the first B when B are
-    evaluated.
-    """
-    pooled = entry.get("pooled_output")
-    paired, entry[CONDITIONING_KEY] = paired_rows(entry[CONDITIONING_KEY], entry.get("cross_attn"), pooled, rows)
-    entry["cross_attn"] = paired.context
-    if paired.pooled is not None:
-        entry["pooled_output"] = paired.pooled
 
 
 def _concept_callback(callback: Callable[..., Any] | None, rows: int) -> Callable[..., Any] | None:

@@ -1,131 +1,176 @@
-"""Where DCI mixes in models whose image and text tokens attend jointly (SD3, SD3.5, Flux). Experimental.
+"""Where DCI mixes in networks without a UNet's cross-attention layers: diffusion transformers of any kind.
+Experimental.
 
-These have no cross-attention. In every joint attention, the image queries over the text keys alone are what
-cross-attention computes, so they give the masks; what is mixed are the image tokens' outputs before the output
-projection, and text tokens keep their own. The derivation is in docs/dci_joint_attention.md.
+Image queries over the text keys alone are what cross-attention computes, so they give the masks, whether image and text
+attend jointly or apart; what is mixed are the image tokens' outputs before the output projection, and text tokens keep
+their own. The derivation is in docs/dci_joint_attention.md; which attentions those are, `attention_probe` finds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from comfy.ldm.flux.model import Flux
-from comfy.ldm.modules.diffusionmodules.mmdit import MMDiT
+import torch
+from comfy.model_patcher import create_model_options_clone
+from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from torch import Tensor, nn
 
-from ....core.errors import require
-from .branch_mixing import BranchMixing, Pairs
+from ....core.errors import InputError, require
+from .attention_probe import Look, Site, heads_of, look_at
+from .branch_mixing import BranchMixing, Pairs, mixing_layers
 
-EXPERIMENTAL = ("DCI on models with joint attention (SD3, Flux) is experimental: its mechanics are tested on small "
+EXPERIMENTAL = ("DCI on models whose image and text attend jointly is experimental: its mechanics are tested on small "
                 "random models, its pictures on none.")
-Block = tuple[str, int]
-"""A block as ComfyUI's block replacements name it: kind, and number within the kind."""
+SUPPORTED = ("a network whose attention of the image to the text nodes can reach: the UNets of SD 1.x, SD 2.x and SDXL, "
+             "or most diffusion transformers (experimental)")
+FIX = "Sample this model without DCI, or use another."
+KEY = "personalize_dci_attention"
 
 
 @dataclass(frozen=True)
 class JointAttentionSites:
-    """The joint attentions of a diffusion transformer.
+    """The attentions of a diffusion transformer in which the image reads the text.
 
     Attributes:
-        names: name and scale of each; the scale is the patch size, since every token is one patch of the latents.
-        blocks: the same as ComfyUI names them.
+        names: name and scale of each, as one look at small latents found them. They are looked for again with every
+            run's own latents and text, in its first network call.
     """
 
     names: Mapping[str, int]
-    blocks: Mapping[str, Block]
 
     def install(self, options: dict[str, Any], run: BranchMixing, pairs: Pairs) -> dict[str, Any]:
-        """Model options with DBIM in the joint attentions that mix, around earlier replacements.
+        """Model options with DBIM in the attentions that mix, around earlier replacements.
 
         Raises:
-            InputError: where the two prompts have contexts of different lengths: repeating text, as cross-attention
-                allows, would change joint attention.
+            InputError: from the network call, where it has no site.
         """
-        for prompt in pairs.values():
-            lengths = prompt.concept.length, prompt.auxiliary.length
-            require(lengths[0] == lengths[1], "prompt", f"{lengths[0]} text tokens beside {lengths[1]} of the "
-                    "auxiliary prompt", "as many in both", "Shorten the prompt, or choose an auxiliary noun of as many "
-                    "tokens as the subject has.")
-        transformer = options.get("transformer_options", {})
-        replace = transformer.get("patches_replace", {})
-        before = replace.get("dit", {})
-        mixing = {block: _Block(name, before.get(block), run, pairs)
-                  for name, block in self.blocks.items() if name in run.layers}
-        replace = {**replace, "dit": {**before, **mixing}}
-        return {**options, "transformer_options": {**transformer, "patches_replace": replace}}
-
-
-def joint_attention_sites(network: nn.Module) -> JointAttentionSites | None:
-    """The sites of a diffusion transformer of a known kind, or None."""
-    if isinstance(network, MMDiT) and network.register_length == 0:
-        found = [("double_block", number) for number in range(len(network.joint_blocks))]
-    elif isinstance(network, Flux):
-        found = [("double_block", number) for number in range(len(network.double_blocks))]
-        found += [("single_block", number) for number in range(len(network.single_blocks))]
-    else:
-        return None
-    names = {f"{kind.removesuffix('_block')} {number}": (kind, number) for kind, number in found}
-    return JointAttentionSites(dict.fromkeys(names, int(network.patch_size)), names)
+        changed = create_model_options_clone(options)
+        add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, _NetworkCall(run, pairs), changed, True)
+        return changed
 
 
 @dataclass(frozen=True)
-class _Block:
-    """One block, whose joint attention is watched; the block itself runs as it is, or as it was replaced before."""
+class _NetworkCall:
+    """The APPLY_MODEL wrapper of one network call: its attentions are counted, and those that are sites mix."""
 
-    name: str
-    before: Callable[..., Any] | None
     run: BranchMixing
     pairs: Pairs
 
-    def __call__(self, arguments: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
-        options = arguments["transformer_options"]
-        is_single = "txt" not in arguments  # text and image tokens are one sequence there
-        text = options["img_slice"][0] if is_single else arguments["txt"].shape[1]
-        total = arguments["img"].shape[1] + (0 if is_single else text)
-        references = sum(options.get("reference_image_num_tokens", ()))
-        attention = _JointAttention(self, options.get("optimized_attention_override"), text, total, references)
-        watched = {**arguments, "transformer_options": {**options, "optimized_attention_override": attention}}
-        return extra["original_block"](watched) if self.before is None else self.before(watched, extra)
+    def __call__(self, executor: Any, latents: Tensor, sigma: Tensor, concatenated: Tensor | None = None,
+                 context: Tensor | None = None, control: Any = None, options: Mapping[str, Any] | None = None,
+                 **others: Any) -> Tensor:
+        options = options or {}
+        arguments = latents, sigma, concatenated, context, control
+        if not any(entry in self.pairs for entry in zip(options["cond_or_uncond"], options["uuids"], strict=True)):
+            found: Tensor = executor(*arguments, options, **others)
+            return found
+        sites = self._sites(executor, arguments, options, others)
+        attention = _Attention(self.run, self.pairs, sites, options.get("optimized_attention_override"))
+        mixed: Tensor = executor(*arguments, {**options, "optimized_attention_override": attention}, **others)
+        return mixed
+
+    def _sites(self, executor: Any, arguments: tuple[Any, ...], options: Mapping[str, Any],
+               others: Mapping[str, Any]) -> dict[int, Site]:
+        """The sites that mix in calls of these shapes, by number; looked for once a run."""
+        latents, sigma, concatenated, context, control = arguments
+        replaced = options.get("patches_replace", {}).get("dit", {})
+        key = (_shapes([latents, context, *others.values()]), frozenset(map(str, replaced)))
+        if key not in self.run.memory:
+            def forward(x: Tensor, text: Tensor, override: Callable[..., Tensor]) -> Any:
+                return executor.original(x, sigma, concatenated, text, control,
+                                         {**options, "optimized_attention_override": override}, **others)
+
+            network = executor.class_obj.diffusion_model
+            try:
+                look = look_at(network, forward, latents, context)
+            except RuntimeError as reason:  # HunyuanImage and OmniGen2 take no mask for several rows
+                raise InputError("prompt", f"two texts in one call, which {type(network).__name__} refuses: {reason}",
+                                 "texts that need no padding", "Choose an auxiliary noun of as many tokens as the "
+                                 "subject has, or sample without DCI.") from reason
+            self.run.memory[key] = check_sites(network, look)
+        found = {site.name: site for site in self.run.memory[key]}
+        mixing = mixing_layers({name: site.scale for name, site in found.items()}, self.run.config)
+        return {found[name].number: found[name] for name in mixing}
 
 
-@dataclass(frozen=True)
-class _JointAttention:
-    """ComfyUI's attention of one block, with DBIM on the image tokens of the concept rows of every paired entry.
+class _Attention:
+    """ComfyUI's attention during one network call, with DBIM at the sites, on concept rows of every paired entry.
 
-    Attributes:
-        block: whose attention.
+    Args:
+        run: the call's.
+        pairs: the entries that both branches see.
+        sites: those that mix, by the number of their attention call.
         before: another node's attention, or None.
-        text: T, the text tokens, which come first.
-        total: all tokens; another number is another attention of the block (SD3.5 has one of the image alone).
-        references: image tokens at the end that are other pictures' (Flux Kontext): they are not mixed.
     """
 
-    block: _Block
-    before: Callable[..., Any] | None
-    text: int
-    total: int
-    references: int
+    def __init__(self, run: BranchMixing, pairs: Pairs, sites: Mapping[int, Site],
+                 before: Callable[..., Tensor] | None):
+        self.run, self.pairs, self.sites, self.before = run, pairs, sites, before
+        self.number = -1
 
     def __call__(self, function: Callable[..., Tensor], query: Tensor, key: Tensor, value: Tensor, heads: int,
                  *arguments: Any, **settings: Any) -> Tensor:
-        """Outputs (R, T + N, H d) of all rows in the call."""
+        """Outputs of all rows in the call, as the attention gives them."""
+        self.number += 1
         inside = (query, key, value, heads, *arguments)
         out = function(*inside, **settings) if self.before is None else self.before(function, *inside, **settings)
-        if query.shape[-2 if settings.get("skip_reshape") else 1] != self.total:
+        site = self.sites.get(self.number)
+        if site is None:
             return out
-        run, out = self.block.run, out if self.before is None else out.clone()
-        image = slice(self.text, self.total - self.references)
-        queries, keys = (_heads(rows, heads, settings.get("skip_reshape", False)) for rows in (query, key))
-        outputs = _heads(out, heads, False)
-        for span, prompt in run.spans(settings["transformer_options"], self.block.pairs):
-            mixed = run.mix(self.block.name, outputs[span][:, :, image], queries[span][:, :, image],
-                            keys[span][:, :, : self.text], prompt)
-            out[span][: run.rows, image] = mixed.transpose(1, 2).flatten(2)
+        is_split = settings.get("skip_reshape", False)
+        queries, keys = heads_of(query, heads, is_split), _keys(key, query, heads, is_split)
+        require((queries.shape[2], keys.shape[2]) == (site.queries, site.keys), "model",
+                "attention calls in another order than when DCI looked at them", "the same in every step",
+                "Take the node that skips or adds blocks of the network, or DCI, out of the graph.")
+        out = out if self.before is None else out.clone()
+        outputs = heads_of(out, heads, settings.get("skip_output_reshape", False))
+        queries = queries[:, :, site.image] * (settings["scale"] * queries.shape[-1] ** 0.5) if "scale" in settings \
+            else queries[:, :, site.image]
+        keys, bias = keys[:, :, site.text], _text_bias(arguments[0] if arguments else settings.get("mask"), site)
+        for span, prompt in self.run.spans(settings["transformer_options"], self.pairs):
+            rows = slice(span.start, span.start + self.run.rows)
+            outputs[rows][:, :, site.image] = self.run.mix(
+                site.name, outputs[span][:, :, site.image], queries[span], keys[span], prompt,
+                bias if bias is None or len(bias) == 1 else bias[span])
         return out
 
 
-def _heads(rows: Tensor, heads: int, is_split: bool) -> Tensor:
-    """(R, N, H d), or (R, H, N, d) where it is split already, to (R, H, N, d)."""
-    return rows if is_split else rows.unflatten(-1, (heads, -1)).transpose(1, 2)
+def check_sites(network: nn.Module, look: Look | None) -> tuple[Site, ...]:
+    """The sites that were seen; raises `InputError` for a network without one."""
+    kind = type(network).__name__
+    require(look is not None, "model", f"{kind}, which ran with no text that DCI made up to look at its attention",
+            SUPPORTED, FIX)
+    assert look is not None
+    require(look.calls > 0, "model", f"{kind}, which shows its attention to no node (it calls attention without "
+            "transformer_options)", SUPPORTED, FIX)
+    require(bool(look.sites), "model", f"{kind}, in none of whose {look.calls} attention calls the image was seen to "
+            "read the text", SUPPORTED, FIX)
+    return look.sites
+
+
+def _shapes(values: Iterable[Any]) -> tuple[Any, ...]:
+    """The shapes of tensors, also of those in lists; numbers as they are."""
+    return tuple(tuple(value.shape) if isinstance(value, Tensor) else _shapes(value) if isinstance(value, list) else
+                 value if isinstance(value, int) else None for value in values)
+
+
+def _keys(key: Tensor, query: Tensor, heads: int, is_split: bool) -> Tensor:
+    """Keys (R, H, L, d), repeated where several heads share one."""
+    width = query.shape[-1] if is_split else query.shape[-1] // heads
+    split = key if is_split else key.unflatten(-1, (-1, width)).transpose(1, 2)
+    return split if split.shape[1] == heads else split.repeat_interleave(heads // split.shape[1], 1)
+
+
+def _text_bias(mask: Tensor | None, site: Site) -> Tensor | None:
+    """What an attention mask adds to the logits of the image over the text's columns, (1 or R, 1, 1, T).
+
+    None where every column is there and nothing is masked. What it says of the first image token holds for all.
+    """
+    if mask is None:
+        return None if site.missing is None else torch.where(site.missing, -torch.inf, 0.0)[None, None, None]
+    whole = mask if mask.ndim == 4 else mask.unflatten(0, (-1, 1)) if mask.ndim == 3 else mask[None, None]
+    row = whole[:, :1, min(site.first, whole.shape[2] - 1), site.text][:, :, None]
+    added = torch.where(row, 0.0, -torch.inf) if row.dtype == torch.bool else row.float()
+    return added if site.missing is None else torch.where(site.missing, -torch.inf, added)

@@ -7,24 +7,32 @@ from typing import Any
 from ....core.errors import InputError
 from .branch_mixing import MixingSites
 from .cross_attention import cross_attention_sites
-from .joint_attention import EXPERIMENTAL, JointAttentionSites, joint_attention_sites
+from .joint_attention import EXPERIMENTAL, JointAttentionSites, check_sites
+from .model_look import look_at_model
 
 
 def mixing_sites(model: Any) -> MixingSites:
     """The layers of the MODEL's network in which DCI mixes.
 
     Raises:
-        InputError: for a MODEL without any that are known.
+        InputError: for a MODEL without any.
     """
     network = model.get_model_object("diffusion_model")
-    found: MixingSites | None = cross_attention_sites(network) or joint_attention_sites(network)
-    if found is None:
-        raise InputError("model", f"{type(network).__name__}, whose attention DCI does not know",
-                         "a UNet with cross-attention (SD 1.x, SD 2.x, SDXL), or SD3 or Flux (experimental)",
-                         "Use such a model.")
-    return found
+    found = cross_attention_sites(network)
+    if found is not None:
+        return found
+    return JointAttentionSites({site.name: site.scale for site in check_sites(network, look_at_model(model))})
 
 
-def warnings_about(model: Any) -> tuple[str, ...]:
-    """What to tell the user of a MODEL that `mixing_sites` accepts."""
-    return (EXPERIMENTAL,) if isinstance(mixing_sites(model), JointAttentionSites) else ()
+def verdict(model: Any) -> str:
+    """'works', or the words with which DCI refuses a MODEL."""
+    try:
+        mixing_sites(model)
+    except InputError as refusal:
+        return str(refusal)
+    return "works"
+
+
+def warnings_about(sites: MixingSites) -> tuple[str, ...]:
+    """What to tell the user of a MODEL that has these sites."""
+    return (EXPERIMENTAL,) if isinstance(sites, JointAttentionSites) else ()

@@ -9,10 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ....core.dci.dbim import BranchTokens
-from ....core.dci.phrases import PromptTokens, Token, content_tokens
+from ....core.dci.phrases import (
+    PromptTokens,
+    Token,
+    between,
+    content_tokens,
+    is_same_token,
+    shared_start,
+    trimmed,
+)
 from ....core.dci.spelling import Spelling, find_phrase, find_phrases, occupied, replaced, spell
 from ....core.dci.subjects import SubjectPrompt
 from ....core.errors import InputError, require
@@ -21,6 +30,10 @@ from .token_pieces import piece_of
 
 Tokens = dict[str, list[Any]]
 """ComfyUI's tokens: for every text encoder chunks of (token, weight)."""
+CLIP_ENCODERS = frozenset({"l", "g", "h"})
+UNLIKE = ("a", "7")
+NOTICEABLE = 0.2
+"""From which part of the largest difference on two rows are of different tokens, and not of different rounding."""
 
 
 def locate_branches(clip: Any, subject: SubjectPrompt) -> tuple[BranchTokens, BranchTokens]:
@@ -34,14 +47,15 @@ def locate_branches(clip: Any, subject: SubjectPrompt) -> tuple[BranchTokens, Br
     """
     require(clip is not None, "clip", "nothing", "a text encoder",
             "The checkpoint has none: connect a CLIP loader.")
-    entire = [encoder_tokens(clip, tokens) for tokens in _aligned(clip, subject.texts, subject.auxiliary_texts)]
+    _, *both = _aligned(clip, subject.texts, subject.auxiliary_texts)
+    entire = [encoder_tokens(clip, tokens) for tokens in both]
     found = {encoder: _locate(clip, subject, encoder, entire[0][encoder], entire[1][encoder]) for encoder in entire[0]}
     if not subject.split:
         concept = _branch(clip, entire[0], {encoder: subjects for encoder, (subjects, _) in found.items()})
         nouns = _branch(clip, entire[1], {encoder: nouns for encoder, (_, nouns) in found.items()})
         others = tuple(column for column in nouns.content if column not in nouns.counted)
         return concept, BranchTokens(nouns.length, nouns.content, others)
-    parts = [encoder_tokens(clip, tokens) for tokens in tokenize_branches(clip, subject)]
+    parts = [encoder_tokens(clip, tokens) for tokens in tokenize_branches(clip, subject)[1:]]
     require(all(tokens.tokens for tokens in parts[1].values()), "prompt", "nothing but the subject",
             "words beside the subject, for split prompts", "Write where the subject is, or use entire prompts.")
     everything = [_branch(clip, part, {encoder: set(tokens.columns) for encoder, tokens in part.items()})
@@ -49,26 +63,82 @@ def locate_branches(clip: Any, subject: SubjectPrompt) -> tuple[BranchTokens, Br
     return everything[0], everything[1]
 
 
-def tokenize_branches(clip: Any, subject: SubjectPrompt) -> tuple[Tokens, Tokens]:
-    """ComfyUI's tokens of what each branch sees."""
+def context_rows(clip: Any, tokens: Sequence[Tokens], contexts: Sequence[Tensor],
+                 located: tuple[BranchTokens, BranchTokens]) -> tuple[BranchTokens, BranchTokens]:
+    """Located tokens as rows of the encoded contexts, of which some text encoders leave out the chat template's.
+
+    How many they leave out at the front shows where the contexts of two prompts first differ: these encoders read from
+    left to right.
+
+    Args:
+        clip: the text encoder.
+        tokens: both branches' tokens.
+        contexts: both branches' contexts, (1, T, D).
+        located: both branches' columns among the tokens.
+
+    Raises:
+        InputError: where the rows are not the tokens'.
+    """
+    encoder = context_layout(clip)[0][0]
+    missing = located[0].length - contexts[0].shape[1]
+    if missing <= 0 or _is_read_by_the_network(clip, encoder):
+        return located
+    first, second = ([entry[0] for chunk in each[encoder] for entry in chunk] for each in tokens)
+    token = next(place for place, (one, other) in enumerate(zip(first, second, strict=False))
+                 if not is_same_token(one, other))
+    left_out = token - _first_difference(*contexts)
+    require(0 <= left_out <= missing, "clip", f"{contexts[0].shape[1]} rows for {located[0].length} tokens",
+            "a text encoder whose rows are its tokens', in order", "Sample this model without DCI.")
+    concept, auxiliary = (_without_rows(found, left_out, context.shape[1])
+                          for found, context in zip(located, contexts, strict=True))
+    return concept, auxiliary
+
+
+def _first_difference(first: Tensor, second: Tensor) -> int:
+    """The first row at which two contexts (1, T, D) differ by more than rounding does."""
+    length = min(first.shape[1], second.shape[1])
+    one, other = (rows[0, :length].float() for rows in (first, second))
+    change = (one - other).norm(dim=-1) / torch.maximum(one.norm(dim=-1), other.norm(dim=-1)).clamp_min(1e-6)
+    return int((change > NOTICEABLE * change.max()).nonzero()[0])
+
+
+def _without_rows(tokens: BranchTokens, left_out: int, length: int) -> BranchTokens:
+    content, counted = (tuple(column - left_out for column in found if 0 <= column - left_out < length)
+                        for found in (tokens.content, tokens.counted))
+    return BranchTokens(length, content, counted)
+
+
+def tokenize_branches(clip: Any, subject: SubjectPrompt) -> tuple[Tokens, Tokens, Tokens]:
+    """ComfyUI's tokens of what the concept branch sees, the same at the auxiliary branch's length, and the latter's."""
     return _aligned(clip, subject.concept_branch, subject.auxiliary_branch)
 
 
-def _aligned(clip: Any, first: Sequence[str], second: Sequence[str]) -> tuple[Tokens, Tokens]:
-    """Tokens of two prompts, padded to one length where an encoder takes any (T5): the rows of a call have one length.
+def _aligned(clip: Any, first: Sequence[str], second: Sequence[str]) -> tuple[Tokens, Tokens, Tokens]:
+    """Tokens of two prompts, the first also padded to the second's length where an encoder takes any (T5, an LLM), the
+    second to the first's: the rows of a call have one length.
 
-    CLIP's chunks of 77 are left as they are: repeated, they have the same attention.
+    CLIP's chunks of 77 are left as they are: repeated, they have the same attention. So is what is padded on the left,
+    which the network itself pads (Flux.2), or what it reads as token ids (Anima).
     """
-    tokens = tokenize(clip, first), tokenize(clip, second)
-    for encoder in tokens[0]:
+    plain, other = tokenize(clip, first), tokenize(clip, second)
+    padded = {encoder: list(chunks) for encoder, chunks in plain.items()}
+    for encoder in (encoder for group in context_layout(clip) for encoder in group):
         tokenizer = _tokenizer(clip, encoder)
-        if tokenizer.pad_to_max_length:
+        is_padded = tokenizer.pad_to_max_length or getattr(tokenizer, "pad_left", False)
+        if is_padded or _is_read_by_the_network(clip, encoder):
             continue
-        longest = max(len(chunks[encoder][-1]) for chunks in tokens)
-        for chunks in tokens:
+        longest = max(len(chunks[encoder][-1]) for chunks in (padded, other))
+        for chunks in (padded, other):
             missing = longest - len(chunks[encoder][-1])
             chunks[encoder][-1] = chunks[encoder][-1] + [(tokenizer.pad_token, 1.0)] * missing
-    return tokens
+    return plain, padded, other
+
+
+def _is_read_by_the_network(clip: Any, encoder: str) -> bool:
+    """Whether a tokenizer has no text encoder beside another that has: the network reads its ids (Anima's T5)."""
+    loaded = getattr(clip, "cond_stage_model", None)
+    return (encoder == "t5xxl" and loaded is not None and len(clip.tokenize("")) > 1
+            and getattr(loaded, "t5xxl", None) is None)
 
 
 def tokenize(clip: Any, texts: Sequence[str]) -> Tokens:
@@ -97,12 +167,17 @@ def encoder_tokens(clip: Any, tokens: Tokens) -> dict[str, PromptTokens]:
 
 
 def context_layout(clip: Any) -> list[list[str]]:
-    """The text encoders as the context is made of them: groups behind each other, members on top of each other."""
+    """The text encoders as the context is made of them: groups behind each other, members on top of each other.
+
+    CLIP's make it alone, or beside T5 in SD3; where there are others, CLIP's are only pooled (Flux, Kandinsky,
+    HiDream), and of several others T5, or the first, makes it.
+    """
     encoders = list(clip.tokenize(""))
-    if "t5xxl" not in encoders or len(encoders) == 1:
+    others = [encoder for encoder in encoders if encoder not in CLIP_ENCODERS]
+    if not others:
         return [encoders]
-    if "g" not in encoders:  # Flux: CLIP-L is only pooled
-        return [["t5xxl"]]
+    if sorted(encoders) != ["g", "l", "t5xxl"]:
+        return [["t5xxl" if "t5xxl" in others else others[0]]]
     loaded = getattr(clip, "cond_stage_model", None)  # SD3 works with any of its three
 
     def is_loaded(encoder: str) -> bool:
@@ -134,8 +209,22 @@ def _tokenizer(clip: Any, encoder: str) -> Any:
 
 def _content(clip: Any, encoder: str, chunks: Sequence[Sequence[tuple[Any, ...]]]) -> PromptTokens:
     tokenizer = _tokenizer(clip, encoder)
-    return content_tokens([[entry[0] for entry in chunk] for chunk in chunks], tokenizer.start_token,
-                          tokenizer.end_token)
+    tokens = [[entry[0] for entry in chunk] for chunk in chunks]
+    if tokenizer.end_token is not None:
+        return content_tokens(tokens, tokenizer.start_token, tokenizer.end_token)
+    before, behind = _template(clip, encoder)
+    return between([token for chunk in tokens for token in chunk], before, behind, tokenizer.pad_token)
+
+
+def _template(clip: Any, encoder: str) -> tuple[list[Token], list[Token]]:
+    """The tokens that a tokenizer puts before and behind every prompt: begin token and chat template.
+
+    They are what prompts without a word in common share at both ends.
+    """
+    first, second = ([entry[0] for chunk in clip.tokenize(text)[encoder] for entry in chunk] for text in UNLIKE)
+    pad = _tokenizer(clip, encoder).pad_token
+    ends = [trimmed(tokens, pad, from_start=False)[::-1] for tokens in (first, second)]
+    return shared_start(first, second), trimmed(shared_start(*ends)[::-1], pad)
 
 
 def _spelled(clip: Any, encoder: str, tokens: Sequence[Token]) -> Spelling:
