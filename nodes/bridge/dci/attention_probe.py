@@ -103,8 +103,8 @@ def stood_in(network: nn.Module) -> Iterator[None]:
     So a token's output depends on that token alone, as the layer's would, whatever the layer's weight is stored as and
     wherever it is.
     """
-    layers = [layer for layer in network.modules()
-              if isinstance(getattr(layer, "out_features", None), int) and hasattr(layer, "in_features")]
+    layers: list[Any] = [layer for layer in network.modules()
+                         if isinstance(getattr(layer, "out_features", None), int) and hasattr(layer, "in_features")]
     before = [layer.__dict__.get("forward") for layer in layers]
     try:
         for layer in layers:

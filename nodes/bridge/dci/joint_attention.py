@@ -23,8 +23,8 @@ from .branch_mixing import BranchMixing, Pairs, mixing_layers
 
 EXPERIMENTAL = ("DCI on models whose image and text attend jointly is experimental: its mechanics are tested on small "
                 "random models, its pictures on none.")
-SUPPORTED = ("a network whose attention of the image to the text nodes can reach: the UNets of SD 1.x, SD 2.x and SDXL, "
-             "or most diffusion transformers (experimental)")
+SUPPORTED = ("a network whose attention of the image to the text nodes can reach: the UNets of SD 1.x, SD 2.x and "
+             "SDXL, or most diffusion transformers (experimental)")
 FIX = "Sample this model without DCI, or use another."
 KEY = "personalize_dci_attention"
 
