@@ -55,6 +55,12 @@ def shown_pictures(pictures: Tensor, node: type[io.ComfyNode]) -> dict[str, Any]
         return {}
 
 
+def show_on_running_node(text: str) -> None:
+    """Show a line on the node that runs, in place of the last one."""
+    context = get_executing_context()
+    show_notice(None if context is None else context.node_id, text)
+
+
 def warn_running_node(warning: str) -> None:
     """Warn at once in the name of the node that runs, which may still run for hours."""
     context, server = get_executing_context(), getattr(PromptServer, "instance", None)

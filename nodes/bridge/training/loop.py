@@ -6,11 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import comfy.model_management
+import psutil
+import torch
 from torch import Tensor
 
+from ....core.training.status import Status
 from ....core.training.trainer import Trainer
 from ....core.training.watcher import Watcher
-from ..notices import warn_running_node
+from ..notices import show_on_running_node, warn_running_node
 from ..progress import Progress, plot_losses
 from ..sampling.sampling import patched, sample_preview
 from ..sockets import PreviewSettings
@@ -41,6 +44,11 @@ class NodeWatcher(Watcher):
     prepare: Callable[[], None]
     pictures: list[Tensor] = field(default_factory=list)
     _new: Tensor | None = None
+    _status: Status = field(init=False)
+
+    def __post_init__(self) -> None:
+        device = self.request.model.load_device
+        self._status = Status(self.bar.total, lambda: memory_in_use(device))
 
     def preview(self, step: int) -> None:
         """Sample one picture, where it is time."""
@@ -57,10 +65,12 @@ class NodeWatcher(Watcher):
         return picture_figures(self.request, self._sample(settings, config.pictures))
 
     def progress(self, step: int, losses: Sequence[float], validation: Mapping[int, float]) -> None:
-        """Show the step with its preview, or now and then the chart of the losses."""
+        """Show the step with its preview, or now and then the chart; each second how it goes, in words."""
         picture, self._new = self._new, None
         if self.request.preview is None and losses and step % CHART_EVERY == 0:
             picture = plot_losses(losses, validation)
+        if (line := self._status.line(step, losses)) is not None:
+            show_on_running_node(line)
         self.bar.show(step, picture)
 
     def warn(self, text: str) -> None:
@@ -84,3 +94,10 @@ class NodeWatcher(Watcher):
         finally:
             self.prepare()
             self.trainer.inject()
+
+
+def memory_in_use(device: torch.device) -> int:
+    """Bytes: the largest that training took on an NVIDIA card so far, or this process's on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return int(psutil.Process().memory_info().rss)
