@@ -1,11 +1,11 @@
-"""What the trainer asks of a loaded model: rows of text conditioning, a denoiser, a text encoder."""
+"""What the trainer asks of a loaded model: rows of conditioning, a denoiser, a text encoder."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,34 +18,56 @@ WordVectors = Mapping[str, Mapping[str, Tensor]]
 
 @dataclass(frozen=True, eq=False)
 class Conditioning:
-    """One row of conditioning per latent row.
+    """What the network reads for one latent row.
 
     Attributes:
-        context: (N, T, D), what cross-attention (or joint attention) reads.
-        pooled: (N, P), the text encoder's pooled output, or None where the model has none.
-        concat: (N, K, h, w), what a network reads beside the noisy latents (an upscaler's low-res picture), or None.
+        context: (1, T, D), what cross-attention (or joint attention) reads.
+        pooled: (1, P), the text encoder's pooled output, or None where the model has none.
+        concat: (1, K, h, w), what a network reads beside the noisy latents (an upscaler's low-res picture), or None.
+        extra: everything else that goes with the row, under ComfyUI's own names: attention_mask, t5xxl_ids, guidance,
+            reference_latents, ... Tensors, lists of them, or plain values.
     """
 
     context: Tensor
     pooled: Tensor | None = None
     concat: Tensor | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def detach(self) -> Conditioning:
-        return Conditioning(self.context.detach(), None if self.pooled is None else self.pooled.detach())
+        return self._of_tensors(lambda tensor: tensor.detach())
 
     def copy_to(self, device: torch.device) -> Conditioning:
         """A copy without a graph on the device."""
-        pooled = None if self.pooled is None else self.pooled.detach().clone().to(device)
-        return Conditioning(self.context.detach().clone().to(device), pooled)
+        return self._of_tensors(lambda tensor: tensor.detach().clone().to(device))
+
+    def _of_tensors(self, change: Callable[[Tensor], Tensor]) -> Conditioning:
+        return Conditioning(change(self.context), map_tensors(change, self.pooled), map_tensors(change, self.concat),
+                            map_tensors(change, self.extra))
 
 
-def concat_rows(rows: Sequence[Conditioning]) -> Conditioning:
-    """Rows one below the other. Contexts of other lengths (prompts over 77 tokens) are repeated to the least
-    common multiple, which leaves cross-attention over them unchanged, and no other network's (`may_repeat_text`)."""
+def map_tensors(change: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """A value of lists and mappings whose tensors are changed, and nothing else of it."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {name: map_tensors(change, item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map_tensors(change, item) for item in value)
+    return value
+
+
+def concat_rows(rows: Sequence[Conditioning]) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Contexts (N, L, D), pooled outputs and concats, each None unless all rows have one, for a network that reads text
+    by cross-attention alone: there a context that is repeated as a whole is the context itself, so that those of other
+    lengths (prompts over 77 tokens) are repeated to the least common multiple L."""
     length = math.lcm(*(row.context.shape[1] for row in rows))
     contexts = [row.context.repeat(1, length // row.context.shape[1], 1) for row in rows]
-    pooled = [row.pooled for row in rows if row.pooled is not None]
-    return Conditioning(torch.cat(contexts), torch.cat(pooled) if len(pooled) == len(rows) else None)
+    return torch.cat(contexts), _stacked([row.pooled for row in rows]), _stacked([row.concat for row in rows])
+
+
+def _stacked(parts: Sequence[Tensor | None]) -> Tensor | None:
+    present = [part for part in parts if part is not None]
+    return torch.cat(present) if len(present) == len(parts) else None
 
 
 class Denoiser(Protocol):
@@ -56,18 +78,18 @@ class Denoiser(Protocol):
         schedule: its noise schedule and prediction.
         adapter_keys: for each module path, the stem of its keys in an adapter file that other programs read.
         device: where it computes.
-        may_repeat_text: whether the text is read by cross-attention alone, for which a context that is repeated as a
-            whole is the context itself.
     """
 
     module: nn.Module
-    may_repeat_text: bool
     device: torch.device
     schedule: NoiseSchedule
     adapter_keys: Mapping[str, str]
 
-    def __call__(self, noisy: Tensor, index: Tensor, conditioning: Conditioning) -> Tensor:
-        """Raw prediction (N, C, h, w) for z_t (N, C, h, w) at levels `index` (N,) of the schedule."""
+    def __call__(self, noisy: Tensor, index: Tensor, rows: Sequence[Conditioning]) -> Tensor:
+        """Raw prediction (N, C, h, w) for z_t (N, C, h, w) at levels `index` (N,) of the schedule.
+
+        Every row is what it is alone, in as few forwards of the network as their conditioning allows.
+        """
         ...
 
 
@@ -85,7 +107,7 @@ class TextEncoder(Protocol):
     widths: Mapping[str, int]
 
     def encode(self, prompts: Sequence[str], vectors: WordVectors | None = None) -> list[Conditioning]:
-        """One single-row `Conditioning` per prompt, with a graph when gradients are enabled.
+        """One row per prompt, with a graph when gradients are enabled.
 
         Args:
             prompts: the texts.

@@ -20,38 +20,49 @@ class NoiseSchedule:
         alphas: signal levels alpha_t, shape (T,).
         sigmas: noise levels sigma_t, shape (T,).
         timesteps: what the network is told at each level, shape (T,).
+        noise_scale: standard deviation of the noise; 1 but for networks in pixel space.
+        data_std: what the latents are divided by (sigma_data of EDM, Karras et al. 2022, arXiv:2206.00364).
     """
 
     prediction: Prediction
     alphas: Tensor
     sigmas: Tensor
     timesteps: Tensor
+    noise_scale: float = 1.0
+    data_std: float = 1.0
 
     @classmethod
-    def variance_preserving(cls, prediction: Prediction, k_sigmas: Tensor, timesteps: Tensor) -> NoiseSchedule:
-        """From the ratios sigma_t / alpha_t that k-diffusion samplers use (alpha² + sigma² = 1)."""
+    def variance_preserving(cls, prediction: Prediction, k_sigmas: Tensor, timesteps: Tensor,
+                            data_std: float = 1.0) -> NoiseSchedule:
+        """From the ratios sigma_t / alpha_t that k-diffusion samplers use (alpha² + sigma² = 1), for latents of that
+        standard deviation."""
+        k_sigmas = k_sigmas / data_std
         alphas = (1 + k_sigmas.double() ** 2).rsqrt()
         return cls(
             prediction=prediction,
             alphas=alphas.float(),
             sigmas=(k_sigmas.double() * alphas).float(),
             timesteps=timesteps.float(),
+            data_std=data_std,
         )
 
     @classmethod
-    def rectified_flow(cls, sigmas: Tensor, timesteps: Tensor) -> NoiseSchedule:
+    def rectified_flow(cls, sigmas: Tensor, timesteps: Tensor, noise_scale: float = 1.0) -> NoiseSchedule:
         """z_t = (1 - sigma) z + sigma eps, for flow-matching models."""
-        return cls(prediction="flow", alphas=1 - sigmas.float(), sigmas=sigmas.float(), timesteps=timesteps.float())
+        return cls(prediction="flow", alphas=1 - sigmas.float(), sigmas=sigmas.float(), timesteps=timesteps.float(),
+                   noise_scale=noise_scale)
 
     def __len__(self) -> int:
         return len(self.sigmas)
 
     def add_noise(self, latents: Tensor, noise: Tensor, index: Tensor) -> Tensor:
         """z_t for latents and noise (N, C, h, w) at levels `index` (N,)."""
+        latents, noise = latents / self.data_std, noise * self.noise_scale
         return _rows(self.alphas, index, latents) * latents + _rows(self.sigmas, index, latents) * noise
 
     def target(self, latents: Tensor, noise: Tensor, index: Tensor) -> Tensor:
         """What a perfect network puts out for z_t, (N, C, h, w)."""
+        latents, noise = latents / self.data_std, noise * self.noise_scale
         if self.prediction == "epsilon":
             return noise
         if self.prediction == "flow":

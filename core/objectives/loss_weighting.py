@@ -87,6 +87,7 @@ class LossWeighting(Objective):
         if self.weighting == "native":
             return None
         alpha, sigma = (table[index.to(table.device)].double() for table in (schedule.alphas, schedule.sigmas))
+        sigma = schedule.noise_scale * sigma
         in_noise_space = torch.ones_like(alpha) if schedule.prediction == "epsilon" else alpha.square()
         if self.weighting == "min_snr":
             # gamma / snr, without a division by a signal of zero

@@ -1,15 +1,14 @@
-"""The network's prediction for rows of noisy latents, in as few forwards as their texts allow."""
+"""The network's prediction for rows of noisy latents."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from ..data.batch import Rows
-from ..model.contracts import Conditioning, Denoiser, concat_rows
+from ..model.contracts import Conditioning, Denoiser
 
 
 def predict(denoiser: Denoiser, rows: Rows, texts: Sequence[Conditioning]) -> Tensor:
@@ -20,20 +19,6 @@ def predict(denoiser: Denoiser, rows: Rows, texts: Sequence[Conditioning]) -> Te
         texts: one row of conditioning for each.
     """
     noisy = denoiser.schedule.add_noise(rows.latents, rows.noise, rows.index)
-    forwards = forwards_of([text.context.shape[1] for text in texts], denoiser.may_repeat_text)
-    if len(forwards) == 1:
-        return denoiser(noisy, rows.index, replace(concat_rows(texts), concat=rows.concat)).float()
-    parts = []
-    for numbers in forwards:
-        concat = None if rows.concat is None else rows.concat[numbers]
-        text = replace(concat_rows([texts[number] for number in numbers]), concat=concat)
-        parts.append(denoiser(noisy[numbers], rows.index[numbers], text).float())
-    order = torch.tensor([number for numbers in forwards for number in numbers], device=noisy.device)
-    return torch.cat(parts)[order.argsort()]
-
-
-def forwards_of(lengths: Sequence[int], may_repeat_text: bool) -> list[list[int]]:
-    """The row numbers of each forward: all rows, or where texts may not be repeated those of one length."""
-    if may_repeat_text:
-        return [list(range(len(lengths)))]
-    return [[number for number, own in enumerate(lengths) if own == length] for length in dict.fromkeys(lengths)]
+    if rows.concat is not None:
+        texts = [replace(text, concat=concat) for text, concat in zip(texts, rows.concat.split(1), strict=True)]
+    return denoiser(noisy, rows.index, texts).float()

@@ -12,7 +12,7 @@ from ..model.contracts import Conditioning, TextEncoder, WordVectors
 
 
 class TextSide:
-    """Hands out single rows of conditioning.
+    """Hands out rows of conditioning.
 
     Args:
         encoder: the loaded text encoder(s), with nothing put in yet.
@@ -39,7 +39,7 @@ class TextSide:
         return self.token_vectors.vectors if self.token_vectors is not None else {}
 
     def rows(self, prompts: Sequence[str]) -> list[Conditioning]:
-        """One single-row `Conditioning` per prompt, with a graph to whatever of it trains."""
+        """One row per prompt, with a graph to whatever of it trains."""
         learning = [prompt for prompt in dict.fromkeys(prompts) if self.learns_from(prompt)]
         encoded = dict(zip(learning, self.encoder.encode(learning, self.vectors), strict=True)) if learning else {}
         return [encoded.get(prompt) or self._frozen[prompt] for prompt in prompts]

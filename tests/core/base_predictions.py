@@ -43,7 +43,7 @@ def base_prediction(run, rows, row, prompt):
     """The untouched network's prediction of one row."""
     with torch.no_grad():
         latents, index = noisy(run, rows, row)
-        return TinyDenoiser()(latents, index, run._text.base_rows([prompt])[0])
+        return TinyDenoiser()(latents, index, run._text.base_rows([prompt]))
 
 
 def reference(objectives, data, loss_of_row, count, **options):
@@ -61,7 +61,7 @@ def reference(objectives, data, loss_of_row, count, **options):
 def single(run, blocks, row, name, prompt):
     rows = blocks[name]
     latents, index = noisy(run, rows, row)
-    prediction = run.denoiser(latents, index, run._text.rows([prompt])[0])
+    prediction = run.denoiser(latents, index, run._text.rows([prompt]))
     return prediction, rows.noise[row:row + 1]
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from comfyui_personalize.core.data.examples import Example, TrainingData, generator_for
 from comfyui_personalize.core.learning.adapter import AdapterConfig
 from comfyui_personalize.core.learning.token_vectors import reads
-from comfyui_personalize.core.model.contracts import Conditioning
+from comfyui_personalize.core.model.contracts import Conditioning, concat_rows
 from comfyui_personalize.core.model.schedule import NoiseSchedule
 from comfyui_personalize.core.objectives.base import Outcome, prepared_data
 from comfyui_personalize.core.training.config import TrainingConfig, TrainingOptions
@@ -49,7 +49,6 @@ class TinyDenoiser:
     """Counts its calls and rows."""
 
     device = torch.device("cpu")
-    may_repeat_text = True
 
     def __init__(self, prediction="epsilon"):
         self.module = tiny_unet()
@@ -59,9 +58,9 @@ class TinyDenoiser:
         }
         self.rows: list[int] = []
 
-    def __call__(self, noisy, index, conditioning):
+    def __call__(self, noisy, index, rows):
         self.rows.append(len(noisy))
-        return self.module(noisy, self.schedule.timesteps[index], conditioning.context).sample
+        return self.module(noisy, self.schedule.timesteps[index], concat_rows(rows)[0]).sample
 
 
 class Attention(nn.Module):

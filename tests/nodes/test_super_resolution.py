@@ -85,7 +85,8 @@ def test_the_denoiser_sees_what_comfyui_shows_the_network(models, level):
         expected = model.model.apply_model(x, sigma, **conds, transformer_options={})
         denoiser = UpscalerDenoiser(model, level)
         noisy = x / (sigma.view(-1, 1, 1, 1) ** 2 + 1).sqrt()
-        velocity = denoiser(noisy, index, Conditioning(context, concat=conds["c_concat"]))
+        velocity = denoiser(noisy, index, [Conditioning(context[row:row + 1], concat=conds["c_concat"][row:row + 1])
+                                           for row in range(2)])
         got = model.model.model_sampling.calculate_denoised(sigma, velocity, x)
     assert conds["y"].tolist() == [level, level]
     assert (level == 0) == torch.equal(conds["c_concat"], low)
@@ -97,7 +98,7 @@ def test_the_level_and_the_low_res_picture_change_the_prediction(models):
     x, low, index = torch.randn(1, 4, 8, 8), torch.rand(1, 3, 8, 8), torch.tensor([500])
     context = torch.randn(1, 77, 64)
     with torch.inference_mode():
-        answers = [UpscalerDenoiser(models[0], level)(x, index, Conditioning(context, concat=picture))
+        answers = [UpscalerDenoiser(models[0], level)(x, index, [Conditioning(context, concat=picture)])
                    for level, picture in ((0, low), (8, low), (0, -low))]
     assert not torch.allclose(answers[0], answers[1]) and not torch.allclose(answers[0], answers[2])
 
@@ -129,8 +130,8 @@ def test_loss_falls_on_fixed_noise_and_the_stock_loader_reproduces_it(models, st
         noise, index = torch.randn(8, 4, 8, 8, generator=torch.Generator().manual_seed(1)), torch.arange(50, 1000, 120)
         latents, schedule = view.latents.expand(8, -1, -1, -1), trainer.denoiser.schedule
         noisy = schedule.add_noise(latents, noise, index)
-        context = trainer.text_encoder.encode(["a sks dog"])[0].context.expand(8, -1, -1)
-        shown = Conditioning(context, concat=view.concat.expand(8, -1, -1, -1))
+        context = trainer.text_encoder.encode(["a sks dog"])[0].context
+        shown = [Conditioning(context, concat=view.concat[None])] * 8
 
         def predict(denoiser):
             with torch.no_grad():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import comfy.model_sampling
@@ -13,12 +13,15 @@ from torch import Tensor, nn
 from ....core.errors import InputError, require
 from ....core.learning.adapter import is_eight_bit
 from ....core.model.contracts import Conditioning
-from ....core.model.schedule import NoiseSchedule
+from ....core.model.schedule import NoiseSchedule, Prediction
+from .conditions import Conditions, calls_of, conditions_of, joined
 from .families import family_of
-from .gradients import training_dtype, training_options
+from .gradients import training_options
+from .latent_shapes import has_frames
+from .raw_prediction import predict
 
-SDXL_DOWNSCALE = 8
-"""Pixels per latent of the family that is told the size of its pictures."""
+TOLD_DOWNSCALE = 8
+"""Pixels per latent of the families that are told the size of their pictures."""
 
 
 class ComfyDenoiser:
@@ -27,6 +30,8 @@ class ComfyDenoiser:
     Args:
         model: the MODEL's patcher, loaded.
         size: width and height of square training images in pixels, for models that are told it (SDXL).
+
+    Rows are one network call as far as the model's own conditions of them can be stacked.
     """
 
     def __init__(self, model: Any, size: int):
@@ -37,30 +42,28 @@ class ComfyDenoiser:
         self.may_repeat_text = family_of(model).has_cross_attention
         self.device: torch.device = model.load_device
 
-    def __call__(self, noisy: Tensor, index: Tensor, conditioning: Conditioning) -> Tensor:
-        dtype = training_dtype(self.model)
-        noisy = noisy.to(self.device, dtype)
-        timestep = self.schedule.timesteps.to(self.device)[index.to(self.device)]
-        extra = self._extra_conditions(noisy, conditioning, dtype)
-        timestep = self.model.process_timestep(timestep, x=noisy, **extra)
-        context = conditioning.context.to(self.device, dtype)
-        output = self.module(noisy, timestep, context=context, control=None,
-                             transformer_options=training_options(), **extra)
-        return output.float()
+    def __call__(self, noisy: Tensor, index: Tensor, rows: Sequence[Conditioning]) -> Tensor:
+        noisy, index = noisy.to(self.device), index.to(self.device)
+        if has_frames(self.model):
+            noisy = noisy.unsqueeze(2)
+        conditions = [conditions_of(self.model, row, noisy[number:number + 1], self._pixels(noisy))
+                      for number, row in enumerate(rows)]
+        calls = calls_of(conditions, self.may_repeat_text)
+        if len(calls) == 1:
+            output = self._predict(noisy, index, conditions)
+        else:
+            parts = [self._predict(noisy[call], index[call], [conditions[number] for number in call]) for call in calls]
+            order = torch.tensor([number for call in calls for number in call], device=self.device)
+            output = torch.cat(parts)[order.argsort()]
+        return output.squeeze(2) if has_frames(self.model) else output
 
-    def _extra_conditions(self, noisy: Tensor, conditioning: Conditioning, dtype: torch.dtype) -> dict[str, Tensor]:
-        """What the model's family adds to the context: pooled text and size ids for SDXL, guidance for Flux."""
-        pooled = None if conditioning.pooled is None else conditioning.pooled.to(self.device)
-        rows, _, high, wide = noisy.shape
-        height, width = (self.size, self.size) if high == wide else (high * SDXL_DOWNSCALE, wide * SDXL_DOWNSCALE)
-        conditions = self.model.extra_conds(
-            cross_attn=conditioning.context, pooled_output=pooled, width=width, height=height,
-            noise=noisy, device=self.device, prompt_type="positive")
-        conditions.pop("c_crossattn", None)
-        processed = {name: value.process_cond(batch_size=rows, area=None, device=self.device).cond
-                     for name, value in conditions.items()}
-        return {name: value.to(self.device, dtype if value.is_floating_point() else None)
-                if torch.is_tensor(value) else value for name, value in processed.items()}
+    def _predict(self, noisy: Tensor, index: Tensor, rows: Sequence[Conditions]) -> Tensor:
+        return predict(self.model, noisy, index, self.schedule.timesteps, training_options(), joined(rows))
+
+    def _pixels(self, noisy: Tensor) -> tuple[int, int]:
+        """Height and width in pixels, as stock sampling tells them."""
+        high, wide = noisy.shape[-2:]
+        return (self.size, self.size) if high == wide else (high * TOLD_DOWNSCALE, wide * TOLD_DOWNSCALE)
 
 
 def schedule_of(model: Any) -> NoiseSchedule:
@@ -79,18 +82,27 @@ def schedule_of_sampling(sampling: Any) -> NoiseSchedule:
         InputError: likewise.
     """
     kind, sigmas = comfy.model_sampling, getattr(sampling, "sigmas", None)
-    unsupported = (kind.EDM, kind.X0, kind.IMG_TO_IMG_FLOW)
-    if sigmas is not None and not isinstance(sampling, unsupported):
+    if sigmas is not None and not isinstance(sampling, (kind.X0, kind.IMG_TO_IMG_FLOW)):
         sigmas = sigmas.detach().clone()
+        if isinstance(sampling, kind.COSMOS_RFLOW):
+            return _cosmos_flow(sampling, sigmas)
         timesteps = sampling.timestep(sigmas)
         if isinstance(sampling, kind.CONST):
-            return NoiseSchedule.rectified_flow(sigmas, timesteps)
-        if isinstance(sampling, kind.EPS) and getattr(sampling, "sigma_data", 1.0) == 1.0:
-            prediction = "v_prediction" if isinstance(sampling, kind.V_PREDICTION) else "epsilon"
-            return NoiseSchedule.variance_preserving(prediction, sigmas, timesteps)  # type: ignore[arg-type]
+            return NoiseSchedule.rectified_flow(sigmas, timesteps, float(getattr(sampling, "noise_scale", 1.0)))
+        if isinstance(sampling, kind.EPS):  # EDM's networks are v-prediction but for the sign: see `RawSampling`
+            prediction: Prediction = "v_prediction" if isinstance(sampling, kind.V_PREDICTION) else "epsilon"
+            data_std = float(getattr(sampling, "sigma_data", 1.0))
+            return NoiseSchedule.variance_preserving(prediction, sigmas, timesteps, data_std)
     names = " / ".join(base.__name__ for base in type(sampling).__bases__)
     raise InputError("model", f"a model with {names} sampling", "a model with eps, v or flow prediction",
                      "Use a Stable Diffusion 1.x / 2.x / XL checkpoint.")
+
+
+def _cosmos_flow(sampling: Any, k_sigmas: Tensor) -> NoiseSchedule:
+    """Rectified flow at times k / (1 + k), evenly spread: the sampler's own levels crowd at both ends."""
+    low, high = (float(k / (1 + k)) for k in (k_sigmas.min(), k_sigmas.max()))
+    times = torch.linspace(low, high, len(k_sigmas))
+    return NoiseSchedule.rectified_flow(times, sampling.timestep(times / (1 - times)))
 
 
 def check_model(model: Any) -> None:

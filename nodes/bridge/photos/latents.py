@@ -20,6 +20,7 @@ from ....core.objectives.masked import mask_to_latent
 from ....core.store.files import canonical_json
 from ....core.store.runs import read_cache, write_cache
 from ....core.subject.subject import Photo, Subject
+from ..model.latent_shapes import in_model_space
 
 PhotoLatents = Sequence[Sequence[Tensor]]
 """For each photo the latents (C, h, w) of its views."""
@@ -132,6 +133,10 @@ def encode_view(vae: Any, photo: Photo, crop: Crop) -> Tensor:
     """Raw VAE latents (C, h, w) of one view of a photo."""
     with torch.inference_mode(False), torch.no_grad():
         latents = vae.encode(crop_pixels(photo.pixels, crop)[None]).float().clone()
+    if latents.ndim == 5:  # of films: a picture is one frame
+        require(latents.shape[2] == 1, "vae", f"{latents.shape[2]} frames of latents for one picture", "an image VAE",
+                "Connect the model's own VAE.")
+        latents = latents[:, :, 0]
     require(latents.ndim == 4, "vae", f"latents of {latents.ndim} dimensions", "an image VAE",
             "Connect the model's own VAE.")
     require(bool(latents.isfinite().all()), "vae", "NaN latents", "finite latents",
@@ -153,11 +158,6 @@ def make_examples(
     photos = [(subject, photo) for subject in subjects for photo in subject.photos]
     return tuple(_example(model, number, subject, photo, views, size, dilations)
                  for number, ((subject, photo), views) in enumerate(zip(photos, latents, strict=True)))
-
-
-def in_model_space(model: Any, latents: Iterable[Tensor]) -> list[Tensor]:
-    """Raw VAE latents (C, h, w) as the model sees them."""
-    return [model.model.process_latent_in(row[None].clone())[0] for row in latents]
 
 
 def _example(model: Any, number: int, subject: Subject, photo: Photo, latents: Sequence[Tensor], size: int,

@@ -6,6 +6,7 @@ The low-res picture's channels go beside the noisy latents, and its noise level 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import comfy.sample
@@ -15,7 +16,7 @@ from torch import Tensor
 from ....core.data.low_res_pairs import SCALE
 from ....core.errors import require
 from ....core.learning.adapter import AdapterConfig
-from ....core.model.contracts import Conditioning
+from ....core.model.contracts import Conditioning, concat_rows
 from ....core.objectives.super_resolution import LOW_VARIANCE, USUAL_VARIANCE, SuperResolution
 from ..model.denoiser import ComfyDenoiser
 from ..model.families import family_of
@@ -38,14 +39,15 @@ class UpscalerDenoiser(ComfyDenoiser):
         super().__init__(model, size=0)
         self.level = level
 
-    def __call__(self, noisy: Tensor, index: Tensor, conditioning: Conditioning) -> Tensor:
-        if conditioning.concat is None:
+    def __call__(self, noisy: Tensor, index: Tensor, rows: Sequence[Conditioning]) -> Tensor:
+        context, _, pictures = concat_rows(rows)
+        if pictures is None:
             raise ValueError("concat: got None, expected the low-res picture of every row")
         dtype = training_dtype(self.model)
-        channels = torch.cat([noisy, conditioning.concat.to(noisy)], dim=1).to(self.device, dtype)
+        channels = torch.cat([noisy, pictures.to(noisy)], dim=1).to(self.device, dtype)
         timestep = self.schedule.timesteps.to(self.device)[index.to(self.device)]
         level = torch.full((len(noisy),), self.level, device=self.device)
-        output = self.module(channels, timestep, context=conditioning.context.to(self.device, dtype), y=level,
+        output = self.module(channels, timestep, context=context.to(self.device, dtype), y=level,
                              control=None, transformer_options=training_options())
         return output.float()
 

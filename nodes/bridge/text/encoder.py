@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -85,18 +85,23 @@ class ComfyTextEncoder:
 
     def _from_disk(self, prompt: str) -> Conditioning | None:
         found = read_cache(self.cache[0], self._digest(prompt)) if self.cache and is_cachable(prompt) else None
-        return None if found is None else Conditioning(found["context"], found.get("pooled"))
+        return None if found is None else row_from_tensors(found)
 
     def _to_disk(self, prompt: str, row: Conditioning) -> Conditioning:
-        if self.cache and is_cachable(prompt):
-            tensors = {"context": row.context} | ({} if row.pooled is None else {"pooled": row.pooled})
+        tensors = row_to_tensors(row) if self.cache and is_cachable(prompt) else None
+        if self.cache and tensors is not None:
             write_cache(self.cache[0], self._digest(prompt), tensors)
         return row
 
     def _digest(self, prompt: str) -> str:
         assert self.cache is not None
         settings = f"{self.cache[1]}\0{self.clip.layer_idx}\0{sorted(self.clip.tokenizer_options.items())}\0{prompt}"
-        return "text-" + hashlib.blake2b(settings.encode(), digest_size=20).hexdigest()
+        return f"{self._cache_name}-{hashlib.blake2b(settings.encode(), digest_size=20).hexdigest()}"
+
+    @cached_property
+    def _cache_name(self) -> str:
+        """Earlier versions kept context and pooled output alone, which is all that CLIP's encoders give."""
+        return "text" if set(self.clip.tokenize("")) <= set(TRAINABLE) else "row"
 
 
 def is_cachable(prompt: str) -> bool:
@@ -117,8 +122,33 @@ def embedded_digest(clip: Any, prompt: str) -> str:
 def encode(clip: Any, prompt: str) -> Conditioning:
     """One row, as CLIPTextEncode makes it, in tensors that autograd may use."""
     with torch.inference_mode(False), torch.no_grad():
-        context, pooled = clip.encode_from_tokens(clip.tokenize(prompt), return_pooled=True)[:2]
-        return Conditioning(context.detach().clone(), None if pooled is None else pooled.detach().clone())
+        found = clip.encode_from_tokens(clip.tokenize(prompt), return_pooled=True, return_dict=True)
+        return row_of(found.pop("cond"), found)
+
+
+def row_of(context: Tensor, others: Mapping[str, Any]) -> Conditioning:
+    """A row of all that a CONDITIONING holds; hooks, which change weights by the sampler's step, are no part of it.
+
+    Args:
+        context: (1, T, D).
+        others: the dict beside it.
+    """
+    extra = {name: value for name, value in others.items() if name not in ("pooled_output", "hooks")}
+    return Conditioning(context, others.get("pooled_output"), extra=extra).copy_to(context.device)
+
+
+def row_to_tensors(row: Conditioning) -> dict[str, Tensor] | None:
+    """A row as named tensors, which `row_from_tensors` reads; None where it holds more than tensors."""
+    if not all(torch.is_tensor(value) for value in row.extra.values()):
+        return None
+    pooled = {} if row.pooled is None else {"pooled": row.pooled}
+    return {"context": row.context} | pooled | {f"extra.{name}": value for name, value in row.extra.items()}
+
+
+def row_from_tensors(tensors: Mapping[str, Tensor]) -> Conditioning:
+    """The row that `row_to_tensors` gave."""
+    extra = {name.removeprefix("extra."): value for name, value in tensors.items() if name.startswith("extra.")}
+    return Conditioning(tensors["context"], tensors.get("pooled"), extra=extra)
 
 
 def encode_with_gradients(clip: Any, prompt: str, vectors: WordVectors | None = None) -> Conditioning:

@@ -16,6 +16,7 @@ from ....core.store.class_images import ClassImages
 from ....core.subject.subject import Subject
 from ....core.training.config import TrainingConfig
 from ....core.wording import fold
+from ..model.latent_shapes import batch_in_model_space
 from ..photos.latents import PhotoLatents, make_examples
 from ..sockets import PreviewSettings, ValidationData
 
@@ -70,8 +71,7 @@ def training_data(request: Request, latents: PhotoLatents) -> TrainingData:
     with torch.inference_mode(False), torch.no_grad():
         examples = make_examples(request.model, request.subjects, latents, request.config.resolution, dilations)
         spelled = {noun: pool for pool in request.used_class_images for noun in _spelled_nouns(pool, examples)}
-        pools = {noun: request.model.model.process_latent_in(pool.latents.clone())
-                 for noun, pool in spelled.items()}
+        pools = {noun: batch_in_model_space(request.model, pool.latents) for noun, pool in spelled.items()}
     return TrainingData(examples=examples, class_latents=pools,
                         class_prompts={noun: pool.prompt for noun, pool in spelled.items()},
                         class_captions={noun: pool.captions for noun, pool in spelled.items() if pool.captions})

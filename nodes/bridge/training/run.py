@@ -14,8 +14,9 @@ from ....core.training.run import Job, train_or_load
 from ....core.training.trainer import Trainer
 from ..model.denoiser import ComfyDenoiser
 from ..model.gradients import casting_layers, free_memory, static_clip, static_patcher, trainable
+from ..model.latent_shapes import in_model_space
 from ..output import runs_root
-from ..photos.latents import encode_views, in_model_space, make_examples
+from ..photos.latents import encode_views, make_examples
 from ..progress import Progress, plot_losses
 from ..sampling.sampling import patched, sample_preview
 from ..sockets import Personalization

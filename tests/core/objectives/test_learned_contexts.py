@@ -192,7 +192,7 @@ def test_the_gradient_of_a_batch_is_the_mean_of_its_photos_own():
             words = [f"learnedprefix{photo}", "sks", f"learnedsuffix{photo}"]
             prompt = f"{words[0]} sks dog {words[2]}"
             conditioning = encoder.encode([prompt], {word: vectors[word] for word in words})[0]
-            prediction = denoiser(denoiser.schedule.add_noise(latents, noise, index), index, conditioning)
+            prediction = denoiser(denoiser.schedule.add_noise(latents, noise, index), index, [conditioning])
             losses.append((prediction - noise).square().mean())
         parameters = run._trainables["token_vectors"].parameters()
         expected = torch.autograd.grad(torch.stack(losses).mean(), parameters)

@@ -85,7 +85,7 @@ def test_eq_5_is_the_sum_of_single_forwards(k):
             mask = torch.ones(1, 8, 8) if number is None else masks()[number]
             latents = subject.latents if number is None else subject.latents * mask
             noisy = fresh.denoiser.schedule.add_noise(latents, subject.noise, subject.index)
-            prediction = fresh.denoiser(noisy, subject.index, fresh._text.rows([prompt])[0])
+            prediction = fresh.denoiser(noisy, subject.index, fresh._text.rows([prompt]))
             # eps~ = eps m + eps_theta (1 - m), not detached
             target = subject.noise * mask + prediction * (1 - mask)
             loss = (target - prediction).square().mean()

@@ -58,7 +58,7 @@ def reference(config, data, weight=1.0):
             for row in range(len(rows)):
                 one = {part: getattr(rows, part)[row:row + 1] for part in ("latents", "noise", "index")}
                 noisy = scheduler.add_noise(one["latents"], one["noise"], one["index"])
-                prediction = run.denoiser(noisy, one["index"], run._text.rows(rows.prompts[row:row + 1])[0])
+                prediction = run.denoiser(noisy, one["index"], run._text.rows(rows.prompts[row:row + 1]))
                 loss = factor * functional.mse_loss(prediction, one["noise"]) / len(rows)
                 loss.backward()
                 terms[name] = terms.get(name, 0.0) + loss.item()

@@ -10,7 +10,6 @@ from torch.nn import functional
 
 from comfyui_personalize.core.data.examples import TrainingData
 from comfyui_personalize.core.errors import InputError
-from comfyui_personalize.core.model.contracts import concat_rows
 from comfyui_personalize.core.training.validation import History, ValidationConfig, validation_rows
 
 HELD_OUT = TrainingData(examples=photos(2, seed=9, caption="a sks dog on a chair"))
@@ -29,7 +28,7 @@ def test_the_loss_is_eq_1_over_held_out_photos_at_levels_spread_over_the_schedul
         for rows in validation_rows(HELD_OUT, 1000, 4):
             assert rows.index.tolist() == [125, 375, 625, 875]
             noisy = scheduler.add_noise(rows.latents, rows.noise, rows.index)
-            prediction = run.denoiser(noisy, rows.index, concat_rows(run._text.rows(rows.prompts)))
+            prediction = run.denoiser(noisy, rows.index, run._text.rows(rows.prompts))
             losses.append(functional.mse_loss(prediction, rows.noise))
         assert run.validation_loss() == pytest.approx(float(sum(losses) / 2), rel=1e-5)
 

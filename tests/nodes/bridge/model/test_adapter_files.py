@@ -44,7 +44,7 @@ def config(kind, targets="attention", **changes):
 def predict(denoiser, row):
     noisy = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
-        return denoiser(noisy, INDEX, row).detach().clone()
+        return denoiser(noisy, INDEX, [row]).detach().clone()
 
 
 def randomise(part, size=0.05):

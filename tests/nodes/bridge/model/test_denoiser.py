@@ -13,7 +13,6 @@ import torch
 from tiny_model import tiny_models
 
 from comfyui_personalize.core.errors import InputError
-from comfyui_personalize.core.model.contracts import Conditioning
 from comfyui_personalize.nodes.bridge.model.denoiser import (
     ComfyDenoiser,
     check_model,
@@ -40,29 +39,65 @@ def patched_sampling(model, *bases, **settings):
     return clone
 
 
+class CosmosFlow(comfy.model_sampling.ModelSamplingCosmosRFlow):
+    pass
+
+
+class PixelFlow(comfy.model_sampling.ModelSamplingDiscreteFlow):
+    """A flow with noise of another size and a shift, as HiDream-O1's."""
+
+    def __init__(self, model_config=None):
+        super().__init__(model_config)
+        self.set_noise_scale(8.0)
+        self.set_parameters(shift=3.0)
+
+
+class HalfEDM(comfy.model_sampling.ModelSamplingContinuousEDM):
+    """As Playground 2.5 has it."""
+
+    def __init__(self, model_config=None):
+        super().__init__(model_config)
+        self.set_parameters(0.002, 80.0, 0.5)
+
+
 @pytest.mark.parametrize("bases", [
     (comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.EPS),
     (comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.V_PREDICTION),
     (comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.model_sampling.CONST),
+    (PixelFlow, comfy.model_sampling.CONST), (HalfEDM, comfy.model_sampling.EDM), (HalfEDM, comfy.model_sampling.EPS),
+    (HalfEDM, comfy.model_sampling.V_PREDICTION), (CosmosFlow, comfy.model_sampling.COSMOS_RFLOW),
+    (comfy.model_sampling.StableCascadeSampling, comfy.model_sampling.EPS),
 ])
 def test_the_prediction_means_what_comfyui_takes_it_for(models, bases):
-    """x0 from the raw prediction by the schedule's own algebra equals ComfyUI's apply_model."""
+    """Noisy latents are ComfyUI's own, and x0 by the schedule's algebra is that of its `apply_model`."""
     model = patched_sampling(models[0], *bases)
     comfy.model_management.load_models_gpu([model])
     denoiser, row = ComfyDenoiser(model, 64), encode(models[1], "a sks dog")
     schedule, index = denoiser.schedule, torch.tensor([300])
     latents, noise = (torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
     noisy = schedule.add_noise(latents, noise, index)
-    raw = denoiser(noisy, index, row)
-    alpha, sigma = schedule.alphas[300], schedule.sigmas[300]
-    x0 = {"epsilon": (noisy - sigma * raw) / alpha, "v_prediction": alpha * noisy - sigma * raw,
+    raw = denoiser(noisy, index, [row])
+    alpha, sigma, std = schedule.alphas[300], schedule.sigmas[300], schedule.data_std
+    x0 = {"epsilon": std * (noisy - sigma * raw) / alpha, "v_prediction": std * (alpha * noisy - sigma * raw),
           "flow": noisy - sigma * raw}[schedule.prediction]
-    ratio = model.get_model_object("model_sampling").sigmas[300]
-    theirs = noisy if schedule.prediction == "flow" else noisy / alpha
-    expected = model.model.apply_model(theirs, ratio[None], c_crossattn=row.context)
+    sampling = model.get_model_object("model_sampling")
+    level = sigma if comfy.model_sampling.CONST in bases else std * sigma / alpha
+    theirs = sampling.noise_scaling(level[None], noise.clone(), latents)
+    assert torch.allclose(sampling.calculate_input(level[None], theirs), noisy, atol=1e-5)
+    expected = model.model.apply_model(theirs, level[None], c_crossattn=row.context)
     assert torch.allclose(x0, expected, atol=1e-4 * float(expected.abs().max()))
     model.unpatch_model()
     comfy.model_management.unload_all_models()
+
+
+def test_cosmos_is_trained_at_evenly_spread_times():
+    sampling = CosmosFlow()
+    schedule = schedule_of(SimpleNamespace(get_model_object=lambda name: type(
+        "Sampling", (CosmosFlow, comfy.model_sampling.COSMOS_RFLOW), {})()))
+    low, high = (sampling.timestep(level) for level in (sampling.sigma_min, sampling.sigma_max))
+    assert schedule.prediction == "flow" and torch.equal(schedule.alphas, 1 - schedule.sigmas)
+    assert torch.allclose(schedule.sigmas, torch.linspace(float(low), float(high), 1000))
+    assert torch.allclose(schedule.timesteps, schedule.sigmas, atol=1e-6)
 
 
 def test_the_schedule_is_the_loaded_models_own(models):
@@ -74,8 +109,8 @@ def test_the_schedule_is_the_loaded_models_own(models):
 
 
 def test_other_forward_processes_are_refused(models):
-    model = patched_sampling(models[0], comfy.model_sampling.ModelSamplingContinuousEDM, comfy.model_sampling.EDM)
-    with pytest.raises(InputError, match="model: got a model with ModelSamplingContinuousEDM / EDM sampling"):
+    model = patched_sampling(models[0], comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.X0)
+    with pytest.raises(InputError, match="model: got a model with ModelSamplingDiscrete / X0 sampling"):
         check_model(model)
 
 
@@ -90,8 +125,8 @@ def test_rows_of_a_batch_equal_single_rows(models):
     denoiser = ComfyDenoiser(models[0], 64)
     rows = [encode(models[1], text) for text in ("a sks dog", "a dog")]
     noisy, index = torch.randn(2, 4, 8, 8), torch.tensor([10, 800])
-    both = denoiser(noisy, index, Conditioning(torch.cat([row.context for row in rows])))
-    single = [denoiser(noisy[i:i + 1], index[i:i + 1], row) for i, row in enumerate(rows)]
+    both = denoiser(noisy, index, rows)
+    single = [denoiser(noisy[i:i + 1], index[i:i + 1], [row]) for i, row in enumerate(rows)]
     assert torch.allclose(both, torch.cat(single), atol=1e-4)
 
 

@@ -65,7 +65,7 @@ def randomise(adapter: Adapter) -> None:
             parameter.copy_(0.3 * torch.randn(shape, generator=generator) / shape[-1] ** 0.5)
 
 
-def predict(model: Any, rows: Conditioning, **config: Any) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor]:
+def predict(model: Any, row: Conditioning, **config: Any) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor]:
     """The trainer's prediction with a random adapter in, the adapter's file, and what the network was given."""
     with trainable(model):
         denoiser = ComfyDenoiser(model, SIZE)
@@ -74,7 +74,7 @@ def predict(model: Any, rows: Conditioning, **config: Any) -> tuple[Tensor, dict
         channels = model.get_model_object("latent_format").latent_channels
         noisy = torch.randn(1, channels, 16, 16, generator=torch.Generator().manual_seed(5))
         with torch.no_grad():
-            prediction = denoiser(noisy, torch.tensor([INDEX]), rows)
+            prediction = denoiser(noisy, torch.tensor([INDEX]), [row])
         adapter.eject()
         return prediction, adapter.export(denoiser.adapter_keys), noisy, denoiser.schedule.timesteps[INDEX]
 

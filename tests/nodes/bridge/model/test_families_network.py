@@ -70,7 +70,7 @@ def denoised_once(model: Any, clip: Any, text: str, latent: Tensor, seed: int, i
     denoiser = ComfyDenoiser(model, SIZE)
     level = torch.tensor([index])
     noisy = denoiser.schedule.add_noise(model.model.process_latent_in(latent), noise_like(latent, seed), level)
-    raw = denoiser(noisy, level, encode(clip, text))
+    raw = denoiser(noisy, level, [encode(clip, text)])
     return model.model.process_latent_out(clean(denoiser, noisy, raw, index))
 
 
@@ -95,14 +95,14 @@ def test_the_pooled_text_is_read(models, name):
     denoiser, row = ComfyDenoiser(model, SIZE), encode(clip, "a sks dog")
     level, latent = torch.tensor([300]), noise(name, 1)
     other = Conditioning(row.context, 2 * row.pooled)
-    assert not torch.allclose(denoiser(latent, level, other), denoiser(latent, level, row), rtol=1e-3)
+    assert not torch.allclose(denoiser(latent, level, [other]), denoiser(latent, level, [row]), rtol=1e-3)
 
 
 def test_sdxl_is_told_the_training_size(models):
     model, clip, _ = models("sdxl")
     comfy.model_management.load_models_gpu([model])
     row, level, latent = encode(clip, "a sks dog"), torch.tensor([300]), noise("sdxl", 1)
-    small, large = (ComfyDenoiser(model, size)(latent, level, row) for size in (SIZE, 1024))
+    small, large = (ComfyDenoiser(model, size)(latent, level, [row]) for size in (SIZE, 1024))
     assert not torch.allclose(small, large, rtol=1e-3)
 
 
@@ -112,10 +112,9 @@ def test_rows_of_a_batch_equal_single_rows(models, name):
     comfy.model_management.load_models_gpu([model])
     denoiser = ComfyDenoiser(model, SIZE)
     rows = [encode(clip, text) for text in ("a sks dog", "a dog")]
-    both = Conditioning(torch.cat([row.context for row in rows]), torch.cat([row.pooled for row in rows]))
     noisy, index = noise(name, 2, rows=2), torch.tensor([10, 800])
-    single = [denoiser(noisy[i:i + 1], index[i:i + 1], row) for i, row in enumerate(rows)]
-    assert_close(denoiser(noisy, index, both), torch.cat(single))
+    single = [denoiser(noisy[i:i + 1], index[i:i + 1], [row]) for i, row in enumerate(rows)]
+    assert_close(denoiser(noisy, index, rows), torch.cat(single))
 
 
 @pytest.mark.parametrize("recomputed", [False, True])
@@ -130,7 +129,7 @@ def test_gradients_are_the_slopes_of_the_loss(models, name, recomputed):
             noisy, target = noise(name, 3, side=16), noise(name, 4, side=16)  # 8: one pixel in the middle, no slope
 
             def loss() -> Tensor:
-                return (denoiser(noisy, torch.tensor([300]), row) - target).square().mean()
+                return (denoiser(noisy, torch.tensor([300]), [row]) - target).square().mean()
 
             loss().backward()
             parameters = adapter.parameters()

@@ -98,7 +98,7 @@ def predict_alone(run: Trainer, rows: Any, number: int, base: bool = False) -> T
     one = slice(number, number + 1)
     noisy = run.denoiser.schedule.add_noise(rows.latents[one], rows.noise[one], rows.index[one])
     texts = (run._text.base_rows if base else run._text.rows)(rows.prompts[one])
-    return run.denoiser(noisy, rows.index[one], texts[0])
+    return run.denoiser(noisy, rows.index[one], texts)
 
 
 @pytest.mark.parametrize(("name", "lengths"), LENGTHS)
@@ -157,13 +157,13 @@ def test_a_long_caption_beside_a_short_one_costs_no_longer_text(models, name, mo
     """With the family's own text encoders, through which a caption of 88 words has another length than 'a dog'."""
     model, clip, _ = models(name)
     tokens = []
-    called = ComfyDenoiser.__call__
+    called = model.model.apply_model
 
-    def watched(denoiser: ComfyDenoiser, noisy: Tensor, index: Tensor, conditioning: Conditioning) -> Tensor:
-        tokens.append(tuple(conditioning.context.shape[:2]))
-        return called(denoiser, noisy, index, conditioning)
+    def watched(noisy: Tensor, index: Tensor, **conditions: Any) -> Tensor:
+        tokens.append(tuple(conditions["c_crossattn"].shape[:2]))
+        return called(noisy, index, **conditions)
 
-    monkeypatch.setattr(ComfyDenoiser, "__call__", watched)
+    monkeypatch.setattr(model.model, "apply_model", watched)
     encoder = ComfyTextEncoder(clip)
     longest = max(row.context.shape[1] for row in encoder.encode([LONG, "a sks dog", "a dog"]))
     with trainable(model), trainer(model, encoder, data(name, [LONG, "a sks dog", "a sks dog"], "a dog")) as run:

@@ -33,7 +33,7 @@ def test_gradients_reach_an_adapter_while_trainable(models):
         denoiser = ComfyDenoiser(models[0], 64)
         row = encode(models[1], "a sks dog")
         noisy = torch.randn(1, 4, 8, 8, requires_grad=True)
-        denoiser(noisy, torch.tensor([500]), row).square().mean().backward()
+        denoiser(noisy, torch.tensor([500]), [row]).square().mean().backward()
         assert noisy.grad is not None and float(noisy.grad.abs().sum()) > 0
     assert torch.is_inference_mode_enabled()
 
@@ -48,7 +48,7 @@ def test_float16_networks_train_in_float32_with_gradients_that_are_not_rounded_a
             network.to(torch.float16 if dtype == torch.float16 else network.dtype)
             noisy = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
             with casting_layers(models[0].model):
-                (1e-7 * ComfyDenoiser(models[0], 64)(noisy, torch.tensor([500]), row).square().mean()).backward()
+                (1e-7 * ComfyDenoiser(models[0], 64)(noisy, torch.tensor([500]), [row]).square().mean()).backward()
             gradients.append(noisy.grad)
     assert torch.allclose(*gradients, rtol=0.1, atol=float(gradients[0].abs().max()) / 50)
     assert not any(vars(layer).get("comfy_cast_weights") for layer in network.modules())

@@ -9,7 +9,7 @@ import torch
 from comfy import model_base, model_patcher, sd1_clip, sdxl_clip, supported_models, supported_models_base
 from tiny_model import TEXT_CONFIG, UNET_SHAPE, random_weights
 
-from comfyui_personalize.core.model.contracts import Conditioning
+from comfyui_personalize.core.model.contracts import Conditioning, concat_rows
 from comfyui_personalize.nodes.bridge.model.denoiser import ComfyDenoiser, unet_adapter_keys
 from comfyui_personalize.nodes.bridge.model.gradients import trainable
 from comfyui_personalize.nodes.bridge.text.adapter_keys import text_adapter_keys
@@ -63,16 +63,16 @@ def model():
 def test_the_prediction_is_told_pooled_text_and_sizes_as_comfyui_tells_it(model, clip):
     comfy.model_management.load_models_gpu([model])
     denoiser, rows = ComfyDenoiser(model, 64), [encode(clip, text) for text in ("a sks dog", "a dog")]
-    both = Conditioning(torch.cat([row.context for row in rows]), torch.cat([row.pooled for row in rows]))
+    context, pooled, _ = concat_rows(rows)
     index, latents = torch.tensor([300, 300]), torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     alpha, sigma = denoiser.schedule.alphas[300], denoiser.schedule.sigmas[300]
-    x0 = (latents - sigma * denoiser(latents, index, both)) / alpha
+    x0 = (latents - sigma * denoiser(latents, index, rows)) / alpha
     ratio = model.model.model_sampling.sigmas[300].repeat(2)
-    sizes = model.model.encode_adm(pooled_output=both.pooled, width=64, height=64)
-    expected = model.model.apply_model(latents / alpha, ratio, c_crossattn=both.context, y=sizes)
+    sizes = model.model.encode_adm(pooled_output=pooled, width=64, height=64)
+    expected = model.model.apply_model(latents / alpha, ratio, c_crossattn=context, y=sizes)
     assert torch.allclose(x0, expected, atol=1e-4 * float(expected.abs().max()))
-    other = denoiser(latents, index, Conditioning(both.context, 2 * both.pooled))
-    assert not torch.allclose(other, denoiser(latents, index, both))
+    other = denoiser(latents, index, [Conditioning(row.context, 2 * row.pooled) for row in rows])
+    assert not torch.allclose(other, denoiser(latents, index, rows))
 
 
 @pytest.mark.parametrize("prompt", ["a sks dog", "", "a (sks:1.4) dog " + "word " * 90])

@@ -18,7 +18,6 @@ from torch import Tensor
 from trainer_rig import train, use_store
 
 from comfyui_personalize.core.data.options import DataOptions
-from comfyui_personalize.core.model.contracts import Conditioning
 from comfyui_personalize.core.subject.subject import Photo, Subject
 from comfyui_personalize.nodes.bridge.model.denoiser import ComfyDenoiser
 from comfyui_personalize.nodes.bridge.photos.latents import encode_view, photo_crops
@@ -48,13 +47,12 @@ def held_out_loss(model, clip, vae, photos: list[Photo], text: str) -> float:
     comfy.model_management.load_models_gpu([model])
     denoiser, row, errors = ComfyDenoiser(model, config.SIZE), encode(clip, text), []
     index = torch.arange(30, 990, 60)
-    rows = Conditioning(row.context.expand(len(index), -1, -1))
     for number, photo in enumerate(photos):
         crop = photo_crops(photo, config.SIZE, DataOptions())[0]
         latents: Tensor = model.model.process_latent_in(encode_view(vae, photo, crop))
         latents = latents.expand(len(index), -1, -1, -1)
         noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(number))
-        predicted = denoiser(denoiser.schedule.add_noise(latents, noise, index), index, rows)
+        predicted = denoiser(denoiser.schedule.add_noise(latents, noise, index), index, [row] * len(index))
         errors.append((predicted - denoiser.schedule.target(latents, noise, index)).square().mean())
     return float(torch.stack(errors).mean())
 
