@@ -165,17 +165,17 @@ def core(rows: int, steps: int) -> Callable[[], None]:
     import bare_loop
     import torch
 
+    from comfyui_personalize.core.model.contracts import concat_rows
     from comfyui_personalize.core.model.schedule import NoiseSchedule
 
     class Denoiser:
         module = bare_loop.small_unet()
         device = torch.device("cpu")
-        may_repeat_text = True
         schedule = NoiseSchedule.variance_preserving("epsilon", torch.linspace(0.03, 14.6, 1000), torch.arange(1000))
         adapter_keys = {path: path for path, _ in module.named_modules()}
 
-        def __call__(self, noisy: Any, index: Any, conditioning: Any) -> Any:
-            return self.module(noisy, self.schedule.timesteps[index], conditioning.context).sample
+        def __call__(self, noisy: Any, index: Any, rows: Any) -> Any:
+            return self.module(noisy, self.schedule.timesteps[index], concat_rows(rows)[0]).sample
 
     return lambda: run_trainer(Denoiser(), rows, steps)
 

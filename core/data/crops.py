@@ -64,14 +64,16 @@ def find_bucket(height: int, width: int, resolution: int) -> tuple[int, int]:
 
 
 def bucket_sizes(resolution: int) -> list[tuple[int, int]]:
-    """All (height, width): multiples of a step, of at most resolution² pixels, and the square itself.
-
-    The step is a sixteenth of the resolution, down to a multiple of 8 pixels, 8 to 64.
-    """
-    step = min(LARGEST_STEP, max(SMALLEST_STEP, resolution // 16 // 8 * 8))
+    """All (height, width): multiples of `bucket_step`, of at most resolution² pixels, and the square itself."""
+    step = bucket_step(resolution)
     wide = [(height, resolution**2 // height // step * step) for height in range(step, resolution, step)]
     wide = [(height, width) for height, width in wide if height < width <= MAX_ASPECT * height]
     return [(resolution, resolution), *wide, *((width, height) for height, width in wide)]
+
+
+def bucket_step(resolution: int) -> int:
+    """A sixteenth of the resolution, down to a multiple of 8 pixels, 8 to 64."""
+    return min(LARGEST_STEP, max(SMALLEST_STEP, resolution // 16 // 8 * 8))
 
 
 def _jittered(centred: Crop, height: int, width: int, jitter: float, key: str, number: int) -> Crop:

@@ -17,16 +17,18 @@ SAMPLE_PATHS = ("input_blocks.1.1.transformer_blocks.0.attn2.to_out.0",
                 "text_model.encoder.layers.11.self_attn.k_proj")
 """On these an expression is tried before any model is there, so that a slow one is refused where it was typed."""
 
-_NOT_SEEING = r"(?!(.*\.)?visual\.)"  # language models may see, too; what trains them here is text
-# Attention projections as ldm / ComfyUI, diffusers, CLIP, T5, language models, SD3 and Flux name them.
+# By the shape of names, for every network that ComfyUI loads: layers in a module whose name has attn or attention, and
+# Flux' fused ones; in numbered blocks those of a feed-forward part. Norms and modulation are no part of either, nor what
+# language models see with: what trains them here is text.
+_LEFT_OUT = r"(?!(.*\.)?visual\.|.*(modulation|norm[^.]*$|\.ln_\w+$|relative_attention_bias))"
 _ATTENTION = (
-    rf"{_NOT_SEEING}(.*\.)?\w*attn\w*\.(to_q|to_k|to_v|to_out\.0|q_proj|k_proj|v_proj|o_proj|out_proj|qkv|proj"
-    r"|add_[qkv]_proj|to_add_out)"
-    r"|(.*\.)?SelfAttention\.[qkvo]|(.*\.)?single_blocks\.\d+\.linear[12]"
+    rf"{_LEFT_OUT}(.*\.)?\w*([Aa]ttn|[Aa]ttention)\w*\.(.+\.)?\w+|(.*\.)?single_(blocks|layers)\.\d+\.linear[12]"
 )
 _CROSS_ATTENTION_KV = r"(.*\.)?attn2\.(to_k|to_v)|(.*\.)?self_attn\.(k_proj|v_proj)|(.*\.)?SelfAttention\.[kv]"
-_FEED_FORWARD = r"(.*\.)?ff(_context)?\.net\.(0\.proj|2)|(.*\.)?mlp\.fc[12]|(.*\.)?(img|txt)_mlp\.[02]" \
-    rf"|{_NOT_SEEING}(.*\.)?mlp\.(gate|up|down)_proj|(.*\.)?DenseReluDense\.w(i|o|i_0|i_1)"
+_FEED_FORWARD = (
+    rf"{_LEFT_OUT}(.*\.)?\d+\.(.+\.)?(ff(_\w+)?|ffn|(\w+_)?mlp|mlp[CX]|mlp_(img|txt|x|y)|(\w+_)?feed_forward|channelwise"
+    r"|DenseReluDense)\.(.+\.)?\w+"
+)
 TARGETS = {
     "attention": _ATTENTION,
     "cross_attention_kv": _CROSS_ATTENTION_KV,  # Custom Diffusion's set; in a text encoder its own

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from comfy.conds import CONDCrossAttn
 from torch import Tensor
 
@@ -15,7 +16,8 @@ Conditions = Mapping[str, Any]
 
 
 def conditions_of(model: Any, row: Conditioning, noisy: Tensor, size: tuple[int, int]) -> Conditions:
-    """What the model's `extra_conds` makes of a whole row, as stock sampling asks it.
+    """What the model's `extra_conds` makes of a whole row, as stock sampling asks it. An inpainting model reads a full
+    mask, as it does at sampling without one.
 
     Args:
         model: ComfyUI's model, loaded.
@@ -27,7 +29,7 @@ def conditions_of(model: Any, row: Conditioning, noisy: Tensor, size: tuple[int,
     given = {name: map_tensors(lambda tensor: tensor.to(device), value) for name, value in given.items()}
     pooled = None if row.pooled is None else row.pooled.to(device)
     made = model.extra_conds(cross_attn=row.context.to(device), pooled_output=pooled, noise=noisy, device=device,
-                             prompt_type="positive", **given)
+                             latent_image=torch.zeros_like(noisy), prompt_type="positive", **given)
     return {name: value.process_cond(batch_size=1, area=None, device=device) for name, value in made.items()}
 
 

@@ -108,10 +108,23 @@ def _cosmos_flow(sampling: Any, k_sigmas: Tensor) -> NoiseSchedule:
 def check_model(model: Any) -> None:
     """Raise `InputError` for a MODEL that cannot be trained, before anything is loaded."""
     schedule_of(model)
-    require(not getattr(model.model, "concat_keys", ()), "model", "an inpainting or edit model",
-            "a plain text-to-image model", "Connect the base checkpoint; its result also works in inpainting.")
+    require(not needs_picture(model), "model", "a model that reads a picture beside the noise (edit, image to video)",
+            "a text-to-image or inpainting model", "Connect the base checkpoint.")
     require(not family_of(model).is_upscaler, "model", "an upscaler",
             "a text-to-image model", "Use Personalize Super-Resolution for the upscaler.")
+
+
+def needs_picture(model: Any) -> bool:
+    """Whether the network reads channels beside the noise that are no inpainting mask with its picture: those may be
+    left out, which stands for a full mask."""
+    base, cells = model.model, 8
+    channels = model.get_model_object("latent_format").latent_channels
+    noise = torch.zeros(1, channels, *([1] if has_frames(base) else []), cells, cells)
+    given = {"noise": noise, "latent_image": noise, "device": noise.device}
+    whole = base.concat_cond(**given)
+    if whole is None or has_frames(base):
+        return whole is not None
+    return torch.equal(whole, base.concat_cond(**given, denoise_mask=torch.zeros(1, 1, cells, cells)))
 
 
 def unet_adapter_keys(model: Any) -> Mapping[str, str]:

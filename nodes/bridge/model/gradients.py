@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import comfy.model_management
+import comfy.quant_ops
 import torch
 from comfy.ldm.modules.attention import attention_pytorch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
@@ -19,6 +20,15 @@ from torch import Tensor, nn
 
 from ....core.errors import InputError
 from .bypass import injected_adapters
+from .latent_shapes import pixels_per_latent
+
+try:
+    from comfy_kitchen.backends.eager import rope
+except ImportError:  # without it, ComfyUI has no fused kernels either
+    rope = None  # type: ignore[assignment]
+
+ROPE_KERNELS = tuple(f"{kind}_rope{layout}" for kind in ("apply", "rms") for layout in ("", "1", "_split_half",
+                                                                                       "_split_half1"))
 
 
 @contextmanager
@@ -161,12 +171,23 @@ def training_options() -> dict[str, Any]:
 
 @contextmanager
 def differentiable_kernels() -> Iterator[None]:
-    """Within the context ComfyUI's networks keep to operations that have a gradient (rotary embeddings)."""
+    """Within the context ComfyUI's networks keep to operations that have a gradient.
+
+    Rotary embeddings are the ones that have none: where a network does not ask whether it trains, the fused kernels are
+    replaced by their own library's plain versions.
+    """
     before = comfy.model_management.in_training
+    kernels = getattr(comfy.quant_ops, "ck", None)
+    plain = {name: getattr(rope, name) for name in ROPE_KERNELS if hasattr(kernels, name) and hasattr(rope, name)}
+    fused = {name: getattr(kernels, name) for name in plain}
     comfy.model_management.in_training = True
     try:
+        for name, kernel in plain.items():
+            setattr(kernels, name, kernel)
         yield
     finally:
+        for name, kernel in fused.items():
+            setattr(kernels, name, kernel)
         comfy.model_management.in_training = before
 
 
@@ -197,8 +218,8 @@ def _copied(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 def training_memory(model: Any, rows: int, size: int, channels: int) -> float:
     """Bytes that ComfyUI should leave free: its own estimate of a forward, three times over for the backward pass."""
-    downscale = 8
-    return 3.0 * model.memory_required([rows, channels, size // downscale, size // downscale])
+    side = size // pixels_per_latent(model)
+    return 3.0 * model.memory_required([rows, channels, side, side])
 
 
 def free_memory(model: Any) -> int:

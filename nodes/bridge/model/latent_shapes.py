@@ -19,6 +19,18 @@ def pixels_per_latent(model: Any) -> int:
     return int(getattr(model.get_model_object("latent_format"), "spacial_downscale_ratio", 8))
 
 
+def size_step(model: Any, pixels: int) -> int:
+    """What width and height in pixels are multiples of: 8 where a latent is 8 pixels, whose networks pad to whole
+    patches; otherwise a patch of latents.
+
+    Args:
+        pixels: per latent of the VAE.
+    """
+    patch = getattr(model.model, "PATCH_SIZE", getattr(model.model.diffusion_model, "patch_size", 1))
+    side = int(patch if isinstance(patch, int) else patch[-1])
+    return pixels if pixels == 8 else pixels * side
+
+
 def in_model_space(model: Any, latents: Iterable[Tensor]) -> list[Tensor]:
     """Raw VAE latents (C, h, w) as the MODEL sees them."""
     return [batch_in_model_space(model, row[None])[0] for row in latents]

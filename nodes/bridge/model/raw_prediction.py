@@ -51,16 +51,19 @@ class RawSampling(nn.Module):
 def raw_prediction(model: Any, timesteps: Tensor) -> Iterator[None]:
     """Within the context `apply_model(noisy, index, ...)` gives the raw prediction at levels of the schedule, computed
     in the dtype of training; nothing that the network remembers from call to call is used."""
-    stock, cast = model.model_sampling, model.manual_cast_dtype
+    stock, own, dtype = model.model_sampling, model.__dict__.get("get_dtype_inference"), training_dtype(model)
     model.model_sampling = RawSampling(stock, timesteps)
-    model.manual_cast_dtype = training_dtype(model)
+    model.get_dtype_inference = lambda: dtype
     forget = getattr(model.diffusion_model, "clear_kv_cache", lambda: None)
     forget()
     try:
         yield
     finally:
         forget()
-        model.model_sampling, model.manual_cast_dtype = stock, cast
+        model.model_sampling = stock
+        del model.get_dtype_inference
+        if own is not None:
+            model.get_dtype_inference = own
 
 
 def predict(model: Any, noisy: Tensor, index: Tensor, timesteps: Tensor, options: dict[str, Any],

@@ -104,7 +104,7 @@ class ClassImageSampler:
             seed=generators[0].initial_seed(),
         )
         self.done += len(indices)
-        return samples.float()
+        return (samples[:, :, 0] if samples.ndim == 5 else samples).float()  # of films: a picture is one frame
 
     def _report(self, step: int, rows: int) -> None:
         steps = min(step + 1, self.recipe.steps)
@@ -136,5 +136,7 @@ def row_sampler(name: str, generators: Sequence[Generator]) -> comfy.samplers.KS
 
 def decode(vae: Any, latents: Tensor, batch: int) -> Tensor:
     """Pictures (n, H, W, 3), `batch` at a time."""
+    if getattr(vae, "latent_dim", 2) == 3:
+        latents = latents[:, :, None]
     pictures = [vae.decode(rows) for rows in latents.split(batch)]
     return torch.cat([picture.reshape(-1, *picture.shape[-3:]) for picture in pictures])

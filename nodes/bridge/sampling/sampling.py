@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..model.bypass import load_beside
 from ..model.denoiser import has_eight_bit_weights, is_quantised
+from ..model.latent_shapes import pixels_per_latent
 from ..model.rank_by_timestep import load_by_timestep
 from ..sockets import PreviewSettings
 
@@ -62,6 +63,6 @@ def conditioning(clip: Any, text: str) -> list[list[Any]]:
 
 def empty_latent(model: Any, vae: Any, size: int) -> Tensor:
     """Zeros (1, C, h, w) of the model's own latent channels."""
-    cells = size // vae.downscale_ratio if isinstance(vae.downscale_ratio, int) else size // 8
+    cells = size // (vae.downscale_ratio if isinstance(vae.downscale_ratio, int) else pixels_per_latent(model))
     zeros = torch.zeros(1, model.get_model_object("latent_format").latent_channels, cells, cells)
     return comfy.sample.fix_empty_latent_channels(model, zeros)

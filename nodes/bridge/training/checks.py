@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ....core.data.crops import bucket_step
 from ....core.errors import require
 from ....core.objectives import prepared_data, warnings_about_masks
 from ....core.store.runs import check_run_name
@@ -15,6 +16,7 @@ from ....core.wording import has_word
 from ..model.denoiser import check_model, is_quantised
 from ..model.families import family_of, family_warnings, trained_at
 from ..model.gradients import training_memory
+from ..model.latent_shapes import size_step
 from ..model.rank_by_timestep import has_rank_by_timestep
 from ..photos.latents import blank_latents
 from ..text.learned_vectors import PREFIX, embedding_names
@@ -52,6 +54,7 @@ def check(request: Request) -> TrainerPlan:
             f"the {channels} channels of this model", "Connect the VAE that belongs to the checkpoint.")
     check_spelling(request.clip, request.subjects)
     check_class_images(request)
+    check_size(request)
     size = request.config.resolution
     blank = blank_latents(request.subjects, size, channels, pixels_per_latent(request.vae))
     data = prepared_data(request.config.objectives, training_data(request, blank))
@@ -62,6 +65,17 @@ def check(request: Request) -> TrainerPlan:
     memory = (training_memory(request.model, request.rows, size, channels)
               + full_weights_memory(modules, adapter_configs(options), plan.optimizer))
     return TrainerPlan(**vars(plan), data=data, token_vectors=token_vectors, memory=memory)
+
+
+def check_size(request: Request) -> None:
+    """Raise `InputError` for a resolution, or its aspect-ratio buckets, that the network cannot cut into patches."""
+    size, step = request.config.resolution, size_step(request.model, pixels_per_latent(request.vae))
+    require(size % step == 0, "resolution", size, f"a multiple of {step} pixels for this model",
+            f"Use {max(step, size // step * step)}.")
+    has_buckets = any(subject.data.shape == "buckets" for subject in request.subjects)
+    require(not has_buckets or bucket_step(size) % step == 0, "resolution",
+            f"{size} with aspect-ratio buckets in steps of {bucket_step(size)} pixels",
+            f"steps that are multiples of {step} pixels for this model", f"Use {16 * step} or more, or square crops.")
 
 
 def check_class_images(request: Request) -> None:

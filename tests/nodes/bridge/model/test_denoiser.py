@@ -13,6 +13,7 @@ import torch
 from tiny_model import tiny_models
 
 from comfyui_personalize.core.errors import InputError
+from comfyui_personalize.nodes.bridge.model.conditions import conditions_of
 from comfyui_personalize.nodes.bridge.model.denoiser import (
     ComfyDenoiser,
     check_model,
@@ -114,10 +115,23 @@ def test_other_forward_processes_are_refused(models):
         check_model(model)
 
 
-def test_inpainting_models_are_refused(models, monkeypatch):
-    monkeypatch.setattr(models[0].model, "concat_keys", ("mask",))
-    with pytest.raises(InputError, match="an inpainting or edit model"):
+def test_models_that_need_a_picture_are_refused(models, monkeypatch):
+    monkeypatch.setattr(models[0].model, "concat_cond", lambda **given: torch.zeros_like(given["noise"]))
+    with pytest.raises(InputError, match="model: got a model that reads a picture beside the noise"):
         check_model(models[0])
+
+
+def test_inpainting_models_train_with_a_full_mask(models):
+    """Where the channels beside the noise go by a mask, those of no mask are a full one."""
+    base = models[0].model
+    base.set_inpaint()
+    try:
+        check_model(models[0])
+        row, noisy = encode(models[1], "a sks dog"), torch.ones(1, 4, 8, 8)
+        channels = conditions_of(base, row, noisy, (64, 64))["c_concat"].cond
+        assert torch.equal(channels, torch.cat([torch.ones(1, 1, 8, 8), base.blank_inpaint_image_like(noisy)], dim=1))
+    finally:
+        base.concat_keys = ()
 
 
 def test_rows_of_a_batch_equal_single_rows(models):

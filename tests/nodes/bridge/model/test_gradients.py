@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import comfy.quant_ops
 import pytest
 import torch
 from tiny_model import tiny_models
@@ -12,6 +13,7 @@ from comfyui_personalize.nodes.bridge.model.denoiser import (
 )
 from comfyui_personalize.nodes.bridge.model.gradients import (
     casting_layers,
+    differentiable_kernels,
     normal_tensor,
     replace_inference_tensors,
     static_clip,
@@ -135,3 +137,15 @@ def test_a_dynamic_clip_is_trained_on_the_clones_own_module():
     static = static_clip(clip)
     assert static.cond_stage_model == static.patcher.model == "static module"
     assert clip.cond_stage_model == "old module" and static_clip(static) is static
+
+
+def test_fused_rotary_kernels_are_replaced_by_plain_ones_while_training():
+    kernels = comfy.quant_ops.ck
+    fused = kernels.rms_rope_split_half
+    scale, angles = torch.ones(8), torch.randn(1, 1, 3, 4, 2, 2)
+    query = torch.randn(1, 2, 3, 8, requires_grad=True)
+    with torch.inference_mode(False), pytest.raises(ZeroDivisionError), differentiable_kernels():
+        turned, _ = kernels.rms_rope_split_half(query, query, angles, scale, scale, 1e-6)
+        turned.square().sum().backward()
+        raise ZeroDivisionError
+    assert float(query.grad.abs().sum()) > 0 and kernels.rms_rope_split_half is fused

@@ -107,3 +107,26 @@ def add_layer(module, path):
             module.add_module(parent, torch.nn.Module())
         module = module._modules[parent]
     module.add_module(name, torch.nn.Linear(1, 1))
+
+
+def test_everything_that_the_encoder_returns_is_kept_in_memory_and_on_disk(clip, tmp_path, monkeypatch):
+    """But hooks. What an earlier version kept of an encoder that is not CLIP's lacks the rest, and is not read."""
+    found = {"cond": torch.ones(1, 4, 8), "pooled_output": None, "attention_mask": torch.ones(1, 4, dtype=torch.long),
+             "t5xxl_ids": torch.arange(7), "hooks": object()}
+    calls = []
+    monkeypatch.setattr(clip, "tokenize", lambda text: {"qwen3_4b": [[]]})
+    monkeypatch.setattr(clip, "encode_from_tokens", lambda *_, **__: calls.append(1) or dict(found))
+    for _ in range(2):
+        row = ComfyTextEncoder(clip, cache=(tmp_path, "hash")).encode(["a sks dog"])[0]
+        assert set(row.extra) == {"attention_mask", "t5xxl_ids"} and row.pooled is None
+        assert all(torch.equal(value, found[name]) for name, value in row.extra.items())
+    assert calls == [1]
+
+
+def test_a_row_that_no_file_can_hold_is_kept_in_memory_alone(clip, tmp_path, monkeypatch):
+    found = {"cond": torch.ones(1, 4, 8), "pooled_output": None, "guidance": 4.0}
+    calls = []
+    monkeypatch.setattr(clip, "encode_from_tokens", lambda *_, **__: calls.append(1) or dict(found))
+    encoder = ComfyTextEncoder(clip, cache=(tmp_path, "hash"))
+    assert [row.extra for row in encoder.encode(["a sks dog", "a sks dog"])] == [{"guidance": 4.0}] * 2
+    assert calls == [1] and not list(tmp_path.rglob("*.safetensors"))
