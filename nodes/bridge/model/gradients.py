@@ -10,9 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import comfy.ldm.pixeldit.model
+import comfy.ldm.pixeldit.modules
 import comfy.model_management
 import comfy.quant_ops
 import torch
+from comfy.ldm import pixeldit
 from comfy.ldm.modules.attention import attention_pytorch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.text_encoders.t5 import T5LayerNorm
@@ -23,9 +26,9 @@ from .bypass import injected_adapters
 from .latent_shapes import pixels_per_latent
 
 try:
-    from comfy_kitchen.backends.eager import rope
+    from comfy_kitchen.backends.eager import rope  # type: ignore[import-untyped]
 except ImportError:  # without it, ComfyUI has no fused kernels either
-    rope = None  # type: ignore[assignment]
+    rope = None
 
 ROPE_KERNELS = tuple(f"{kind}_rope{layout}" for kind in ("apply", "rms") for layout in ("", "1", "_split_half",
                                                                                        "_split_half1"))
@@ -173,22 +176,28 @@ def training_options() -> dict[str, Any]:
 def differentiable_kernels() -> Iterator[None]:
     """Within the context ComfyUI's networks keep to operations that have a gradient.
 
-    Rotary embeddings are the ones that have none: where a network does not ask whether it trains, the fused kernels are
-    replaced by their own library's plain versions.
+    Where a network does not ask whether it trains, what has no gradient is replaced: fused rotary embeddings by their
+    own library's plain ones, and a scale and shift in place, over what it keeps itself, by one that is not.
     """
     before = comfy.model_management.in_training
     kernels = getattr(comfy.quant_ops, "ck", None)
-    plain = {name: getattr(rope, name) for name in ROPE_KERNELS if hasattr(kernels, name) and hasattr(rope, name)}
-    fused = {name: getattr(kernels, name) for name in plain}
+    plain = [(kernels, name, getattr(rope, name)) for name in ROPE_KERNELS
+             if hasattr(kernels, name) and hasattr(rope, name)]
+    plain += [(owner, "apply_adaln_", _scaled_and_shifted) for owner in (pixeldit.model, pixeldit.modules)]
+    own = [(owner, name, getattr(owner, name)) for owner, name, _ in plain]
     comfy.model_management.in_training = True
     try:
-        for name, kernel in plain.items():
-            setattr(kernels, name, kernel)
+        for owner, name, function in plain:
+            setattr(owner, name, function)
         yield
     finally:
-        for name, kernel in fused.items():
-            setattr(kernels, name, kernel)
+        for owner, name, function in own:
+            setattr(owner, name, function)
         comfy.model_management.in_training = before
+
+
+def _scaled_and_shifted(rows: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    return torch.addcmul(rows, rows, scale) + shift
 
 
 @contextmanager

@@ -101,7 +101,7 @@ class ComfyTextEncoder:
     @cached_property
     def _cache_name(self) -> str:
         """Earlier versions kept context and pooled output alone, which is all that CLIP's encoders give."""
-        return "text" if set(self.clip.tokenize("")) <= set(TRAINABLE) else "row"
+        return "text" if set(self.clip.tokenize("")) <= set(CLIP_ENCODERS) else "row"
 
 
 def is_cachable(prompt: str) -> bool:
@@ -163,9 +163,9 @@ def encode_with_gradients(clip: Any, prompt: str, vectors: WordVectors | None = 
     model.set_clip_options({"execution_device": clip.patcher.load_device})
     tokens = tokenize_with_vectors(clip, prompt, vectors or {})
     if not all(key in CLIP_ENCODERS for key in tokens):
-        context, pooled = model.encode_token_weights(tokens)[:2]  # nothing of it is edited that the graph needs
+        context, pooled, *others = model.encode_token_weights(tokens)  # nothing of it is edited that the graph needs
         model.reset_clip_options()
-        return Conditioning(context, pooled)
+        return Conditioning(context, pooled, extra=others[0] if others else {})
     rows = {key: _encode_chunks(getattr(model, CLIP_ENCODERS[key]), tokens[key])
             for key in sorted(tokens, reverse=True)}
     model.reset_clip_options()

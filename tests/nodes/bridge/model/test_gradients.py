@@ -142,9 +142,9 @@ def test_a_dynamic_clip_is_trained_on_the_clones_own_module():
 def test_fused_rotary_kernels_are_replaced_by_plain_ones_while_training():
     kernels = comfy.quant_ops.ck
     fused = kernels.rms_rope_split_half
-    scale, angles = torch.ones(8), torch.randn(1, 1, 3, 4, 2, 2)
-    query = torch.randn(1, 2, 3, 8, requires_grad=True)
     with torch.inference_mode(False), pytest.raises(ZeroDivisionError), differentiable_kernels():
+        scale, angles = torch.ones(8), torch.randn(1, 1, 3, 4, 2, 2)
+        query = torch.randn(1, 2, 3, 8, requires_grad=True)
         turned, _ = kernels.rms_rope_split_half(query, query, angles, scale, scale, 1e-6)
         turned.square().sum().backward()
         raise ZeroDivisionError
