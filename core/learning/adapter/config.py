@@ -18,9 +18,9 @@ SAMPLE_PATHS = ("input_blocks.1.1.transformer_blocks.0.attn2.to_out.0",
 """On these an expression is tried before any model is there, so that a slow one is refused where it was typed."""
 
 # By the shape of names, for every network that ComfyUI loads: layers in a module whose name has attn or attention, and
-# Flux' fused ones; in numbered blocks those of a feed-forward part. Norms and modulation are no part of either, nor what
-# language models see with: what trains them here is text.
-_LEFT_OUT = r"(?!(.*\.)?visual\.|.*(modulation|norm[^.]*$|\.ln_\w+$|relative_attention_bias))"
+# Flux' fused ones; in numbered blocks those of a feed-forward part. Norms and modulation are no part of either.
+_NOT_SEEING = r"(?!(.*\.)?visual\.)"  # language models may see, too; what trains them here is text
+_LEFT_OUT = rf"{_NOT_SEEING}(?!.*(modulation|norm[^.]*$|\.ln_\w+$|relative_attention_bias))"
 _ATTENTION = (
     rf"{_LEFT_OUT}(.*\.)?\w*([Aa]ttn|[Aa]ttention)\w*\.(.+\.)?\w+|(.*\.)?single_(blocks|layers)\.\d+\.linear[12]"
 )
