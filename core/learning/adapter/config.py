@@ -22,7 +22,7 @@ SAMPLE_PATHS = ("input_blocks.1.1.transformer_blocks.0.attn2.to_out.0",
 _NOT_SEEING = r"(?!(.*\.)?visual\.)"  # language models may see, too; what trains them here is text
 _LEFT_OUT = rf"{_NOT_SEEING}(?!.*(modulation|norm[^.]*$|\.ln_\w+$|relative_attention_bias))"
 _ATTENTION = (
-    rf"{_LEFT_OUT}(.*\.)?\w*([Aa]ttn|[Aa]ttention)\w*\.(.+\.)?\w+|(.*\.)?single_(blocks|layers)\.\d+\.linear[12]"
+    rf"{_LEFT_OUT}(.*\.)?\w*([Aa]ttn|[Aa]ttention(?!s\.))\w*\.(.+\.)?\w+|(.*\.)?single_(blocks|layers)\.\d+\.linear[12]"
 )
 _CROSS_ATTENTION_KV = r"(.*\.)?attn2\.(to_k|to_v)|(.*\.)?self_attn\.(k_proj|v_proj)|(.*\.)?SelfAttention\.[kv]"
 _FEED_FORWARD = (
