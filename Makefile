@@ -18,7 +18,7 @@ endif
 # The checkout is the package comfyui_personalize, through a link that setup makes.
 RUN = HOME="$(HERE)/.comfyui/home" PYTHONPATH="$(HERE)/.comfyui/package" $(PY)
 
-.PHONY: help setup demo test test-core test-nodes test-full lint pocket bench gpu evidence evidence-dci torture workflows gallery clean
+.PHONY: help setup demo test test-core test-nodes test-full lint pocket families bench gpu evidence evidence-dci torture workflows gallery clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
@@ -49,6 +49,9 @@ lint: setup  ## ruff and mypy
 pocket: setup  ## train the second embedded model; resumable; POCKET_STATE=file outside the checkout, MINUTES=200
 	$(RUN) -m pocket.second.train --minutes $(or $(MINUTES),200)
 
+families: setup  ## can every family of models learn? docs/families.md; resumable, minutes; FAMILIES="z_image flux" for some
+	@$(RUN) -m comfyui_personalize.benchmarks.families $(FAMILIES)
+
 bench: setup  ## step time, sampling time and memory, as ratios
 	$(RUN) benchmarks/training_step.py --write
 	$(RUN) benchmarks/dci_sampling.py --write
@@ -74,4 +77,4 @@ gallery: setup  ## the same, and run them for their thumbnails and the example p
 	$(RUN) -m comfyui_personalize.tools.write_workflows --run
 
 clean:  ## remove everything that setup, demo and tests made
-	rm -rf .venv .comfyui .demo .evidence .torture .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .comfyui .demo .evidence .families .torture .mypy_cache .ruff_cache .pytest_cache

@@ -12,6 +12,8 @@ from torch import Tensor
 
 WIDTH = 64
 """Of every text encoder's rows."""
+SD3_WIDTH = 4096
+"""SD3's text encoder pads CLIP's rows to this width, T5's: stock code, so a small T5 pads its own."""
 CHUNKS = (77, 154)
 """Tokens of a short and a long prompt in CLIP, which reads them in pieces of 77."""
 ANY_LENGTH = (20, 13)

@@ -32,11 +32,9 @@ from comfy import sd1_clip, sdxl_clip
 from comfy.supported_models_base import ClipTarget
 from comfy.text_encoders import sd2_clip
 
-from .case import WIDTH
+from .case import SD3_WIDTH, WIDTH
 from .networks import CPU, randomise
 
-SD3_WIDTH = 4096
-"""SD3's text encoder pads CLIP's rows to this width, T5's: stock code, so the small T5 pads its own."""
 SMALL_CLIP = {
     "hidden_size": WIDTH, "intermediate_size": 2 * WIDTH, "num_hidden_layers": 3, "num_attention_heads": 2,
     "hidden_act": "quick_gelu", "max_position_embeddings": 77, "eos_token_id": 49407,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import torch
 
 from ...core.errors import InputError
-from ...core.subject.identifier import find_candidates, rank, survives_round_trip
+from ...core.subject.identifier import rank
+from ...nodes.bridge.text.identifiers import identifiers_for
 from ...nodes.bridge.text.vocabulary import text_embedder, vocabularies_of
 from .clips import build_clip
 from .rig import Rig
@@ -30,8 +32,15 @@ def picked(kind: str) -> str:
         clip = build_clip(kind)
         try:
             vocabularies = vocabularies_of(clip)
-            found = find_candidates(vocabularies, class_noun=NOUN, tokens=1, count=2, seed=0, avoid=frozenset())
-            best = rank(found, NOUN, text_embedder(clip))[0].text
+            found = identifiers_for(vocabularies, class_noun=NOUN, tokens=1, count=2, seed=0)
+            best = rank(found, NOUN, text_embedder(clip))[0]
         except InputError as refusal:
             return f"refused: {refusal}"
-        return "works" if survives_round_trip(best, NOUN, vocabularies) else f"{best!r} is split in a caption"
+        is_kept = all(is_inside(best.token_ids[vocabulary.name], vocabulary.tokenize(f"a {best.text} {NOUN}"))
+                      for vocabulary in vocabularies)
+        return "works" if is_kept else f"fails: {best.text} is other tokens in a caption"
+
+
+def is_inside(part: Sequence[int], whole: Sequence[int]) -> bool:
+    """Whether the numbers stand in the whole, one behind the other."""
+    return any(tuple(whole[start:start + len(part)]) == tuple(part) for start in range(len(whole)))

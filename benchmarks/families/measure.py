@@ -42,7 +42,8 @@ def measure(case: Case) -> dict[str, Any]:
     except InputError as refusal:
         reasons["training"] = f"refused: {refusal}"
     look(rig, OTHERS, record, reasons)
-    return record | ({"why": "; ".join(f"{key}: {text}" for key, text in reasons.items())} if reasons else {})
+    why = "; ".join(f"{keys}: " + text.replace("; ", ", ") for keys, text in reasons.items())
+    return record | ({"why": why} if why else {})
 
 
 def look(rig: Rig, figures: dict[tuple[str, ...], Callable[[Rig], Any]], record: dict[str, Any],

@@ -10,11 +10,11 @@ from .verdict import LIMITS, failures, is_refused
 VERIFIED = "structure verified, pictures not seen"
 HEAD = """# Families of models
 
-Written by `make families`, with [families.json](families.json), which has the same figures for programs. Every family
-of text-to-image models in ComfyUI {comfyui}'s list was built as a tiny network of its true structure with random weights,
-in ComfyUI's own classes and in 32 bits, on a CPU. No published weights were run: *{verified}* says that the
-mechanics are right, not that pictures are good. What each record in `nodes/bridge/model/families` knows of its
-family, with ComfyUI's own loader and real tokenizers, stands in [family_options.md](family_options.md).
+Written by `make families`, with [families.json](families.json), which has the same figures for programs. Every
+family of text-to-image models in ComfyUI {comfyui}'s list was built as a tiny network of its true structure with
+random weights, in ComfyUI's own classes and in 32 bits, on a CPU. No published weights were run: *{verified}* says
+that the mechanics are right, not that pictures are good. What each record in `nodes/bridge/model/families` knows of
+its family, with ComfyUI's own loader and real tokenizers, stands in [family_options.md](family_options.md).
 
 **{good} of {all} are verified**{others}.
 
@@ -28,12 +28,13 @@ LEGEND = """
 - **two texts**: a row whose batch holds a text of another number of tokens, against the row alone. Good: at most 1e-5.
 - **gradient**: autograd's slope against central differences, with and without checkpointing by block. Good: at most
   0.02, which is what differences in 32 bits can tell.
-- **LoRA keys**, **LoRA picture**: layers of the trained file that the stock loader matches, and the trainer's own picture
-  with the adapter in place against stock sampling with the file loaded. Good: all, and at most 1e-5.
+- **LoRA keys**, **LoRA picture**: layers of the trained file that the stock loader matches, and the trainer's own
+  picture with the adapter in place against stock sampling with the file loaded. Good: all, and at most 1e-5.
 - **loss**: after a dozen steps of the real trainer on one picture, as a share of before, at fixed noise. Good: below 1.
 - **resumes**: a run that was cut in the middle and resumed ends in the same bits. **restored**: weights, layers and a
   stock picture of the MODEL are bit for bit what they were.
-- **DCI**: two steps of sampling with both branches. **identifier**: a rare word is picked by the family's own tokenizers.
+- **DCI**: two steps of sampling with both branches. **identifier**: a rare word is picked by the family's own
+  tokenizers.
 - –: there is no such figure; the reason stands below.
 """
 
@@ -43,8 +44,8 @@ def page(records: Sequence[Mapping[str, Any]], comfyui: str) -> str:
     good = [record for record in records if not is_refused(record) and not failures(record)]
     refused = sum(map(is_refused, records))
     failed = len(records) - len(good) - refused
-    others = "".join(f", {count} {what}" for count, what in ((refused, "refused with the reason"), (failed, "not right"))
-                     if count)
+    rest = ((refused, "refused with the reason"), (failed, "not right"))
+    others = "".join(f", {count} {what}" for count, what in rest if count)
     head = HEAD.format(comfyui=comfyui, verified=VERIFIED, good=len(good), all=len(records), others=others)
     return head + "\n".join(map(line, records)) + "\n" + LEGEND + reasons(records)
 

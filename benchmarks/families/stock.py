@@ -20,11 +20,17 @@ def stock_step(model: Any, entry: Entry, latent: Tensor, sigma: float, seed: int
     """The clean latents (as a LATENT holds them) that stock sampling sees in a noisy picture, at cfg 1: one Euler step
     from the noise level sigma to 0."""
     with torch.inference_mode():
+        forget_text(model)
         cond = [list(entry)]
         sampler = comfy.samplers.sampler_object("euler")
         return comfy.sample.sample_custom(model, noise(*latent.shape, seed=seed), 1.0, sampler,
                                           torch.tensor([sigma, 0.0]), cond, cond, latent.clone(), disable_pbar=True,
                                           seed=seed).clone()
+
+
+def forget_text(model: Any) -> None:
+    """Begin as a new process does: HiDream-O1 keeps keys and values of the last texts, whatever its weights became."""
+    getattr(model.model.diffusion_model, "clear_kv_cache", lambda: None)()
 
 
 def matched_layers(model: Any, file: Mapping[str, Tensor]) -> tuple[int, int]:

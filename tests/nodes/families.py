@@ -1,7 +1,8 @@
 """Random models with the true structure of each family, reduced in depth and width, loaded by ComfyUI's own loader.
 
 SD1.5, SD2.1 (v-prediction), SDXL, SD3, SD3.5 (dual attention) and Flux, each with its real tokenizers and stock text
-encoder classes; ComfyUI detects the network from the file's keys. Mechanics are real, pictures are noise.
+encoder classes; ComfyUI detects the network from the file's keys. Mechanics are real, pictures are noise. Every other
+family is a case of `benchmarks/families`, whose networks these are too.
 """
 
 from __future__ import annotations
@@ -26,24 +27,11 @@ from safetensors.torch import save_file
 from tiny_model import random_weights
 from torch import Tensor
 
-TEXT = 64
-"""Width of every text encoder, T5 too."""
-SIZE_IDS = 6 * 256
-SD3_CONTEXT = 4096
-"""SD3's text encoder pads CLIP's rows to this width, T5's: stock code, so the small T5 pads its own."""
-
-CLIP = {
-    "hidden_size": TEXT, "intermediate_size": 2 * TEXT, "num_hidden_layers": 3, "num_attention_heads": 2,
-    "hidden_act": "quick_gelu", "max_position_embeddings": 77, "eos_token_id": 49407,
-}
-T5 = {"d_ff": 2 * TEXT, "d_kv": 32, "d_model": TEXT, "num_heads": 2, "num_layers": 2}
-TEXT_OPTIONS = {f"clip_{kind}_model_config": CLIP for kind in "lgh"} | {"t5xxl_model_config": T5}
-"""ComfyUI's own way to change a text encoder's config."""
-
-UNET = {
-    "image_size": 32, "in_channels": 4, "out_channels": 4, "use_spatial_transformer": True, "legacy": False,
-    "use_temporal_attention": False, "use_temporal_resblock": False, "adm_in_channels": None,
-}
+from comfyui_personalize.benchmarks.families.case import WIDTH as TEXT
+from comfyui_personalize.benchmarks.families.cases import CASES
+from comfyui_personalize.benchmarks.families.cases.unets import SIZE_IDS
+from comfyui_personalize.benchmarks.families.clips import SMALL as TEXT_OPTIONS
+from comfyui_personalize.benchmarks.families.clips import SmallSD3Text
 
 
 def with_small_embeddings(tokenizer: type) -> type:
@@ -82,23 +70,6 @@ class SmallSDXL(supported_models.SDXL):
                                                 sdxl_clip.SDXLClipModel)
 
 
-class WideT5(sd3_text.T5XXLModel):
-    """A small T5 whose rows are padded with zeros to the width that SD3's encoder counts on."""
-
-    def forward(self, tokens: Any) -> tuple:
-        context, *rest = super().forward(tokens)
-        return (torch.nn.functional.pad(context, (0, SD3_CONTEXT - context.shape[-1])), *rest)
-
-
-class SmallSD3Text(sd3_text.SD3ClipModel):
-    """Stock, but for the T5's width."""
-
-    def __init__(self, device: Any = "cpu", dtype: Any = None, model_options: dict | None = None):
-        super().__init__(device=device, dtype=dtype, t5=False, model_options=model_options or {})
-        self.t5_attention_mask = False
-        self.t5xxl = WideT5(device=device, dtype=dtype, model_options=model_options or {})
-
-
 class SmallSD3(supported_models.SD3):
     unet_config = supported_models.SD3.unet_config | {"depth": 2}
 
@@ -117,9 +88,10 @@ class SmallFlux(supported_models.Flux):
 class Family:
     """How a family's file is made.
 
+    Its network's settings are those of the case of the same name in `benchmarks/families/cases`.
+
     Attributes:
         config: ComfyUI's class of the family, that detection finds by the reduced sizes.
-        network: the network's settings, as detection gives them.
         channels: of the latents.
         prediction: what the network puts out.
         encoders: tokenizer keys of its text encoders.
@@ -128,7 +100,6 @@ class Family:
     """
 
     config: type[supported_models_base.BASE]
-    network: Mapping[str, Any]
     channels: int
     prediction: str
     encoders: tuple[str, ...]
@@ -147,43 +118,21 @@ def _as_published(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.replace("_norm.weight", "_norm.scale"): value for name, value in weights.items()}
 
 
-_MMDIT = {"in_channels": 16, "out_channels": 16, "patch_size": 2, "depth": 2, "input_size": None,
-          "adm_in_channels": 2 * TEXT, "num_patches": 32 ** 2, "pos_embed_max_size": 32,
-          "pos_embed_scaling_factor": None, "context_embedder_config": {
-              "target": "torch.nn.Linear", "params": {"in_features": SD3_CONTEXT, "out_features": 128}}}
-
 FAMILIES: dict[str, Family] = {
     "sd15": Family(
-        config=SmallSD15, channels=4, prediction="epsilon", encoders=("l",), has_cross_attention=True,
-        network=UNET | {"model_channels": 32, "channel_mult": [1, 2, 2, 2], "num_res_blocks": [1, 1, 1, 1],
-                        "transformer_depth": [1, 1, 1, 0], "transformer_depth_output": [1, 1, 1, 1, 1, 1, 0, 0],
-                        "transformer_depth_middle": 1, "context_dim": TEXT, "use_linear_in_transformer": False}),
+        config=SmallSD15, channels=4, prediction="epsilon", encoders=("l",), has_cross_attention=True),
     "sd21": Family(
         config=SmallSD21, channels=4, prediction="v_prediction", encoders=("h",), has_cross_attention=True,
-        finish=_marked_as_v,
-        network=UNET | {"model_channels": 64, "channel_mult": [1, 1, 1, 1], "num_res_blocks": [2, 2, 2, 2],
-                        "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
-                        "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
-                        "transformer_depth_middle": 1, "context_dim": TEXT, "use_linear_in_transformer": True}),
+        finish=_marked_as_v),
     "sdxl": Family(
-        config=SmallSDXL, channels=4, prediction="epsilon", encoders=("g", "l"), has_cross_attention=True,
-        network=UNET | {"model_channels": 32, "channel_mult": [1, 2, 4], "num_res_blocks": [1, 1, 1],
-                        "transformer_depth": [0, 1, 2], "transformer_depth_output": [0, 0, 1, 1, 2, 2],
-                        "transformer_depth_middle": 2, "context_dim": 2 * TEXT, "use_linear_in_transformer": True,
-                        "num_classes": "sequential", "adm_in_channels": TEXT + SIZE_IDS}),
+        config=SmallSDXL, channels=4, prediction="epsilon", encoders=("g", "l"), has_cross_attention=True),
     "sd3": Family(
-        config=SmallSD3, channels=16, prediction="flow", encoders=("g", "l", "t5xxl"), has_cross_attention=False,
-        network=_MMDIT),
+        config=SmallSD3, channels=16, prediction="flow", encoders=("g", "l", "t5xxl"), has_cross_attention=False),
     "sd35": Family(
-        config=SmallSD3, channels=16, prediction="flow", encoders=("g", "l", "t5xxl"), has_cross_attention=False,
-        network=_MMDIT | {"qk_norm": "rms", "x_block_self_attn_layers": [0]}),
+        config=SmallSD3, channels=16, prediction="flow", encoders=("g", "l", "t5xxl"), has_cross_attention=False),
     "flux": Family(
         config=SmallFlux, channels=16, prediction="flow", encoders=("l", "t5xxl"), has_cross_attention=False,
-        finish=_as_published,
-        network={"image_model": "flux", "in_channels": 16, "out_channels": 16, "hidden_size": 256, "num_heads": 2,
-                 "axes_dim": [16, 56, 56], "mlp_ratio": 4.0, "theta": 10000, "qkv_bias": True, "txt_ids_dims": [],
-                 "context_in_dim": TEXT, "vec_in_dim": TEXT, "patch_size": 2, "depth": 1, "depth_single_blocks": 1,
-                 "guidance_embed": True}),
+        finish=_as_published),
 }
 JOINT = tuple(name for name, family in FAMILIES.items() if not family.has_cross_attention)
 """Families of joint attention, without a UNet."""
@@ -193,7 +142,7 @@ JOINT = tuple(name for name, family in FAMILIES.items() if not family.has_cross_
 def family_checkpoint(name: str, seed: int = 0) -> Path:
     """A checkpoint file of random weights (10 to 30 MB), as the family's own files are laid out."""
     family, generator = FAMILIES[name], torch.Generator().manual_seed(seed)
-    config = family.config(dict(family.network))
+    config = family.config(dict(CASES[name].network))
     network = config.get_model({}, device="meta").diffusion_model
     weights = {f"model.diffusion_model.{key}": value
                for key, value in family.finish(random_weights(network, "", generator)).items()}

@@ -16,9 +16,11 @@ import comfy.sd
 import torch
 from comfy import supported_models, supported_models_base
 from comfy.text_encoders import sd2_clip
-from families import TEXT, TEXT_OPTIONS, UNET, with_small_embeddings
+from families import TEXT, TEXT_OPTIONS, with_small_embeddings
 from safetensors.torch import save_file
 from tiny_model import random_weights
+
+from comfyui_personalize.benchmarks.families.cases.unets import UNET
 
 NETWORK = UNET | {
     "in_channels": 7, "model_channels": 32, "channel_mult": [1, 2, 2, 4], "num_res_blocks": [1, 1, 1, 1],

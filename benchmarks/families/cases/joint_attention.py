@@ -7,17 +7,15 @@ from typing import Any
 
 from comfy import supported_models as stock
 
-from ..case import ANY_LENGTH, WIDTH, Case, Entry, noise, text
+from ..case import ANY_LENGTH, SD3_WIDTH, WIDTH, Case, Entry, noise, text
 
 LATENT = (16, 16, 16)
 PACKED = (128, 8, 8)
 """Latents of autoencoders that pack 16 x 16 pixels into one."""
-T5_WIDTH = 4096
-"""SD3's text encoder pads CLIP's rows to this width, T5's: stock code."""
 MMDIT: dict[str, Any] = {
     "in_channels": 16, "out_channels": 16, "patch_size": 2, "depth": 2, "input_size": None,
     "adm_in_channels": 2 * WIDTH, "num_patches": 32 ** 2, "pos_embed_max_size": 32, "pos_embed_scaling_factor": None,
-    "context_embedder_config": {"target": "torch.nn.Linear", "params": {"in_features": T5_WIDTH,
+    "context_embedder_config": {"target": "torch.nn.Linear", "params": {"in_features": SD3_WIDTH,
                                                                         "out_features": 128}},
 }
 FLUX: dict[str, Any] = {
@@ -44,7 +42,7 @@ CHROMA: dict[str, Any] = {
 
 def sd3(title: str, **network: Any) -> Case:
     """Stable Diffusion 3.x."""
-    return Case(title=title, config=stock.SD3, network=MMDIT | network, text=text(T5_WIDTH, pooled=2 * WIDTH),
+    return Case(title=title, config=stock.SD3, network=MMDIT | network, text=text(SD3_WIDTH, pooled=2 * WIDTH),
                 latent=LATENT, lengths=(154, 267), clip="sd3")
 
 
@@ -78,8 +76,8 @@ CASES = {
     "flux_fill": flux("Flux.1 Fill", config=stock.FluxInpaint, network=FLUX | {"in_channels": 96}),
     "ovis": flux("Ovis-Image", config=stock.FluxSchnell, text=text(), lengths=(256, 300), clip="ovis",
                  network=FLUX | WITHOUT_CLIP | {"yak_mlp": True, "txt_norm": True}),
-    "longcat": flux("LongCat-Image", config=stock.LongCatImage, text=text(padding=480), lengths=(512, 512), clip="longcat",
-                    network=FLUX | WITHOUT_CLIP),
+    "longcat": flux("LongCat-Image", config=stock.LongCatImage, text=text(padding=480), lengths=(512, 512),
+                    clip="longcat", network=FLUX | WITHOUT_CLIP),
     "chroma": Case(title="Chroma", config=stock.Chroma, network=CHROMA, text=text(), latent=LATENT, lengths=ANY_LENGTH,
                    clip="chroma"),
     "flux2_klein": flux2("Flux.2 klein", text=text(padding=8), lengths=(512, 530), clip="flux2_klein"),

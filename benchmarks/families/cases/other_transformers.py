@@ -58,8 +58,8 @@ CASES = {
                  "num_text_blocks": 1, "num_visual_blocks": 1, "in_text_dim": WIDTH, "in_text_dim2": WIDTH}),
     "lumina2": Case(title="Lumina-Image 2, NetaYume", config=stock.Lumina2, network=LUMINA, text=text(padding=4),
                     latent=LATENT, lengths=ANY_LENGTH),
-    "z_image": Case(title="Z-Image Turbo, Base", config=stock.ZImage, network=Z_IMAGE, text=text(padding=0), latent=LATENT,
-                    lengths=ANY_LENGTH, clip="z_image"),
+    "z_image": Case(title="Z-Image Turbo, Base", config=stock.ZImage, network=Z_IMAGE, text=text(padding=0),
+                    latent=LATENT, lengths=ANY_LENGTH, clip="z_image"),
     "omnigen2": Case(
         title="OmniGen2", config=stock.Omnigen2, text=text(padding=0), latent=LATENT, lengths=ANY_LENGTH,
         clip="omnigen2",

@@ -30,8 +30,8 @@ CASES = {
                           "nerf_tile_size": 512, "nerf_final_head_type": "conv", "nerf_embedder_dtype": torch.float32,
                           "use_x0": False, "use_sequential_txt_ids": False}),
     "z_image_pixels": Case(
-        title="Z-Image in pixel space", config=stock.ZImagePixelSpace, text=text(padding=0), latent=PIXELS, lengths=ANY_LENGTH,
-        clip="z_image",
+        title="Z-Image in pixel space", config=stock.ZImagePixelSpace, text=text(padding=0), latent=PIXELS,
+        lengths=ANY_LENGTH, clip="z_image",
         network=Z_IMAGE | {"image_model": "zimage_pixel", "patch_size": 16, "in_channels": 3,
                            "decoder_in_channels": 768, "decoder_hidden_size": 64, "decoder_num_res_blocks": 1,
                            "decoder_max_freqs": 8}),

@@ -44,7 +44,7 @@ class Family:
         is_verified: whether tests train it at true structure.
         is_upscaler: whether it makes a picture larger instead of making one of a text.
         rigs: networks of true structure that tests train, by the tests' names, and what their users call them: a row
-            each in docs/families.md.
+            each in docs/family_options.md.
     """
 
     name: str

@@ -22,11 +22,12 @@ from diffusers.loaders.single_file_utils import (
     convert_flux_transformer_checkpoint_to_diffusers,
     convert_ldm_unet_checkpoint,
 )
-from families import CLIP, FAMILIES, SIZE_IDS, TEXT, family_models
+from families import FAMILIES, SIZE_IDS, TEXT, family_models
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from comfyui_personalize.benchmarks.families.clips import SMALL_CLIP
 from comfyui_personalize.core.learning.adapter import Adapter, AdapterConfig
 from comfyui_personalize.core.model.contracts import Conditioning
 from comfyui_personalize.nodes.bridge.model.denoiser import ComfyDenoiser
@@ -88,7 +89,7 @@ def diffusers_unet(name: str, model: Any) -> UNet2DConditionModel:
 
 
 def transformers_clip(encoder: Any, projected: bool, pad: int = 49407) -> nn.Module:
-    settings = {key: value for key, value in CLIP.items() if key != "eos_token_id"}
+    settings = {key: value for key, value in SMALL_CLIP.items() if key != "eos_token_id"}
     config = CLIPTextConfig(vocab_size=49408, projection_dim=TEXT, eos_token_id=49407, pad_token_id=pad,
                             bos_token_id=49406, **settings)
     model = (CLIPTextModelWithProjection if projected else CLIPTextModel)(config).eval()

@@ -1,4 +1,4 @@
-"""docs/families.md says what the code does with each family: written and compared here (WRITE_DOCS=1 writes it)."""
+"""docs/family_options.md says what the code does: written and compared here (WRITE_DOCS=1 writes it)."""
 
 from __future__ import annotations
 
@@ -16,18 +16,13 @@ from comfyui_personalize.nodes.bridge.model.families import check_targets, famil
 from comfyui_personalize.nodes.bridge.text.trainable_encoders import check_trainable
 from comfyui_personalize.nodes.bridge.text.vocabulary import vocabularies_of
 
-DOCS = Path(__file__).parents[4] / "docs" / "families.md"
+DOCS = Path(__file__).parents[4] / "docs" / "family_options.md"
 NAMES = {rig: name for family in KNOWN for rig, name in family.rigs.items()}
-HEADER = """# Families of models
+HEADER = """# Families of models: which options work
 
-Written by `WRITE_DOCS=1 pytest tests/nodes/bridge/model/test_families_table.py` from what the code answers. Every
-family is verified with a network of its true structure at reduced depth and width, random weights, and its real
-tokenizers, loaded by ComfyUI's own loader: one step of stock sampling equals the trainer's prediction (text
-positions, pooled text, sizes, guidance, timesteps), gradients are the slopes of the loss with and without
-checkpointing, the loss falls on fixed noise, and the saved file gives the same in stock LoraLoader
-(`tests/nodes/bridge/model/test_families_*.py`). No published weights were trained in these tests. Other families may
-train; the report then says that no test knows them. What is known of a family stands in one file of
-`nodes/bridge/model/families`.
+Written by `WRITE_DOCS=1 pytest tests/nodes/bridge/model/test_families_table.py` from what the code answers, for the
+families whose checkpoints the tests load by ComfyUI's own loader with their real tokenizers
+(`tests/nodes/bridge/model/test_families_*.py`). Every family that learns stands in [families.md](families.md).
 
 | family | predicts | latent channels | LoRA also read by diffusers | K and V of cross-attention alone \
 | text encoder trains | identifier picked for | DCI |

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from families import FAMILIES, SD3_CONTEXT, TEXT, family_models
+from families import FAMILIES, TEXT, family_models
 from test_families_network import assert_close
 from torch import Tensor, nn
 from trainer_rig import photos, subjects, train, use_store
 
+from comfyui_personalize.benchmarks.families.case import SD3_WIDTH
 from comfyui_personalize.core.data.examples import Example, TrainingData, generator_for
 from comfyui_personalize.core.learning.adapter import AdapterConfig
 from comfyui_personalize.core.model.contracts import Conditioning, TextEncoder
@@ -51,7 +52,7 @@ class Texts:
     widths: Mapping[str, int] = {}
 
     def __init__(self, name: str):
-        self.width, self.pooled = WIDTHS.get(name, SD3_CONTEXT), POOLED.get(name, 2 * TEXT)
+        self.width, self.pooled = WIDTHS.get(name, SD3_WIDTH), POOLED.get(name, 2 * TEXT)
 
     def encode(self, prompts: Sequence[str], vectors: Any = None) -> list[Conditioning]:
         return [self._encode(prompt, generator_for(0, prompt, 0)) for prompt in prompts]
