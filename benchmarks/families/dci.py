@@ -37,7 +37,8 @@ def dual_entry(rig: Rig) -> Entry:
     """The caption's conditioning with an auxiliary prompt inside: 'V noun' are its fifth and sixth token."""
     (context, beside), (other, other_beside) = rig.entries[0], rig.case.entry(8, rig.case.lengths[0])
     tokens = BranchTokens(length=context.shape[1], content=tuple(range(1, 10)), counted=(4, 5))
-    prompt = DualPrompt(context, other, other_beside.get("pooled_output"), tokens, tokens)
+    extra = {name: value for name, value in other_beside.items() if name != "pooled_output"}
+    prompt = DualPrompt(context, other, other_beside.get("pooled_output"), tokens, tokens, extra, given=tuple(beside))
     return context, beside | {CONDITIONING_KEY: prompt}
 
 

@@ -71,19 +71,20 @@ def _loss(rig: Rig, denoiser: ComfyDenoiser) -> Callable[[], Tensor]:
 
 def _slope_error(loss: Callable[[], Tensor], parameters: list[torch.nn.Parameter]) -> float:
     loss().backward()
-    reached = [parameter for parameter in parameters if parameter.grad is not None and bool(parameter.grad.any())]
-    _check_unread(loss, [parameter for parameter in parameters if all(parameter is not other for other in reached)])
-    gradients = [parameter.grad for parameter in reached]
-    norm = torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
+    pairs = [(parameter, parameter.grad) for parameter in parameters
+             if parameter.grad is not None and bool(parameter.grad.any())]
+    reached, gradients = [parameter.data for parameter, _ in pairs], [gradient for _, gradient in pairs]
+    _check_unread(loss, [parameter for parameter in parameters if parameter.grad is None or not parameter.grad.any()])
+    norm = float(torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt())
 
     def moved(sign: int) -> float:
         with torch.no_grad():
-            torch._foreach_add_(reached, gradients, alpha=sign * STEP / float(norm))
+            torch._foreach_add_(reached, gradients, alpha=sign * STEP / norm)
             value = float(loss())
-            torch._foreach_sub_(reached, gradients, alpha=sign * STEP / float(norm))
+            torch._foreach_sub_(reached, gradients, alpha=sign * STEP / norm)
         return value
 
-    return abs((moved(1) - moved(-1)) / (2 * STEP * float(norm)) - 1)
+    return abs((moved(1) - moved(-1)) / (2 * STEP * norm) - 1)
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -115,8 +115,8 @@ def relative_error(actual: Tensor, expected: Tensor) -> float:
 class Prompts:
     """`core.model.contracts.TextEncoder` of a case: the caption has its first text, every other prompt its second."""
 
-    adapter_keys: dict[str, str] = {}
-    widths: dict[str, int] = {}
+    adapter_keys: Mapping[str, str] = {}
+    widths: Mapping[str, int] = {}
 
     def __init__(self, rig: Rig):
         self.module = nn.Module()
