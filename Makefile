@@ -50,7 +50,7 @@ pocket: setup  ## train the second embedded model; resumable; POCKET_STATE=file 
 	$(RUN) -m pocket.second.train --minutes $(or $(MINUTES),200)
 
 families: setup  ## can every family of models learn? docs/families.md; resumable, minutes; FAMILIES="z_image flux" for some
-	@$(RUN) -m comfyui_personalize.benchmarks.families $(FAMILIES)
+	@$(RUN) -m comfyui_personalize.benchmarks.every_family $(FAMILIES)
 
 bench: setup  ## step time, sampling time and memory, as ratios
 	$(RUN) benchmarks/training_step.py --write

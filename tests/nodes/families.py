@@ -2,7 +2,7 @@
 
 SD1.5, SD2.1 (v-prediction), SDXL, SD3, SD3.5 (dual attention) and Flux, each with its real tokenizers and stock text
 encoder classes; ComfyUI detects the network from the file's keys. Mechanics are real, pictures are noise. Every other
-family is a case of `benchmarks/families`, whose networks these are too.
+family is a case of `benchmarks/every_family`, whose networks these are too.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from safetensors.torch import save_file
 from tiny_model import random_weights
 from torch import Tensor
 
-from comfyui_personalize.benchmarks.families.case import WIDTH as TEXT
-from comfyui_personalize.benchmarks.families.cases import CASES
-from comfyui_personalize.benchmarks.families.cases.unets import SIZE_IDS
-from comfyui_personalize.benchmarks.families.clips import SMALL as TEXT_OPTIONS
-from comfyui_personalize.benchmarks.families.clips import SmallSD3Text
+from comfyui_personalize.benchmarks.every_family.case import WIDTH as TEXT
+from comfyui_personalize.benchmarks.every_family.cases import CASES
+from comfyui_personalize.benchmarks.every_family.cases.unets import SIZE_IDS
+from comfyui_personalize.benchmarks.every_family.clips import SMALL as TEXT_OPTIONS
+from comfyui_personalize.benchmarks.every_family.clips import SmallSD3Text
 
 
 def with_small_embeddings(tokenizer: type) -> type:
@@ -88,7 +88,7 @@ class SmallFlux(supported_models.Flux):
 class Family:
     """How a family's file is made.
 
-    Its network's settings are those of the case of the same name in `benchmarks/families/cases`.
+    Its network's settings are those of the case of the same name in `benchmarks/every_family/cases`.
 
     Attributes:
         config: ComfyUI's class of the family, that detection finds by the reduced sizes.

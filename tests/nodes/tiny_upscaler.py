@@ -20,7 +20,7 @@ from families import TEXT, TEXT_OPTIONS, with_small_embeddings
 from safetensors.torch import save_file
 from tiny_model import random_weights
 
-from comfyui_personalize.benchmarks.families.cases.unets import UNET
+from comfyui_personalize.benchmarks.every_family.cases.unets import UNET
 
 NETWORK = UNET | {
     "in_channels": 7, "model_channels": 32, "channel_mult": [1, 2, 2, 4], "num_res_blocks": [1, 1, 1, 1],

@@ -27,7 +27,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from comfyui_personalize.benchmarks.families.clips import SMALL_CLIP
+from comfyui_personalize.benchmarks.every_family.cases import CASES
+from comfyui_personalize.benchmarks.every_family.clips import SMALL_CLIP
 from comfyui_personalize.core.learning.adapter import Adapter, AdapterConfig
 from comfyui_personalize.core.model.contracts import Conditioning
 from comfyui_personalize.nodes.bridge.model.denoiser import ComfyDenoiser
@@ -185,7 +186,7 @@ def text_rows(name: str, pipeline: Any, tokens: dict[str, Tensor]) -> Tensor:
 # diffusers' conversions for Flux count on its full width in `linear1`, which is split by hand for the small network.
 
 def diffusers_flux(model: Any) -> FluxTransformer2DModel:
-    shape = FAMILIES["flux"].network
+    shape = CASES["flux"].network
     width = shape["hidden_size"]
     transformer = FluxTransformer2DModel(
         in_channels=64, num_layers=1, num_single_layers=1, attention_head_dim=128, num_attention_heads=2,

@@ -13,7 +13,7 @@ from test_families_network import assert_close
 from torch import Tensor, nn
 from trainer_rig import photos, subjects, train, use_store
 
-from comfyui_personalize.benchmarks.families.case import SD3_WIDTH
+from comfyui_personalize.benchmarks.every_family.case import SD3_WIDTH
 from comfyui_personalize.core.data.examples import Example, TrainingData, generator_for
 from comfyui_personalize.core.learning.adapter import AdapterConfig
 from comfyui_personalize.core.model.contracts import Conditioning, TextEncoder

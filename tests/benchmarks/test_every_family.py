@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from comfyui_personalize.benchmarks.families.page import VERIFIED, cell, found, page
-from comfyui_personalize.benchmarks.families.verdict import KEYS, NotThere, failures, is_refused, reason
+from comfyui_personalize.benchmarks.every_family.page import VERIFIED, cell, found, page
+from comfyui_personalize.benchmarks.every_family.verdict import KEYS, NotThere, failures, is_refused, reason
 
 DOCS = Path(__file__).parents[2] / "docs"
 GOOD: dict[str, Any] = {
@@ -60,4 +60,4 @@ def test_a_reason_says_what_happened_and_where():
     try:
         raise NotThere("gone")
     except NotThere as error:
-        assert re.fullmatch(r"fails with NotThere: gone \(benchmarks/test_families.py:\d+\)", reason(error))
+        assert re.fullmatch(r"fails with NotThere: gone \(benchmarks/test_every_family.py:\d+\)", reason(error))

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from comfy import supported_models
 
-from comfyui_personalize.benchmarks.families.cases import CASES
-from comfyui_personalize.benchmarks.families.measure import measure
-from comfyui_personalize.benchmarks.families.page import found
-from comfyui_personalize.benchmarks.families.verdict import LIMITS
+from comfyui_personalize.benchmarks.every_family.cases import CASES
+from comfyui_personalize.benchmarks.every_family.measure import measure
+from comfyui_personalize.benchmarks.every_family.page import found
+from comfyui_personalize.benchmarks.every_family.verdict import LIMITS
 
 DOCUMENTED = {record["name"]: record for record in
               json.loads((Path(__file__).parents[4] / "docs" / "families.json").read_text(encoding="utf-8"))}

@@ -1,7 +1,7 @@
 """Measures every family and writes docs/families.md and docs/families.json. Cut it off at any time: cases that were
 measured with the same code are not measured again.
 
-    python -m comfyui_personalize.benchmarks.families [NAME ...]
+    python -m comfyui_personalize.benchmarks.every_family [NAME ...]
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from .page import found, page
 
 WORK = ROOT / ".families"
 DOCS = ROOT / "docs"
-CODE = ("core", "nodes/bridge", "benchmarks/families")
+CODE = ("core", "nodes/bridge", "benchmarks/every_family")
 """What the figures depend on."""
 
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="families", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(prog="every_family", description=__doc__.split("\n\n")[0])
     parser.add_argument("names", nargs="*", help="measure these cases alone, again, and show them; writes no docs")
     names = parser.parse_args().names
     os.environ.setdefault("OMP_NUM_THREADS", "1")
