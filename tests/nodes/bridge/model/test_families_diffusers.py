@@ -22,7 +22,7 @@ from diffusers.loaders.single_file_utils import (
     convert_flux_transformer_checkpoint_to_diffusers,
     convert_ldm_unet_checkpoint,
 )
-from families import FAMILIES, SIZE_IDS, TEXT, family_models
+from families import SIZE_IDS, TEXT, family_models
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
