@@ -12,9 +12,10 @@ HEAD = """# Families of models
 
 Written by `make families`, with [families.json](families.json), which has the same figures for programs. Every
 family of text-to-image models in ComfyUI {comfyui}'s list was built as a tiny network of its true structure with
-random weights, in ComfyUI's own classes and in 32 bits, on a CPU. No published weights were run: *{verified}* says
-that the mechanics are right, not that pictures are good. What each record in `nodes/bridge/model/families` knows of
-its family, with ComfyUI's own loader and real tokenizers, stands in [family_options.md](family_options.md).
+random weights, in ComfyUI's own classes and in 32 bits, on a CPU. No published weights were run:
+*{verified}* says that the mechanics are right, not that pictures are good. What each record
+in `nodes/bridge/model/families` knows of its family, with ComfyUI's own loader and real tokenizers, stands in
+[family_options.md](family_options.md).
 
 **{good} of {all} are verified**{others}.
 

@@ -90,7 +90,7 @@ CASES = {
                  "num_activated_experts": 2, "num_layers": 1, "num_single_layers": 2, "patch_size": 2,
                  "text_emb_dim": WIDTH}),
     "hunyuan_image": Case(
-        title="HunyuanImage 2.1", config=stock.HunyuanImage21, text=text(padding=4), latent=(64, 8, 8),
+        title="HunyuanImage 2.1", config=stock.HunyuanImage21, text=text(), latent=(64, 8, 8),
         lengths=ANY_LENGTH, clip="hunyuan_image",
         network={"image_model": "hunyuan_video", "in_channels": 64, "out_channels": 64, "patch_size": [1, 1],
                  "vec_in_dim": None, "axes_dim": [64, 64], "context_in_dim": WIDTH, "hidden_size": 256, "num_heads": 2,
