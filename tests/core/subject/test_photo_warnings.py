@@ -91,7 +91,7 @@ def test_photos_that_cannot_teach_much_are_named_by_number():
     assert said(photo(), flat, flat) == ["nothing can be learned from photos 2, 3: all of one colour"]
     (cropped,) = said(photo(), photo(32, 128))
     assert cropped == ("the crop leaves less than half of photo 2: cut out the part that matters yourself, or choose "
-                       "buckets in Data Options")
+                       "buckets in the data options")
     (bucketed,) = said(photo(32, 160), data=DataOptions(shape="buckets"))
     assert bucketed == "the crop leaves less than half of photo 1: cut out the part that matters yourself"
 
