@@ -14,7 +14,7 @@ STOCK = {"Load Image", "Load LoRA", "Load CLIP", "Load CLIP Vision", "CLIP Loade
          "Save LoRA Weights", "Plot Loss Graph", "Set Area", "Mask Editor", "Invert Mask", "Perp-Neg Guider",
          "Perturbed-Attention Guidance", "Self-Attention Guidance", "Preview as Text"}
 """Display names of ComfyUI's own nodes and of its editor's parts."""
-NO_NODES = {"Stable Diffusion", "Textual Inversion", "Custom Diffusion"}
+NO_NODES = {"Stable Diffusion", "Textual Inversion", "Custom Diffusion", "Qwen-Image"}
 """Methods, and families of models."""
 STORED = ("ComfyUI: LoraLoader and LoadPersonalization", "ComfyUI: LoadPersonalization (LoraLoader")
 """What files say of the programs that read them: it stays as it was written."""

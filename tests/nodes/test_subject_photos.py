@@ -85,7 +85,7 @@ def test_masks_go_with_their_photos():
 @pytest.mark.parametrize(
     ("images", "masks", "message"),
     [
-        ([], [], "images: got no photo, expected 1 or more photos. Connect an image"),
+        ([], [], "images: got no photo, expected 1 or more photos. Give one or more photos"),
         ([picture(1, 1)], [], "images: got a photo of 1 x 1 pixels, expected at least 8 x 8 pixels"),
         ([picture() * float("nan")], [], "images: got a photo with NaN or infinite pixels"),
         ([picture() * 255], [], "images: got pixel values up to 25"),
