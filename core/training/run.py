@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from ..errors import InputError, TrainingDiverged
+from ..learning.adapter.file_check import layer_names
 from ..store.metadata import NewerVersion
 from ..store.runs import Run, SavedState, only_here, open_run
 from .config import TrainingConfig
@@ -138,7 +139,8 @@ def _said_of(history: History | None, best: int | None, end: int) -> str:
 def _result(run: Run, result: Result, losses: list[float], what: str, history: History | None,
             warnings: Iterable[str] = ()) -> Finished:
     path = run.adapter_path(result.step)
-    report = "\n".join([f"run {run.name}: {what}", f"seen: {result.metadata['exposure']}", f"adapter file: {path}",
+    report = "\n".join([f"run {run.name}: {what}", f"seen: {result.metadata['exposure']}",
+                        f"layers that learned: {len(layer_names(result.learned.adapter))}", f"adapter file: {path}",
                         *(f"Warning: {warning}" for warning in warnings)])
     return Finished(result=result, file=path, losses=losses, report=report,
                     validation=history.losses() if history else {})

@@ -51,6 +51,7 @@ def test_a_run_gives_a_patched_model_the_adapter_and_a_loss_per_step(models):
     assert not torch.equal(sample(model, clip), sample(*models[:2]))
     assert pictures.shape == (1, 400, 640, 3) and 0 <= pictures.min() <= pictures.max() <= 1
     assert "trained 3 steps" in report and "photos" in report
+    assert f"layers that learned: {sum(name.endswith('lora_up.weight') for name in lora)}" in report
 
 
 def test_equal_input_gives_equal_bits_whatever_the_global_random_state(models, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ loaders with a line in the log at best, so it is refused here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -37,12 +37,21 @@ def layers_of(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, dict[str, 
     """
     layers: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        ending = next((known for known in ENDINGS if name.endswith(f".{known}")), None)
+        ending = _ending(name)
         require(ending is not None, "file", f"{path}: a tensor {name!r}", "names that adapter files have", CHOOSE)
         layers.setdefault(name.removesuffix(f".{ending}"), {})[str(ending)] = tensor
     for layer, parts in layers.items():
         _check_layer(path, layer, parts)
     return layers
+
+
+def layer_names(tensors: Iterable[str]) -> set[str]:
+    """The layers that tensors of these names belong to; a name without a known ending is one of its own."""
+    return {name.removesuffix(f".{_ending(name)}") for name in tensors}
+
+
+def _ending(name: str) -> str | None:
+    return next((known for known in ENDINGS if name.endswith(f".{known}")), None)
 
 
 def _check_layer(path: Path, layer: str, parts: Mapping[str, Tensor]) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from comfyui_personalize.core.errors import InputError
-from comfyui_personalize.core.learning.adapter.file_check import layers_of
+from comfyui_personalize.core.learning.adapter.file_check import layer_names, layers_of
 
 PATH = Path("loras") / "dog.safetensors"
 
@@ -52,3 +52,8 @@ def test_parts_that_do_not_belong_together_are_refused_by_file_and_layer(what):
     tensors, message = BROKEN[what]
     with pytest.raises(InputError, match=f"file: got {PATH}: .*{message}"):
         layers_of(PATH, tensors)
+
+
+def test_the_tensors_of_a_layer_have_its_name():
+    names = ["a.attn.lora_up.weight", "a.attn.lora_down.weight", "a.attn.alpha", "a.attn.dora_scale", "b.diff", "c"]
+    assert layer_names(names) == {"a.attn", "b", "c"}
