@@ -40,7 +40,7 @@ from comfyui_personalize.fleet.alone import AlonePool, Worker
 from comfyui_personalize.fleet.command import Surroundings, surroundings
 from comfyui_personalize.fleet.engine import Engine, Events, Outcome
 from comfyui_personalize.fleet.jobs import Job, keyed, make_jobs
-from comfyui_personalize.fleet.page import result_of, write_index
+from comfyui_personalize.fleet.page import Index, result_of
 from comfyui_personalize.fleet.plan import read_plan
 from comfyui_personalize.fleet.storage import Storage
 from comfyui_personalize.fleet.worker import ComfyWorker, photos_digest
@@ -150,7 +150,7 @@ def kill_subjects(folder: Path) -> tuple[list[Job], Surroundings]:
                                     "overrides": SMALL, "workers": {"threads": 1, "gpus": 0}}, sort_keys=False))
     plan = read_plan(path)
     jobs = make_jobs(plan, folder, ROOT)
-    around = surroundings(plan, folder, ROOT, jobs)
+    around = surroundings(plan, folder, ROOT, jobs, gpus=0.0)
     return [keyed(job, photos_digest(job.photos), {}) for job in jobs], around
 
 
@@ -211,7 +211,7 @@ def one_kill(seed: int, workers: int, expected: Mapping[str, str]) -> dict[str, 
         Engine(pool, events, pause=0.5).run([job.to_dict() for job in jobs])
         seconds = time.perf_counter() - start
         pool.close()
-    write_index(around.output, "killed", jobs, records)
+    Index(around.output, "killed", jobs).write(records)
     page = around.output.read("index.html").decode()
     return {"workers": workers, "victim": victim, "after": after, "killed": killer.is_done, "lost_tries": lost,
             "seconds": round(seconds, 1), "done": sum(record["status"] == "done" for record in records.values()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, Protocol
@@ -75,7 +76,10 @@ class AlonePool:
 
     def wait(self, seconds: float) -> Sequence[Outcome]:
         """The job's outcome, if it ended. A lost worker is made anew at once."""
-        if self._running is None or not wait([self._running], seconds).done:
+        if self._running is None:
+            time.sleep(seconds)  # until a job may be tried again
+            return []
+        if not wait([self._running], seconds).done:
             return []
         outcome, self._running = self._running.result(), None
         if outcome.status == "lost":

@@ -8,7 +8,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,14 @@ from .errors import PlanError, UnlikeWorkers, WorkerLost
 from .graph import model_files
 from .identity import commit_of
 from .jobs import Job, keyed, make_jobs
-from .page import result_of, write_index
+from .page import Index, result_of
 from .plan import Plan, read_plan
 from .progress import display, duration
 from .storage import Storage, is_url, resolve
 from .worker import THREADS, ComfyWorker, photos_digest
 
 FAILED, REFUSED, STOPPED = 1, 2, 130
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PlanError as error:
         return _refuse("The plan was refused; nothing was started.", error.problems)
     except (UnlikeWorkers, WorkerLost, ImportError) as error:
-        return _refuse("No job was started.", [str(error)])
+        return _refuse("There are no workers. What is done stays done; the same command goes on.", [str(error)])
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -79,7 +81,7 @@ def _run(given: argparse.Namespace) -> int:
     plan = read_plan(path)
     extension = Path(__file__).absolute().parents[1]
     jobs = make_jobs(plan, path.parent, extension)
-    around = surroundings(plan, path.parent, extension, jobs)
+    around = surroundings(plan, path.parent, extension, jobs, gpus_of(plan, given.address))
     count = given.workers or workers_of(plan, given.address)
     if given.dry_run:
         return _tell(plan, jobs, around, count)
@@ -90,8 +92,8 @@ def _run(given: argparse.Namespace) -> int:
         pool.close()
 
 
-def surroundings(plan: Plan, folder: Path, extension: Path, jobs: Sequence[Job]) -> Surroundings:
-    """Where everything is. Raises: PlanError."""
+def surroundings(plan: Plan, folder: Path, extension: Path, jobs: Sequence[Job], gpus: float) -> Surroundings:
+    """Where everything is, for workers that take so many GPUs each. Raises: PlanError."""
     output = resolve(plan.output, folder)
     if plan.work is None and is_url(output):
         raise PlanError([f"work: got nothing, expected a folder that all workers share, since output is "
@@ -102,7 +104,7 @@ def surroundings(plan: Plan, folder: Path, extension: Path, jobs: Sequence[Job])
     settings = {
         "extension": str(extension), "comfyui": str(comfyui), "base": None if base is None else str(base),
         "python": plan.comfyui.python or sys.executable, "arguments": list(plan.comfyui.arguments),
-        "work": str(work), "output": output, "cpu": "--cpu" not in plan.comfyui.arguments and gpus_of(plan) == 0,
+        "work": str(work), "output": output, "gpus": gpus,
         "threads": os.environ.get(THREADS) if threads == "auto" else threads,
         "models": sorted({name for job in jobs for name in model_files(job.graphs[0])})}
     return Surroundings(folder=folder, extension=extension, output=Storage(output), settings=settings)
@@ -128,9 +130,9 @@ def find_comfyui(plan: Plan, folder: Path, extension: Path, work: Path) -> tuple
     return comfyui, base
 
 
-def gpus_of(plan: Plan) -> float:
-    """GPUs that each worker takes; none on a machine that has none."""
-    return plan.workers.gpus if gpu_count() else 0.0
+def gpus_of(plan: Plan, address: str | None) -> float:
+    """GPUs that each worker takes; none on a machine that has none. Of a cluster the plan knows, not this machine."""
+    return plan.workers.gpus if address is not None or gpu_count() else 0.0
 
 
 @functools.cache
@@ -160,7 +162,7 @@ def make_pool(plan: Plan, around: Surroundings, count: int, address: str | None)
         return alone, alone.describe()
     package = Path(__file__).absolute().parent
     ray = on_ray.connect(address, package, gpus=gpu_count() if address is None else None)
-    pool = on_ray.RayPool(ray, make, count, gpus=gpus_of(plan) if address is None else plan.workers.gpus,
+    pool = on_ray.RayPool(ray, make, count, gpus=around.settings["gpus"],
                           memory_gb=plan.workers.memory_gb, cpus=min(1.0, (os.cpu_count() or 1) / count))
     return pool, pool.describe()
 
@@ -172,15 +174,19 @@ def _make_worker(settings: Mapping[str, Any], number: int) -> Worker:
 def run_jobs(plan: Plan, jobs: Sequence[Job], around: Surroundings, pool: Pool, identity: Mapping[str, Any], *,
              title: str, as_json: bool = False) -> int:
     """Run what has no result under its key yet; the exit status."""
-    jobs = [keyed(job, photos_digest(job.photos), dict(identity)) for job in jobs]
+    digests = {place: photos_digest(place) for place in dict.fromkeys(job.photos for job in jobs)}
+    jobs = [keyed(job, digests[job.photos], dict(identity)) for job in jobs]
     records = done_before(around.output, jobs)
     open_jobs = [job for job in jobs if job.name not in records]
-    shown = display(len(open_jobs), as_json=as_json)
+    shown, index = display(len(open_jobs), as_json=as_json), Index(around.output, title, jobs)
 
     def ended(outcome: Outcome, is_again: bool) -> None:
         if not is_again:
             records[outcome.job] = {"status": outcome.status, "message": outcome.message, **outcome.result}
-            write_index(around.output, title, jobs, records)
+            try:
+                index.write(records)
+            except OSError as error:  # it is written again after the next job, and at the end
+                log.warning("the index could not be written: %s", error)
         shown.ended(outcome, is_again)
 
     engine = Engine(pool, Events(started=shown.started, ended=ended, progress=shown.progress),
@@ -188,27 +194,25 @@ def run_jobs(plan: Plan, jobs: Sequence[Job], around: Surroundings, pool: Pool, 
     with stopping_gently(engine):
         engine.run([job.to_dict() for job in open_jobs])
     shown.close()
-    write_index(around.output, title, jobs, records)
+    index.write(records)
     return _summary(jobs, records, around)
 
 
-class stopping_gently:  # noqa: N801 - used as a context, read as one
+@contextmanager
+def stopping_gently(engine: Engine) -> Iterator[None]:
     """Within the context the first Ctrl-C stops the engine, the second one this process."""
 
-    def __init__(self, engine: Engine):
-        self._engine = engine
-
-    def __enter__(self) -> None:
-        self._before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _on_signal(self, number: int, _: object) -> None:
+    def stop(number: int, _: object) -> None:
         print("Stopping: what runs is interrupted and kept. Once more ends at once.", file=sys.stderr)
-        signal.signal(number, self._before[signal.Signals(number)])
-        self._engine.stop()
+        signal.signal(number, before[number])
+        engine.stop()
+
+    before: dict[int, Any] = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def done_before(output: Storage, jobs: Sequence[Job]) -> dict[str, dict[str, Any]]:

@@ -10,6 +10,8 @@ import logging
 import os
 import shutil
 import tempfile
+import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from .identity import check_alike
 GIB = 1 << 30
 START_SECONDS = 600.0
 PROGRESS_SECONDS = 0.2
+MOST_STARTS = 5
+"""In a row that a worker may fail; then it is left out."""
 TASKS_AT_A_TIME = 3
 """Of an actor: a job, a question for its progress, an interruption."""
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_enable_metrics_collection": "0",
@@ -117,6 +121,7 @@ class RayPool:
         self._starting: dict[Any, int] = {}
         self._running: dict[Any, tuple[int, str]] = {}
         self._idle: list[int] = []
+        self._failed_starts: Counter[int] = Counter()
         self._reference: Mapping[str, Any] | None = None
         for number in range(count):
             self._start(number)
@@ -161,8 +166,11 @@ class RayPool:
             if is_strict and not self._starting and self._reference is None:
                 raise WorkerLost(f"worker {number} did not start: {_last_line(error)}") from None
             log.warning("worker %d did not start: %s", number, _last_line(error))
-            self._start(number)
+            self._failed_starts[number] += 1
+            if self._failed_starts[number] < MOST_STARTS:
+                self._start(number)
             return
+        self._failed_starts[number] = 0
         self._idle.append(number)
 
     def idle(self) -> Sequence[int]:
@@ -175,9 +183,12 @@ class RayPool:
         self._running[self._actors[worker].run.remote(job)] = (worker, str(job["name"]))
 
     def wait(self, seconds: float) -> Sequence[Outcome]:
-        """What ended; workers that came up meanwhile are idle afterwards."""
+        """What ended; workers that came up meanwhile are idle afterwards. Raises: WorkerLost, where none is left."""
         references = [*self._running, *self._starting]
+        if not references and not self._idle:
+            raise WorkerLost(f"every worker failed to start {MOST_STARTS} times; see the workers' logs")
         if not references:
+            time.sleep(seconds)  # until a job may be tried again
             return []
         ready, _ = self._ray.wait(references, num_returns=1, timeout=seconds)
         if ready:  # whatever else is there already

@@ -60,22 +60,43 @@ def result_of(storage: Storage, name: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def write_index(storage: Storage, title: str, jobs: Sequence[Job], records: Mapping[str, Mapping[str, Any]]) -> None:
+class Index:
     """`index.html` and `results.csv` beside the subjects' folders.
 
     Args:
+        storage: of the results.
+        title: of the page.
         jobs: all of the plan.
-        records: by name, of those that ended: `result.json`, or status and message.
     """
-    rows = sorted((_row(job, records.get(job.name, {})) for job in jobs),
-                  key=lambda row: (ORDER.get(str(row["status"]), 0), str(row["subject"])))
-    settings = list(dict.fromkeys(key for job in jobs for key in job.settings))
-    figures = list(dict.fromkeys(key for row in rows for key in row["figures"]))
-    for row in rows:
-        row["thumbnails"] = [_thumbnail(storage, str(row["subject"]), picture["file"])
-                             for picture in row["pictures"][:4]]
-    storage.write("index.html", _html(title, rows, settings, figures).encode())
-    storage.write("results.csv", _csv(rows, settings, figures).encode("utf-8-sig"))
+
+    def __init__(self, storage: Storage, title: str, jobs: Sequence[Job]):
+        self._storage, self._title, self._jobs = storage, title, jobs
+        self._thumbnails: dict[str, str] = {}
+
+    def write(self, records: Mapping[str, Mapping[str, Any]]) -> None:
+        """Write both anew.
+
+        Args:
+            records: by name, of the jobs that ended: `result.json`, or status and message.
+        """
+        rows = sorted((_row(job, records.get(job.name, {})) for job in self._jobs),
+                      key=lambda row: (ORDER.get(str(row["status"]), 0), str(row["subject"])))
+        settings = list(dict.fromkeys(key for job in self._jobs for key in job.settings))
+        figures = list(dict.fromkeys(key for row in rows for key in row["figures"]))
+        for row in rows:
+            row["thumbnails"] = [self._thumbnail(f"{row['subject']}/{picture['file']}")
+                                 for picture in row["pictures"][:4]]
+        self._storage.write("index.html", _html(self._title, rows, settings, figures).encode())
+        self._storage.write("results.csv", _csv(rows, settings, figures).encode("utf-8-sig"))
+
+    def _thumbnail(self, picture: str) -> str:
+        """A small JPEG, looked for once and made where there is none; the picture itself, where it is gone."""
+        if picture not in self._thumbnails:
+            try:
+                self._thumbnails[picture] = _thumbnail(self._storage, picture)
+            except FileNotFoundError:
+                self._thumbnails[picture] = picture
+        return self._thumbnails[picture]
 
 
 def _row(job: Job, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,12 +117,12 @@ def _flat(records: Iterable[Any]) -> dict[str, float]:
     return found
 
 
-def _thumbnail(storage: Storage, job: str, file: str) -> str:
-    """A small JPEG of a picture, made once; its name within the results."""
+def _thumbnail(storage: Storage, picture: str) -> str:
+    job, _, file = picture.partition("/")
     name = f"{job}/thumbnails/{file.rsplit('/', 1)[-1].rsplit('.', 1)[0]}.jpg"
     if not storage.exists(name):
-        with Image.open(io.BytesIO(storage.read(f"{job}/{file}"))) as picture:
-            small, content = picture.convert("RGB"), io.BytesIO()
+        with Image.open(io.BytesIO(storage.read(picture))) as opened:
+            small, content = opened.convert("RGB"), io.BytesIO()
             small.thumbnail((THUMBNAIL, THUMBNAIL))
             small.save(content, "JPEG", quality=85)
         storage.write(name, content.getvalue())

@@ -27,14 +27,12 @@ FOLDERS = ("custom_nodes", "input", "models/checkpoints", "models/loras", "model
 RESULT = "result.json"
 
 
-class Settings(dict[str, Any]):
-    """Of a worker, plain so that they travel: comfyui, python, base, arguments, extension, work, output, threads,
-    models, cpu."""
-
-
 class ComfyWorker:
-    """Args:
-        settings: see `Settings`.
+    """Starts its server at once.
+
+    Args:
+        settings: plain values, so that they travel: extension, comfyui, base, python, arguments, work, output, gpus,
+            threads, models.
         number: among the workers of this run; names its folders.
     """
 
@@ -70,7 +68,7 @@ class ComfyWorker:
 
     def _arguments(self) -> Iterator[str]:
         yield from self.settings["arguments"]
-        if self.settings["cpu"]:
+        if not self.settings["gpus"] and "--cpu" not in self.settings["arguments"]:
             yield "--cpu"
         if self.base is not None:
             yield from ("--base-directory", str(self.base))
@@ -169,9 +167,10 @@ class ComfyWorker:
 
     def _adapter(self, name: str, path: Path) -> list[str]:
         """The saved file and what lies beside it under the same name (contexts, embeddings)."""
-        files = [path, *(other for other in path.parent.glob(f"{path.stem}.*") if other != path)]
         embeddings = path.parents[2] / "embeddings"
-        files += sorted(embeddings.rglob(f"{path.stem}*.safetensors")) if embeddings.is_dir() else []
+        folders = [path.parent, *([embeddings / path.parent.name] if embeddings.is_dir() else [])]
+        files = [file for folder in folders if folder.is_dir() for file in sorted(folder.iterdir())
+                 if file.stem == path.stem]
         for file in files:
             self.output.put(f"{name}/{file.name}", file)
         return [file.name for file in files]

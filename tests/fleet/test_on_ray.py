@@ -112,6 +112,24 @@ def test_unlike_workers_are_refused_with_the_difference(ray):
     close(pool)
 
 
+class Stillborn(Doubler):
+    """The first worker starts, the second never does."""
+
+    def __init__(self, number):
+        super().__init__(number)
+        if number == 1:
+            raise RuntimeError("no ComfyUI here")
+
+
+def test_a_worker_that_never_starts_is_left_out_and_the_rest_does_the_jobs(ray):
+    pool = on_ray.RayPool(ray, Stillborn, 2, cpus=0.5)
+    pool.describe()
+    outcomes = run(pool, [{"name": str(number), "value": number, "seconds": 0.5} for number in range(30)])
+    assert [outcome.status for outcome in outcomes] == ["done"] * 30
+    assert pool._failed_starts[1] == on_ray.MOST_STARTS and not pool._starting
+    close(pool)
+
+
 def test_one_worker_needs_no_ray(tmp_path):
     """In a process where Ray cannot be imported."""
     code = textwrap.dedent(f"""

@@ -8,7 +8,7 @@ import io
 from PIL import Image
 
 from comfyui_personalize.fleet.jobs import Job
-from comfyui_personalize.fleet.page import write_index
+from comfyui_personalize.fleet.page import Index
 from comfyui_personalize.fleet.storage import Storage
 
 
@@ -18,7 +18,7 @@ def job(name, **settings):
 
 def index(tmp_path, jobs, records):
     store = Storage(str(tmp_path))
-    write_index(store, "night <1>", jobs, records)
+    Index(store, "night <1>", jobs).write(records)
     rows = list(csv.reader(io.StringIO(store.read("results.csv").decode("utf-8-sig"))))
     return store.read("index.html").decode(), rows
 
@@ -63,3 +63,10 @@ def test_figures_and_settings_are_columns_and_no_cell_is_a_formula(tmp_path):
     assert rows[0] == ["subject", "status", "steps", "seconds", "rank", "CLIP-I", "files", "message"]
     assert rows[1] == ["bad", "failed", "3", "", "8", "", "", "'=1+1"]
     assert rows[2] == ["good", "done", "3", "4.5", "4", "0.75", "good.safetensors", ""]
+
+
+def test_a_picture_that_is_gone_stands_for_its_thumbnail_and_the_page_is_written(tmp_path):
+    records = {"good": done(tmp_path, "good")}
+    (tmp_path / "good" / "pictures" / "01-01.png").unlink()
+    page, _ = index(tmp_path, [job("good")], records)
+    assert 'src="good/pictures/01-01.png"' in page

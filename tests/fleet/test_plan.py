@@ -7,6 +7,7 @@ import json
 import pytest
 from fleet_rig import photo, write_plan
 
+from comfyui_personalize.fleet import command
 from comfyui_personalize.fleet.command import main
 from comfyui_personalize.fleet.errors import PlanError
 from comfyui_personalize.fleet.jobs import make_jobs
@@ -116,3 +117,9 @@ def test_a_dry_run_lists_the_jobs_and_starts_nothing(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "rex: " in said and "300 steps" in said and "unknown before the first result" in said
     assert not (tmp_path / "out").exists()
+
+
+def test_workers_of_a_cluster_take_gpus_that_this_machine_does_not_have(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "gpu_count", lambda: 0)
+    plan = read_plan(write_plan(tmp_path, workers={"gpus": 2}))
+    assert command.gpus_of(plan, address="auto") == 2.0 and command.gpus_of(plan, address=None) == 0.0
