@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
+from safetensors import safe_open
+
 from .client import GraphFailed, GraphInterrupted, GraphRefused
 from .errors import JobFailed, JobStopped, WorkerLost
 from .graph import EVALUATE, FOLDER_NODE, SAVER, TRAINER, nodes_of, title_of
@@ -166,14 +168,14 @@ class ComfyWorker:
         return {"file": file, "prompt": job["prompts"][number]}
 
     def _adapter(self, name: str, path: Path) -> list[str]:
-        """The saved file and what lies beside it under the same name (contexts, embeddings)."""
-        embeddings = path.parents[2] / "embeddings"
-        folders = [path.parent, *([embeddings / path.parent.name] if embeddings.is_dir() else [])]
-        files = [file for folder in folders if folder.is_dir() for file in sorted(folder.iterdir())
-                 if file.stem == path.stem]
-        for file in files:
-            self.output.put(f"{name}/{file.name}", file)
-        return [file.name for file in files]
+        """Store the saved file with its contexts beside it, and its embeddings in a folder of their own."""
+        files = {file.name: file for file in sorted(path.parent.iterdir()) if file.stem == path.stem}
+        folder = path.parents[2] / "embeddings"
+        files |= {f"embeddings/{Path(embedding).name}.safetensors": folder / f"{embedding}.safetensors"
+                  for embedding in embeddings_of(path)}
+        for file, source in files.items():
+            self.output.put(f"{name}/{file}", source)
+        return list(files)
 
     def _log_size(self) -> int:
         return self._server.log_file.stat().st_size if self._server.log_file.exists() else 0
@@ -182,6 +184,13 @@ class ComfyWorker:
         with self._server.log_file.open("rb") as file:
             file.seek(start)
             self.output.write(f"{name}/job.log", file.read())
+
+
+def embeddings_of(adapter: Path) -> list[str]:
+    """Names of the embeddings that belong to an adapter file, as its metadata has them."""
+    with safe_open(str(adapter), "np") as file:
+        said = json.loads((file.metadata() or {}).get("personalize", "{}"))
+    return sorted(said.get("embeddings", {}).values())
 
 
 def make_base(base: Path, extension: Path) -> None:
