@@ -9,6 +9,7 @@ from typing import Any
 
 import comfy.lora
 import comfy.lora_convert
+import comfy.model_sampling
 import torch
 from comfy.patcher_extension import WrappersMP
 from comfy.weight_adapter import BypassInjectionManager
@@ -17,9 +18,12 @@ from torch import Tensor
 
 from ....core.errors import require
 from ....core.learning.adapter import active_ranks, remaining_time
+from ....core.model.schedule import NoiseSchedule
 from .bypass import BYPASS, settle
 from .denoiser import schedule_of_sampling
 
+SMALLEST = 1e-9
+"""Of sigmas whose logarithms are compared."""
 WRAPPER = "personalize_rank_by_timestep"
 """Where the clone keeps the functions that learn of the timestep."""
 
@@ -63,13 +67,24 @@ class Now:
 
     def __init__(self) -> None:
         self.remaining: Tensor | None = None
+        self._told: tuple[Any, Tensor, NoiseSchedule] | None = None
+
+    def _levels(self, sampling: Any) -> tuple[Tensor, NoiseSchedule]:
+        """Logarithms of the sigmas that stock samplers call the schedule's levels by, (T,), and the schedule; made
+        once for each `model_sampling`."""
+        if self._told is None or self._told[0] is not sampling:
+            schedule = schedule_of_sampling(sampling)
+            levels = schedule.sigmas.double()
+            if not isinstance(sampling, comfy.model_sampling.CONST):
+                levels = schedule.data_std * levels / schedule.alphas.double()
+            self._told = sampling, levels.cpu().clamp(min=SMALLEST).log(), schedule
+        return self._told[1:]
 
     def while_denoising(self, executor: Any, x: Tensor, sigmas: Tensor, *others: Any, **named: Any) -> Any:
         """ComfyUI's wrapper of one forward of the network."""
-        sampling = executor.class_obj.model_sampling
-        levels = sampling.sigmas.to(sigmas.device, torch.float64).clamp(min=1e-9).log()
-        index = (levels - sigmas.flatten()[:, None].double().clamp(min=1e-9).log()).abs().argmin(dim=1)
-        self.remaining = remaining_time(schedule_of_sampling(sampling), index).cpu()
+        levels, schedule = self._levels(executor.class_obj.model_sampling)
+        given = sigmas.flatten()[:, None].cpu().double().clamp(min=SMALLEST).log()
+        self.remaining = remaining_time(schedule, (levels - given).abs().argmin(dim=1))
         try:
             return executor(x, sigmas, *others, **named)
         finally:

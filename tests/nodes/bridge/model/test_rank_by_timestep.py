@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import types
 from dataclasses import replace
 
 import comfy.model_management
+import comfy.model_sampling as sampling_kinds
 import comfy.sd
 import pytest
 import torch
@@ -32,7 +34,7 @@ from comfyui_personalize.nodes.bridge.files.personalizations import load_persona
 from comfyui_personalize.nodes.bridge.model.bypass import load_beside
 from comfyui_personalize.nodes.bridge.model.denoiser import ComfyDenoiser, schedule_of
 from comfyui_personalize.nodes.bridge.model.gradients import casting_layers, trainable
-from comfyui_personalize.nodes.bridge.model.rank_by_timestep import has_rank_by_timestep, load_by_timestep
+from comfyui_personalize.nodes.bridge.model.rank_by_timestep import Now, has_rank_by_timestep, load_by_timestep
 from comfyui_personalize.nodes.bridge.sockets import PreviewSettings
 from comfyui_personalize.nodes.bridge.text.encoder import encode
 
@@ -211,3 +213,29 @@ def test_a_file_of_other_layers_than_lora_is_refused():
     tensors = train(models, options=options, run_name="loha")[2]
     with pytest.raises(InputError, match="file: got a rank by timestep, and .*, which is no plain LoRA"):
         load_by_timestep(models[0], tensors, 1.0, LEAST)
+
+
+KINDS = {"eps": (sampling_kinds.ModelSamplingDiscrete, sampling_kinds.EPS),
+         "flow": (sampling_kinds.ModelSamplingDiscreteFlow, sampling_kinds.CONST),
+         "cosmos": (sampling_kinds.ModelSamplingCosmosRFlow, sampling_kinds.COSMOS_RFLOW)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_time_is_read_off_the_sigma_that_a_stock_sampler_gives(kind):
+    sampling = type("Sampling", KINDS[kind], {})()
+    seen = []
+    now = Now()
+    inner = types.SimpleNamespace(model_sampling=sampling)
+
+    class Executor:
+        class_obj = inner
+
+        def __call__(self, x, sigmas):
+            seen.append(now.remaining)
+
+    for level in (0.1, 0.5, 0.9):
+        sigma = sampling.sigmas[int(level * len(sampling.sigmas))]
+        now.while_denoising(Executor(), torch.zeros(1), sigma[None])
+        noise = {"flow": float(sigma), "cosmos": float(sigma / (1 + sigma)), "eps": level}[kind]
+        assert abs(float(seen[-1]) - (1 - noise)) < 2e-3
+    assert now.remaining is None
