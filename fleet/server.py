@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -60,9 +59,8 @@ class ComfyServer:
     def start(self) -> None:
         """Start the process and wait until it answers. Raises: ServerDied."""
         port = free_port()
-        command = [self.python, "main.py", *self.arguments, "--port", str(port), "--disable-auto-launch"]
-        if self.is_guarded:
-            command = [sys.executable, str(Path(__file__).with_name("guard.py")), *command]
+        guard = [str(Path(__file__).with_name("guard.py"))] if self.is_guarded else []
+        command = [self.python, *guard, "main.py", *self.arguments, "--port", str(port), "--disable-auto-launch"]
         with self.log_file.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603 - a list, no shell
                 command, cwd=self.comfyui, env=self.environment, stdout=output, stderr=subprocess.STDOUT,
