@@ -213,11 +213,25 @@ def one_kill(seed: int, workers: int, expected: Mapping[str, str]) -> dict[str, 
         pool.close()
     Index(around.output, "killed", jobs).write(records)
     page = around.output.read("index.html").decode()
-    return {"workers": workers, "victim": victim, "after": after, "killed": killer.is_done, "lost_tries": lost,
+    return {"servers_left": servers_left(around.settings["work"]),
+            "workers": workers, "victim": victim, "after": after, "killed": killer.is_done, "lost_tries": lost,
             "seconds": round(seconds, 1), "done": sum(record["status"] == "done" for record in records.values()),
             "ended_twice": sum(count > 1 for count in ends.values()),
             "unlike_bits": sum(digest(around.output, name) != bits for name, bits in expected.items()),
             "in_index": sum(f">{job.name}<" in page for job in jobs)}
+
+
+def servers_left(work: str, seconds: float = 20.0) -> int:
+    """ComfyUI servers of a fleet that is over which are still there after their time of grace."""
+    servers = [process for process in psutil.process_iter() if f"{work}/output" in _command_of(process)]
+    return len(psutil.wait_procs(servers, timeout=seconds)[1])
+
+
+def _command_of(process: psutil.Process) -> list[str]:
+    try:
+        return list(process.cmdline())
+    except psutil.Error:
+        return []
 
 
 class Killer:
@@ -300,13 +314,14 @@ def _kill_lines(trials: list[dict[str, Any]]) -> list[str]:
         return ["Kills: not measured."]
     killed = [trial for trial in found if trial["killed"]]
     good = [trial for trial in killed if trial["done"] == trial["in_index"] == SUBJECTS and not trial["ended_twice"]
-            and not trial["unlike_bits"]]
-    columns = ("seed", "workers", "victim", "after", "lost_tries", "done", "ended_twice", "unlike_bits", "seconds")
+            and not trial["unlike_bits"] and trial["servers_left"] == 0]
+    columns = ("seed", "workers", "victim", "after", "lost_tries", "done", "ended_twice", "unlike_bits",
+               "servers_left", "seconds")
     rows = [f"| {' | '.join(str(trial[column]) for column in columns)} |" for trial in found]
     return [f"**Kills**: {len(good)} of {len(killed)} trials with a kill (SIGKILL) ended with all {SUBJECTS} subjects "
-            "done once, adapters bit for bit those of a single worker, and a complete index.", "",
-            "| seed | workers | killed | after jobs | tries lost | done | ended twice | other bits | seconds |",
-            "|---|---|---|---|---|---|---|---|---|", *rows]
+            "done once, adapters bit for bit those of a single worker, a complete index, and no server left.", "",
+            "| seed | workers | killed | after jobs | tries lost | done | ended twice | other bits | servers left "
+            "| seconds |", "|---|---|---|---|---|---|---|---|---|---|", *rows]
 
 
 def _part_lines(trials: list[dict[str, Any]]) -> list[str]:
