@@ -18,6 +18,8 @@ from server import PromptServer
 
 from .bridge.pocket_files import flawed_files
 from .bridge.queue.graph_check import watch_queue
+from .bridge.server.routes import add_routes
+from .bridge.server.training import TRAINING_ROUTES
 from .examples import list_example_personalizations, provide_example_photos
 
 Undo = Callable[[], None]
@@ -129,11 +131,18 @@ def _queue() -> Undo:
     return _adding(watch_queue, *([] if server is None else [server.on_prompt_handlers]))
 
 
+def _routes() -> Undo:
+    server = getattr(PromptServer, "instance", None)
+    return (lambda: None) if server is None else add_routes(server.routes._items, ROUTES)
+
+
 def _example_photos() -> Undo:
     provide_example_photos()
     return lambda: None
 
 
+ROUTES = TRAINING_ROUTES
+"""All that the server answers of ours."""
 CHANGES = (
     Change(what="`comfy.supported_models.models` has three configurations more: PocketModel, SecondPocketModel, "
                 "PocketUpscaler",
@@ -153,6 +162,9 @@ CHANGES = (
     Change(what="the server has an `on_prompt` handler more",
            why="some mistakes, such as DCI prompts on a MODEL without DCI, show in the whole graph alone; it warns, "
                "and changes no graph", undone="taken out of the list", make=_queue),
+    Change(what="the server answers under `/personalize/`",
+           why="buttons on nodes talk to a run while it trains; what changes something takes POST, and only from the "
+               "server's own pages", undone="taken out of the list", make=_routes),
     Change(what="example photos `personalize_*.png` lie in the input folder, with the file `.personalize_examples`",
            why="the editor offers Load Image what lies there; each is copied once, never over a file, and stays away "
                "when it was removed",

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ORDER = {
     "core": ("model", "store", "data", "subject", "learning", "objectives", "training", "dci", "evaluation"),
     "nodes/bridge": ("model", "photos", "text", "sampling", "files", "training", "dci", "evaluation",
-                     "super_resolution", "queue"),
+                     "super_resolution", "queue", "server"),
 }
 """Rooms, each before those that may import it. What stands in no room is the ground, on which all of them stand."""
 COMFYUI = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "nodes", "execution", "server",

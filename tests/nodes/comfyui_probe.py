@@ -40,10 +40,12 @@ def start_comfyui(comfyui: str, base: str) -> None:
                  "comfy.weight_adapter.bypass", "comfy.text_encoders.t5", "comfy.ldm.flux.model", "comfy.lora",
                  "comfy_api.v0_0_2", "comfy_extras.nodes_custom_sampler", "comfy_extras.nodes_upscale_model"):
         importlib.import_module(name)
+    from aiohttp import web
     from server import PromptServer
 
     handlers: list[Any] = []
-    PromptServer.instance = SimpleNamespace(on_prompt_handlers=handlers, add_on_prompt_handler=handlers.append)
+    PromptServer.instance = SimpleNamespace(on_prompt_handlers=handlers, add_on_prompt_handler=handlers.append,
+                                            routes=web.RouteTableDef())
 
 
 def _state() -> dict[str, Any]:
@@ -59,7 +61,9 @@ def _state() -> dict[str, Any]:
                         state |= _entries(f"{name}.{key}.{attribute}", inside)
     from server import PromptServer
 
-    return state | _entries("PromptServer.instance.on_prompt_handlers", PromptServer.instance.on_prompt_handlers)
+    server = PromptServer.instance
+    return (state | _entries("PromptServer.instance.on_prompt_handlers", server.on_prompt_handlers)
+            | _entries("PromptServer.instance.routes", list(server.routes)))
 
 
 def _entries(name: str, value: Any) -> dict[str, Any]:

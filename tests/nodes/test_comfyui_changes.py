@@ -37,7 +37,8 @@ model, and takes all of it out at the end, and at an error. The model's weights 
 memory, bit for bit, and stay so. Results and DCI go into clones of MODEL and CLIP.
 """
 POCKET = {"comfy.clip_vision.load_clipvision_from_sd", "comfy.supported_models.models"}
-OTHERS = {"PromptServer.instance.on_prompt_handlers", "folder_paths.folder_names_and_paths"}
+OTHERS = {"PromptServer.instance.on_prompt_handlers", "PromptServer.instance.routes",
+          "folder_paths.folder_names_and_paths"}
 
 
 def probed(base, *arguments):
