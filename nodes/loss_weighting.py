@@ -22,7 +22,8 @@ class LossWeightingNode(io.ComfyNode):
             display_name="Loss Weighting",
             category="personalize",
             description="Which noise levels are drawn and how much each counts, how errors are measured, and how the "
-                        "noise is made. The defaults change nothing. Right for noise, v and flow predictions alike.",
+                        "noise is made. The defaults change nothing but the levels, which follow the recipe of the "
+                        "model's family. Right for noise, v and flow predictions alike.",
             search_aliases=["min snr gamma", "debiased estimation", "huber loss", "noise offset", "timestep sampling",
                             "logit normal"],
             inputs=[
@@ -42,14 +43,19 @@ class LossWeightingNode(io.ComfyNode):
                 io.Float.Input("noise_offset", default=0.0, min=0.0, max=1.0, step=0.01,
                                tooltip="Adds a random brightness to the noise, so that very dark and bright pictures "
                                        "are learned, 0 to 1. Default 0; 0.05 to 0.1 is usual. Not for flow models."),
-                io.Combo.Input("levels", options=list(get_args(Levels)), default="uniform",
-                               tooltip="Which noise levels are drawn. uniform (default); logit_normal: the middle ones "
-                                       "more, usual for flow models (SD3, Flux); noisy: mostly much noise, where the "
-                                       "layout is decided; clean: mostly little noise, where the texture is."),
+                io.Combo.Input("levels", options=list(get_args(Levels)), default="auto",
+                               tooltip="Which noise levels are drawn. auto (default): as the recipe of the model's "
+                                       "family says, told in the report; uniform; logit_normal: the middle ones more, "
+                                       "usual for flow models (SD3, Flux); noisy: mostly much noise, where the layout "
+                                       "is decided; clean: mostly little noise, where the texture is."),
                 io.Float.Input("logit_mean", default=0.0, min=-5.0, max=5.0, step=0.1, advanced=True,
                                tooltip="Mean of logit_normal, -5 to 5; above 0 is noisier. Default 0."),
                 io.Float.Input("logit_std", default=1.0, min=0.1, max=5.0, step=0.1, advanced=True,
                                tooltip="Deviation of logit_normal, 0.1 to 5. Default 1."),
+                io.Float.Input("shift", default=0.0, min=0.0, max=100.0, step=0.1, optional=True, advanced=True,
+                               tooltip="Shifts the drawn levels, 0 to 100: above 1 noisier, below 1 cleaner, 1 not at "
+                                       "all; of a flow model the noise level itself. 0 (default): with auto as the "
+                                       "recipe says for the resolution, otherwise as the model's own table has it."),
                 OBJECTIVE.Input("objective", optional=True, tooltip="Another objective, used together with this one."),
             ],
             outputs=[OBJECTIVE.Output("OBJECTIVE", tooltip="For Personalize Trainer, or another objective node.")],
@@ -57,7 +63,7 @@ class LossWeightingNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, weighting, snr_gamma, loss, huber_c, noise_offset, levels, logit_mean, logit_std,
-                objective=None) -> io.NodeOutput:
+                shift=0.0, objective=None) -> io.NodeOutput:
         return io.NodeOutput((objective or ObjectiveChain()).extended(LossWeighting(
             weighting=weighting, snr_gamma=snr_gamma, loss=loss, huber_c=huber_c, noise_offset=noise_offset,
-            levels=levels, logit_mean=logit_mean, logit_std=logit_std)))
+            levels=levels, logit_mean=logit_mean, logit_std=logit_std, shift=shift)))

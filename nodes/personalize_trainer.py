@@ -27,6 +27,7 @@ from .bridge.sockets import (
     ObjectiveChain,
 )
 from .bridge.training.checks import warnings_about_run
+from .bridge.training.recipe_levels import with_recipe_levels
 from .bridge.training.recipe_report import about_recipe
 from .bridge.training.request import Request
 from .bridge.training.run import personalize
@@ -103,6 +104,7 @@ class PersonalizeTrainer(io.ComfyNode):
             steps=steps, learning_rate=learning_rate, batch=batch, resolution=resolution, seed=seed,
             options=options or TrainingOptions(), objectives=chain.objectives,
             token_vectors=vectors, validation=validation.config if validation else None)
+        config = with_recipe_levels(config, model)
         request = Request(model=model, clip=clip, vae=vae, subjects=tuple(subject), config=config,
                           run_name=run_name, class_images=chain.class_images, preview=preview,
                           validation=validation, starts=starts, image_text=image_text, sample_with=sample_with)

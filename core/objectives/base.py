@@ -122,6 +122,20 @@ class Objective:
 
     # Draws
 
+    @property
+    def levels_and_shift(self) -> tuple[str, float] | None:
+        """Which noise levels it draws and their shift, as `LossWeighting` has both; None where it draws none."""
+        return None
+
+    @property
+    def has_open_levels(self) -> bool:
+        """Whether it leaves to the model's recipe which noise levels are drawn."""
+        return False
+
+    def settled(self, levels: str, shift: float) -> Objective:
+        """With these noise levels, as `LossWeighting` has them, where it left them open."""
+        return self
+
     def draw_levels(self, schedule: NoiseSchedule, count: int, generator: Generator) -> Tensor | None:
         """Noise levels (count,) in place of uniform ones."""
         return None
@@ -190,6 +204,12 @@ def most_rows(objectives: Iterable[Objective], batch: int, objects: int) -> int:
         objects: most objects in one photo.
     """
     return batch + sum(objective.most_rows(batch, objects) for objective in objectives)
+
+
+def levels_and_shift(objectives: Iterable[Objective]) -> tuple[str, float]:
+    """Which noise levels a run draws, and their shift: uniform ones of the model's own table unless one says more."""
+    given = (objective.levels_and_shift for objective in objectives)
+    return next((found for found in given if found is not None), ("uniform", 0.0))
 
 
 def prepared_data(objectives: Iterable[Objective], data: TrainingData) -> TrainingData:

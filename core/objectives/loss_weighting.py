@@ -8,7 +8,7 @@ a = 1 for eps, alpha² for v (eps = sigma z_t + alpha v) and for flow (eps = z_t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, get_args
 
 import torch
@@ -20,7 +20,7 @@ from .base import Objective
 
 Weighting = Literal["native", "epsilon", "min_snr", "debiased"]
 Distance = Literal["squared", "huber"]
-Levels = Literal["uniform", "logit_normal", "noisy", "clean"]
+Levels = Literal["auto", "uniform", "logit_normal", "noisy", "clean"]
 LARGEST_DEBIASED = 100.0
 """1 / sqrt(snr) is cut off here: with a zero terminal SNR it would be infinite."""
 
@@ -45,12 +45,16 @@ class LossWeighting(Objective):
         huber_c: c.
         noise_offset: deviation of one random number per row and channel that is added to the noise; 0 = none.
         levels: "uniform" over the T levels; "logit_normal": sigmoid of a normal number; "noisy" and "clean": the
-            cubic density, most of it at the noisy (the clean) end.
+            cubic density, most of it at the noisy (the clean) end; "auto" is open until `settled` says which.
+        shift: s of t' = s t / (1 + (s - 1) t) for the drawn t in 0..1, where t' is the noise level sigma itself of a
+            flow model, and a share of the T levels otherwise; 0 = t is a share of the T levels as it is drawn, which
+            ComfyUI's flow models have shifted already.
         logit_mean: mean of the normal number; above 0 noisier.
         logit_std: its deviation.
     """
 
     kind: ClassVar[str] = "loss_weighting"
+    later_fields: ClassVar[tuple[str, ...]] = ("shift",)
     weighting: Weighting = "native"
     snr_gamma: float = 5.0
     loss: Distance = "squared"
@@ -59,6 +63,7 @@ class LossWeighting(Objective):
     levels: Levels = "uniform"
     logit_mean: float = 0.0
     logit_std: float = 1.0
+    shift: float = 0.0
 
     def __post_init__(self) -> None:
         for name, choices in (("weighting", Weighting), ("loss", Distance), ("levels", Levels)):
@@ -67,16 +72,43 @@ class LossWeighting(Objective):
         for name, usual in (("snr_gamma", 5), ("huber_c", 0.1), ("logit_std", 1)):
             require(getattr(self, name) > 0, name, getattr(self, name), "a number above 0", f"Use {usual}.")
         require(0 <= self.noise_offset <= 1, "noise_offset", self.noise_offset, "0 to 1", "Use 0.05 to 0.1, or 0.")
+        require(self.shift >= 0, "shift", self.shift, "0 or more", "Use 1 for none, or 0 for the model's own table.")
+
+    @property
+    def levels_and_shift(self) -> tuple[str, float]:
+        return self.levels, self.shift
+
+    @property
+    def has_open_levels(self) -> bool:
+        return self.levels == "auto"
+
+    def settled(self, levels: str, shift: float) -> LossWeighting:
+        """With these levels in place of "auto"; a shift of its own stays."""
+        if not self.has_open_levels:
+            return self
+        return replace(self, levels=levels, shift=self.shift or shift)  # type: ignore[arg-type]
 
     def draw_levels(self, schedule: NoiseSchedule, count: int, generator: Generator) -> Tensor | None:
-        if self.levels == "uniform":
+        if self.levels == "uniform" and not self.shift:
             return None
-        if self.levels == "logit_normal":
-            share = torch.sigmoid(self.logit_mean + self.logit_std * torch.randn(count, generator=generator))
-        else:
-            share = torch.rand(count, generator=generator) ** 3  # T2I-Adapter's 1 - u³, from the noisy end
-            share = 1 - share if self.levels == "noisy" else share
+        share = self._shares(count, generator)
+        if not self.shift:
+            return (share * len(schedule)).long().clamp(max=len(schedule) - 1)
+        share = self.shift * share / (1 + (self.shift - 1) * share)
+        if schedule.prediction == "flow":
+            return _nearest(schedule.sigmas.to(share), share)
         return (share * len(schedule)).long().clamp(max=len(schedule) - 1)
+
+    def _shares(self, count: int, generator: Generator) -> Tensor:
+        """Numbers (count,) in 0..1, more is noisier."""
+        if self.levels == "auto":
+            raise ValueError("levels: got auto, expected those of the model's recipe; call settled first")
+        if self.levels == "uniform":
+            return torch.rand(count, generator=generator)
+        if self.levels == "logit_normal":
+            return torch.sigmoid(self.logit_mean + self.logit_std * torch.randn(count, generator=generator))
+        share = torch.rand(count, generator=generator) ** 3  # T2I-Adapter's 1 - u³, from the noisy end
+        return 1 - share if self.levels == "noisy" else share
 
     def shape_noise(self, noise: Tensor, generator: Generator) -> Tensor:
         if not self.noise_offset:
@@ -102,3 +134,9 @@ class LossWeighting(Objective):
     def _pseudo_huber(self, prediction: Tensor, target: Tensor, index: Tensor) -> Tensor:
         c = self.huber_c
         return 2 * c * ((prediction - target).square().add(c**2).sqrt() - c)
+
+
+def _nearest(table: Tensor, values: Tensor) -> Tensor:
+    """For each value (N,) the index of the nearest entry of a rising table (T,)."""
+    above = torch.searchsorted(table, values).clamp(1, len(table) - 1)
+    return torch.where(values - table[above - 1] < table[above] - values, above - 1, above)

@@ -100,6 +100,18 @@ class Recipe:
         return f"recipe of {self.name}; {self.sources.get(name, 'no source')}"
 
 
+def levels_of(recipe: Recipe, resolution: int, is_flow: bool) -> tuple[TimestepSampling, float]:
+    """Which noise levels a recipe trains on and their shift, as `objectives.LossWeighting` has both.
+
+    Args:
+        resolution: side of the photos in pixels.
+        is_flow: whether the network predicts a flow, whose shift is of the noise level itself. Other schedules are not
+            shifted, so that 1 is the model's own table, 0.
+    """
+    shift = recipe.shift_at(resolution)
+    return recipe.timestep_sampling, shift if is_flow or shift != 1 else 0.0
+
+
 VALUES = tuple(part.name for part in fields(Recipe) if part.name not in ("name", "sources", "advice"))
 """What a recipe says of a family."""
 

@@ -75,7 +75,8 @@ def test_every_input_has_a_tooltip_and_at_most_eight_widgets_are_in_sight(node):
 def test_the_option_nodes_defaults_are_the_configs_own():
     assert TrainingOptionsNode.execute(**defaults(TrainingOptionsNode)).result[0] == TrainingOptions()
     assert MaskedLossNode.execute(**defaults(MaskedLossNode)).result[0].objectives == (MaskedLoss(),)
-    assert LossWeightingNode.execute(**defaults(LossWeightingNode)).result[0].objectives == (LossWeighting(),)
+    weighting = LossWeightingNode.execute(**defaults(LossWeightingNode)).result[0]
+    assert weighting.objectives == (LossWeighting(levels="auto"),)
     made = PriorPreservationNode.execute(prior=(pool(),), **defaults(PriorPreservationNode)).result[0]
     assert made.objectives == (PriorPreservation(),)
     blank = BlankPromptPreservationNode.execute(**defaults(BlankPromptPreservationNode)).result[0]

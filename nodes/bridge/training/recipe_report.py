@@ -5,9 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from ....core.errors import InputError
+from ....core.objectives.base import levels_and_shift
 from ....core.training.recipe import Recipe, differences, resolve, resolve_sampling
 from ..model.recipes import recipe_of
+from .recipe_levels import recipe_levels
 from .request import Request
+
+STYLES = {"phrase": "a phrase, such as 'a {V} {noun}'", "sentences": "sentences that say what else is in the photo",
+          "tags": "tags between commas, the subject first"}
+"""How captions are best written, by a recipe's word for it."""
 
 
 def about_recipe(request: Request) -> list[str]:
@@ -19,7 +25,8 @@ def about_recipe(request: Request) -> list[str]:
         return []
     told = [f"recipe of {found.name}: {found.resolution} pixels, learning rate {found.learning_rate:g}, "
             f"{found.steps_per_photo} steps per photo, rank {found.rank} in {found.targets}, batch {found.batch}; "
-            + _told(_other_settings(request, found))]
+            + _told(_other_settings(request, found)),
+            *_levels_and_captions(request, found)]
     if request.preview is not None:
         told.append(f"pictures of {sampling.name}: {sampling.sampler}, {sampling.scheduler}, "
                     f"{sampling.sampling_steps} steps, cfg {sampling.cfg:g}, {sampling.size} pixels; "
@@ -47,6 +54,21 @@ def _other_settings(request: Request, recipe: Recipe) -> dict[str, tuple[Any, An
         given |= {} if adapter.is_full else {"rank": adapter.rank}
     resolved = resolve(recipe, photos, kind=adapter.kind, optimizer=config.options.optimizer)
     return differences(resolved, given)
+
+
+def _levels_and_captions(request: Request, recipe: Recipe) -> list[str]:
+    """Which noise levels the recipe trains on, and in which words its text encoder was taught."""
+    recipes = recipe_levels(recipe, request.model, request.config.resolution)
+    yours = levels_and_shift(request.config.objectives)
+    levels = f"noise levels of {recipe.name}: {_levels(*recipes)}; " + (
+        "yours are the same" if _levels(*yours) == _levels(*recipes) else
+        f"yours are {_levels(*yours)}: Loss Weighting with levels auto trains on the recipe's")
+    caption = request.subjects[0].caption_of(request.subjects[0].photos[0])
+    return [levels, f"captions of {recipe.name}: {STYLES[recipe.captions]}; yours begin with {caption!r}"]
+
+
+def _levels(levels: str, shift: float) -> str:
+    return levels + (f", shift {shift:.3g}" if shift else "")
 
 
 def _other_pictures(request: Request, recipe: Recipe) -> dict[str, tuple[Any, Any]]:

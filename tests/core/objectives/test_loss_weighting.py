@@ -134,6 +134,39 @@ def test_levels_are_within_the_schedule(levels):
     assert index.dtype == torch.long and index.min() >= 0 and index.max() < 1000
 
 
+@pytest.mark.parametrize("shift", [1.0, 3.0, 0.5])
+def test_a_shift_of_a_flow_is_of_the_noise_level_itself_whatever_the_models_table_is_shifted_by(shift):
+    times = torch.arange(1, 1001) / 1000
+    shares = torch.sigmoid(torch.randn(500, generator=generator_for(0, "levels", 0)))
+    expected = shift * shares / (1 + (shift - 1) * shares)
+    for table_shift in (1.0, 6.0):
+        sigmas = table_shift * times / (1 + (table_shift - 1) * times)
+        table = NoiseSchedule.rectified_flow(sigmas, sigmas)
+        objective = LossWeighting(levels="logit_normal", shift=shift)
+        index = objective.draw_levels(table, 500, generator_for(0, "levels", 0))
+        nearest = (sigmas[None] - expected[:, None]).abs().amin(1)
+        torch.testing.assert_close((sigmas[index] - expected).abs(), nearest, rtol=0, atol=1e-6)
+
+
+def test_a_shift_of_other_schedules_is_of_the_share_of_all_levels():
+    index = LossWeighting(levels="uniform", shift=3.0).draw_levels(schedule("epsilon"), 500, generator_for(0, "u", 0))
+    shares = torch.rand(500, generator=generator_for(0, "u", 0))
+    assert torch.equal(index, (3 * shares / (1 + 2 * shares) * 1000).long())
+
+
+def test_open_levels_become_the_recipes_and_a_value_of_ones_own_stays():
+    open_levels = LossWeighting(levels="auto")
+    assert open_levels.settled("logit_normal", 3.0) == LossWeighting(levels="logit_normal", shift=3.0)
+    assert LossWeighting(levels="auto", shift=2.0).settled("logit_normal", 3.0).shift == 2.0
+    assert LossWeighting(levels="noisy").settled("logit_normal", 3.0) == LossWeighting(levels="noisy")
+    assert open_levels.settled("uniform", 0.0).to_dict() == LossWeighting().to_dict()
+    assert "shift" not in LossWeighting().to_dict() and LossWeighting(shift=1.0).to_dict()["shift"] == 1.0
+    with pytest.raises(ValueError, match="settled"):
+        open_levels.draw_levels(schedule("flow"), 1, generator_for(0, "levels", 0))
+    with pytest.raises(InputError, match="shift"):
+        LossWeighting(shift=-1.0)
+
+
 def state_after(objectives):
     data = training_data(photos(mask=torch.ones(1, 8, 8)))
     with trainer(training_config(steps=2, objectives=objectives), data) as run:

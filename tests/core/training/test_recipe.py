@@ -14,6 +14,7 @@ from comfyui_personalize.core.training.recipe import (
     AskedSampling,
     Recipe,
     differences,
+    levels_of,
     resolve,
     resolve_sampling,
 )
@@ -93,3 +94,11 @@ def test_differences_are_those_of_value_and_not_of_rounding():
 def test_a_value_of_no_use_is_refused_by_its_name(name, value):
     with pytest.raises(InputError, match="target_pattern" if name == "targets" and value == "(" else name):
         replace(RECIPE, **{name: value})
+
+
+def test_noise_levels_are_shifted_by_resolution_and_a_table_that_is_no_flow_is_left_as_it_is():
+    assert levels_of(RECIPE, 1024, is_flow=True) == ("uniform", pytest.approx(3.0))
+    assert levels_of(RECIPE, 256, is_flow=False) == ("uniform", pytest.approx(1.5))
+    plain = replace(RECIPE, shift={512: 1.0}, timestep_sampling="logit_normal")
+    assert levels_of(plain, 1024, is_flow=True) == ("logit_normal", 1.0)
+    assert levels_of(plain, 1024, is_flow=False) == ("logit_normal", 0.0)

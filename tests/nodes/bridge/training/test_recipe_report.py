@@ -21,6 +21,8 @@ from comfyui_personalize.nodes.bridge.training.recipe_report import about_recipe
 pytestmark = pytest.mark.usefixtures("inference_mode")
 RECIPE = ("recipe of Stable Diffusion 1.5: 512 pixels, learning rate 0.0001, 100 steps per photo, rank 16 in "
           "attention, batch 1; ")
+LEVELS = "noise levels of Stable Diffusion 1.5: uniform; yours are the same"
+CAPTIONS = "captions of Stable Diffusion 1.5: a phrase, such as 'a {V} {noun}'; yours begin with 'a sks dog'"
 
 
 @pytest.fixture(autouse=True)
@@ -37,15 +39,16 @@ def models():
 
 def test_settings_of_the_recipe_are_the_same(models):
     asked = request(models, steps=200, resolution=512, subject=subjects(photos=photos(2)))
-    assert about_recipe(asked) == [RECIPE + "yours are the same"]
+    assert about_recipe(asked) == [RECIPE + "yours are the same", LEVELS, CAPTIONS]
 
 
 def test_each_other_setting_is_told_with_the_recipes_beside_it(models):
     options = TrainingOptions(adapter=AdapterConfig(rank=4, targets="cross_attention_kv"))
     told = about_recipe(request(models, steps=5, learning_rate=1e-3, batch=2, options=options))
-    assert told == [RECIPE + "yours differ in resolution (64 instead of 512), learning rate (0.001 instead of 0.0001), "
-                    "steps (5 instead of 200), batch (2 instead of 1), rank (4 instead of 16), targets "
-                    "(cross_attention_kv instead of attention)"]
+    assert told[1:] == [LEVELS, CAPTIONS]
+    assert told[0] == (RECIPE + "yours differ in resolution (64 instead of 512), learning rate (0.001 instead of "
+                       "0.0001), steps (5 instead of 200), batch (2 instead of 1), rank (4 instead of 16), targets "
+                       "(cross_attention_kv instead of attention)")
 
 
 @pytest.mark.parametrize(("options", "rate", "absent"), [
@@ -53,7 +56,7 @@ def test_each_other_setting_is_told_with_the_recipes_beside_it(models):
     (TrainingOptions(optimizer="prodigy"), 1e-4, "rank ("),
     (TrainingOptions(trains_denoiser=False), 0.5, "learning rate (")])
 def test_what_does_not_apply_is_no_difference(models, options, rate, absent):
-    (told,) = about_recipe(request(models, steps=200, resolution=512, options=options, learning_rate=rate))
+    told, *_ = about_recipe(request(models, steps=200, resolution=512, options=options, learning_rate=rate))
     assert absent not in told.split("yours")[1]
     assert ("learning rate (0.0001 instead of 1)" in told) == (options.optimizer == "prodigy")
 
@@ -64,7 +67,7 @@ def test_previews_are_compared_with_the_recipe_of_the_model_that_samples(models,
         found(model), name="fast", cfg=1.0, sampling_steps=4) if model is other else found(model))
     preview = PreviewSettings(prompt="a sks dog", steps=4, cfg=7.0)
     told = about_recipe(request(models, sample_with=other, preview=preview))
-    assert told[1] == ("pictures of fast: euler, normal, 4 steps, cfg 1, 512 pixels; "
+    assert told[3] == ("pictures of fast: euler, normal, 4 steps, cfg 1, 512 pixels; "
                        "yours differ in cfg (7 instead of 1)")
 
 
