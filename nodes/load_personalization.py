@@ -6,6 +6,7 @@ from comfy_api.v0_0_2 import io, ui
 
 from .bridge.files.embeddings import identifiers
 from .bridge.files.personalizations import check_file, describe, file_state, list_personalizations, load_personalization
+from .bridge.files.run_results import list_results
 from .bridge.notices import show_notice
 from .bridge.queue.queue_checks import answer
 
@@ -23,8 +24,9 @@ class LoadPersonalization(io.ComfyNode):
                         "Warns when the model is not the one it was trained on.",
             search_aliases=["load lora", "use personalization"],
             inputs=[
-                io.Combo.Input("name", options=list_personalizations(),
-                               tooltip="A file that Save Personalization wrote."),
+                io.Combo.Input("name", options=[*list_personalizations(), *list_results()],
+                               tooltip="A file that Save Personalization wrote, or a run of Personalize Trainer: its "
+                                       "newest result, or that of a step that was kept."),
                 io.Model.Input("model", tooltip="The model that it was trained on."),
                 io.Clip.Input("clip", tooltip="The text encoder that it was trained with."),
                 io.Float.Input("strength_model", default=1.0, min=-10.0, max=10.0, step=0.05,

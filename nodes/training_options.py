@@ -131,4 +131,8 @@ def _advanced() -> list[io.Input]:
         io.Boolean.Input("detach_begin_token", default=False, optional=True, advanced=True,
                          tooltip="Whether keys and values of the prompt's begin token learn nothing, as in the code of "
                                  "Custom Diffusion and ICO. Needs cross-attention (SD 1.x, 2.x, XL). Default off."),
+        io.Int.Input("keep_every", default=0, min=0, max=100000, optional=True, advanced=True,
+                     tooltip="Steps between two adapter files that are kept on the way, for Checkpoint Grid and Load "
+                             "Personalization: see when it was good. Changes nothing that is learned. 0 (default): "
+                             "only the last one."),
     ]

@@ -53,15 +53,15 @@ def render_sheet(label: str, photos: Sequence[Tensor], made: Made, prompts: Sequ
         photos: square, (H, W, 3).
         class_prompt: that of `made.classes`.
     """
-    sections = [Section("the subject's photos", [Cell([_to_image(photo)], "", SEVERAL) for photo in photos])]
+    sections = [Section("the subject's photos", [Cell([to_image(photo)], "", SEVERAL) for photo in photos])]
     shown = made.prompted[:, :MOST_SHOWN].movedim(2, -1)
     side = SINGLE if shown.shape[1] == 1 else SEVERAL
     for kind in kinds_of(prompts):
-        cells = [Cell([_to_image(picture) for picture in pictures], prompt.text, side)
+        cells = [Cell([to_image(picture) for picture in pictures], prompt.text, side)
                  for pictures, prompt in zip(shown, prompts, strict=True) if prompt.kind == kind]
         sections.append(Section(f"{label}: {kind}", cells))
     classes = {f"{class_prompt}, {label}": made.classes, f"{class_prompt}, reference model": made.before}
-    rows = [Cell([_to_image(picture) for picture in pictures[:MOST_SHOWN].movedim(1, -1)], text, SEVERAL)
+    rows = [Cell([to_image(picture) for picture in pictures[:MOST_SHOWN].movedim(1, -1)], text, SEVERAL)
             for text, pictures in classes.items() if pictures is not None and len(pictures)]
     if rows:
         sections.append(Section("the class, which should not drift", rows))
@@ -103,7 +103,7 @@ def _render_row(paper: Image.Image, top: int, heading: str, row: Sequence[Cell])
     pen = ImageDraw.Draw(paper)
     if heading:
         pen.line([(MARGIN, top), (WIDTH - MARGIN, top)], fill=RULE)
-        pen.text((MARGIN, top + GAP // 2), heading, fill=INK, font=_font(HEADING_SIZE))
+        pen.text((MARGIN, top + GAP // 2), heading, fill=INK, font=font_of(HEADING_SIZE))
         top += HEADING_SIZE + 2 * GAP
     left = MARGIN
     for cell in row:
@@ -111,7 +111,7 @@ def _render_row(paper: Image.Image, top: int, heading: str, row: Sequence[Cell])
             tile = picture.resize((cell.side, cell.side), Image.Resampling.LANCZOS)
             paper.paste(tile, (left + number * (cell.side + SEAM), top))
         for number, line in enumerate(wrap(pen, cell.text, cell.width)):
-            pen.text((left, top + cell.side + 3 + number * LINE), line, fill=SOFT, font=_font(CAPTION_SIZE))
+            pen.text((left, top + cell.side + 3 + number * LINE), line, fill=SOFT, font=font_of(CAPTION_SIZE))
         left += cell.width + GAP
 
 
@@ -120,17 +120,18 @@ def wrap(pen: ImageDraw.ImageDraw, text: str, width: int) -> list[str]:
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word
-        if lines and pen.textlength(longer, font=_font(CAPTION_SIZE)) <= width:
+        if lines and pen.textlength(longer, font=font_of(CAPTION_SIZE)) <= width:
             lines[-1] = longer
         else:
             lines.append(word)
     return lines
 
 
-def _to_image(picture: Tensor) -> Image.Image:
-    """(H, W, 3) in 0..1."""
+def to_image(picture: Tensor) -> Image.Image:
+    """A picture (H, W, 3) in 0..1."""
     return Image.fromarray((picture.float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy())
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font_of(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The font of sheets, in pixels."""
     return ImageFont.load_default(size)

@@ -79,6 +79,11 @@ def run_key(fields: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical_json(fields).encode()).hexdigest()
 
 
+def lock_path(root: Path, key: str) -> Path:
+    """The file that is locked while a process has the run of this key."""
+    return root / LOCKS / f"{key}.lock"
+
+
 @contextmanager
 def only_here(root: Path, name: str, key: str, seconds: float = WAIT) -> Iterator[None]:
     """Within the context no other process has the run of this key; where the system knows no locks, nothing happens.
@@ -86,7 +91,7 @@ def only_here(root: Path, name: str, key: str, seconds: float = WAIT) -> Iterato
     Raises:
         InputError: another process still has it after so many seconds.
     """
-    path = root / LOCKS / f"{key}.lock"
+    path = lock_path(root, key)
     lock = FileLock(path, timeout=seconds)
     try:
         make_folder(path.parent)
@@ -294,7 +299,7 @@ def _is_of(folder: Path, key: str) -> bool:
     Raises:
         InputError: it has, and is of a newer version.
     """
-    for read in (_read_label, _read_state_label):
+    for read in (read_label, read_state_label):
         try:
             return bool(read(folder).get("key") == key)
         except NewerVersion as newer:
@@ -306,7 +311,12 @@ def _is_of(folder: Path, key: str) -> bool:
     return False
 
 
-def _read_label(folder: Path) -> dict[str, Any]:
+def read_label(folder: Path) -> dict[str, Any]:
+    """What a run's label says.
+
+    Raises:
+        InputError: the folder has none that can be read.
+    """
     path = folder / LABEL
     try:
         label = parse(path, path.read_bytes())
@@ -316,7 +326,12 @@ def _read_label(folder: Path) -> dict[str, Any]:
     return label
 
 
-def _read_state_label(folder: Path) -> dict[str, Any]:
+def read_state_label(folder: Path) -> dict[str, Any]:
+    """The same from a run's state, where the label is lost.
+
+    Raises:
+        InputError: as `read_label`.
+    """
     return read_metadata(folder / STATE_FILE)
 
 

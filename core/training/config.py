@@ -40,6 +40,7 @@ class TrainingOptions:
         max_grad_norm: gradients are clipped to this norm; 0 = no clipping.
         ema_decay: the result is the exponential moving average of the weights with this decay; 0 = the last weights.
         save_every: the whole state is written every so many steps; 0 = only at the end.
+        keep_every: what was learned is kept as an adapter file every so many steps; 0 = only at the end.
         detach_begin_token: whether keys and values of the begin token learn nothing (Custom Diffusion, ICO).
         min_rank: ranks of the diffusion network's LoRA that act at the highest noise, the whole rank at none (T-LoRA,
             arXiv:2507.05964); 0 = the whole rank always.
@@ -61,6 +62,7 @@ class TrainingOptions:
     precision: Precision = "auto"
     gradient_checkpointing: Switch = "auto"
     save_every: int = 50
+    keep_every: int = 0
     detach_begin_token: bool = False
     min_rank: int = 0
 
@@ -78,6 +80,7 @@ class TrainingOptions:
         _at_least("max_grad_norm", self.max_grad_norm, 0)
         require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "0 to below 1", "Use 0.99, or 0 for none.")
         _at_least("save_every", self.save_every, 0)
+        _at_least("keep_every", self.keep_every, 0)
         require(self.lr_schedule != "constant" or self.warmup_steps == 0, "warmup_steps", self.warmup_steps,
                 "0 with the constant schedule", "Choose constant_with_warmup.")
         self._check_min_rank()
@@ -132,8 +135,11 @@ class TrainingConfig:
         object.__setattr__(self, "objectives", combine(self.objectives))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as metadata holds them."""
-        return {**asdict(self), "objectives": [objective.to_dict() for objective in self.objectives]}
+        """Plain values, as metadata holds them; files that are kept as ever say nothing of keep_every, as ever."""
+        fields = {**asdict(self), "objectives": [objective.to_dict() for objective in self.objectives]}
+        if not self.options.keep_every:
+            del fields["options"]["keep_every"]
+        return fields
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> TrainingConfig:
@@ -145,12 +151,12 @@ class TrainingConfig:
 
     def key_fields(self) -> dict[str, Any]:
         """What changes the weights of step n: all but the number of steps (unless a learning rate looks at
-        the end), how often is saved, where memory is traded for time, and later options that are off."""
+        the end), what is saved how often, where memory is traded for time, and later options that are off."""
         fields = self.to_dict()
         if self.options.lr_schedule in SCHEDULES_WITHOUT_END and all(word.stop_at == 1 for word in self.token_vectors):
             del fields["steps"]
-        for name in ("save_every", "gradient_checkpointing"):
-            del fields["options"][name]
+        for name in ("save_every", "keep_every", "gradient_checkpointing"):
+            fields["options"].pop(name, None)
         for name, before in LATER_OPTIONS.items():
             if fields["options"][name] == before:
                 del fields["options"][name]

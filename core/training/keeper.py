@@ -20,6 +20,7 @@ from .watcher import Watcher
 
 STATE_FAILED = ("the training state could not be saved ({} in {}): training goes on, but after a stop it starts again "
                 "from the last state that was; free some space, and the next save tries again")
+STEP_FAILED = "the adapter of this step could not be kept ({} in {}): training goes on without it"
 RESULT_FAILED = "the result could not be saved ({} in {}): "
 VECTORS = "words"
 """Key of the learned vectors in an adapter file's metadata."""
@@ -45,7 +46,7 @@ class Keeper:
         describe: what an adapter file says of a step, from (step, what was seen, names of its tensors).
         history: the validation figures so far; None where nothing is validated.
         newest: step of the newest state on disk; an older one never replaces it.
-        failures: what the disk would not take, as texts for the user: "state" and "result".
+        failures: what the disk would not take, as texts for the user: "state", "step" and "result".
         best: the best result so far, where the disk would not take it.
     """
 
@@ -96,6 +97,11 @@ class Keeper:
                 self._stopgap = result.step
                 self._remove(earlier)
 
+    def keep_step(self) -> None:
+        """The adapter file of the current step, beside those of others; the run goes on where the disk takes none."""
+        result = self.result()
+        self._try("step", STEP_FAILED, lambda: self._write(result))
+
     def keep_best(self) -> None:
         """The adapter file of the best step so far; in memory where the disk does not take it."""
         result = self.result()
@@ -104,8 +110,7 @@ class Keeper:
     def save(self, result: Result) -> StorageError | None:
         """Write a result's files; what kept them from being written."""
         def write() -> None:
-            save_vectors(self.run, result.step, result.learned)
-            self.run.save_adapter(result.step, result.learned.adapter, result.metadata)
+            self._write(result)
 
         failure = self._try("result", RESULT_FAILED + self.watcher.unsaved, write)
         if failure is None or failure.reason.errno not in OUT_OF_SPACE or self._stopgap is None:
@@ -113,6 +118,10 @@ class Keeper:
         self._remove(self._stopgap)  # an older result, whose room the new one needs
         self._stopgap = None
         return self._try("result", RESULT_FAILED + self.watcher.unsaved, write)
+
+    def _write(self, result: Result) -> None:
+        save_vectors(self.run, result.step, result.learned)
+        self.run.save_adapter(result.step, result.learned.adapter, result.metadata)
 
     def _save_state(self) -> None:
         if self.trainer.step > self.newest:

@@ -236,15 +236,19 @@ class Loop:
 
     def _after(self, step: int) -> None:
         """Preview, validate, show and save, where it is time."""
-        is_last, save_every = step == self.trainer.config.steps, self.trainer.config.options.save_every
+        options, is_last = self.trainer.config.options, step == self.trainer.config.steps
         if not is_last:
             self.watcher.preview(step)
         self._validate(step, is_last)
         self._show()
-        is_saved = bool(save_every) and step % save_every == 0
+        is_saved = _is_time(step, options.save_every)
         if (is_saved or is_last) and self.explosion is None:
             self._tell_explosion()
-        if is_saved and not is_last:
+        if is_last:
+            return
+        if _is_time(step, options.keep_every):
+            self.keeper.keep_step()
+        if is_saved:
             self.keeper.keep_state()
 
     def _validate(self, step: int, is_last: bool) -> None:
@@ -264,3 +268,8 @@ class Loop:
     def _is_over(self, step: int) -> bool:
         history = self.keeper.history
         return history is not None and step >= history.end(self.trainer.config.steps)
+
+
+def _is_time(step: int, every: int) -> bool:
+    """Whether something that happens every so many steps, or never for 0, happens after this one."""
+    return bool(every) and step % every == 0

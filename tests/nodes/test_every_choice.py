@@ -67,6 +67,7 @@ INPUTS: dict[str, Callable[..., dict[str, Any]]] = {
 
 ELSEWHERE = {
     "PersonalizeAuxiliaryNounPicker": "test_auxiliary_noun_picker.py", "PersonalizeDCIMasks": "test_dci_masks.py",
+    "PersonalizeCheckpointGrid": "test_checkpoint_grid.py",  # its own lists runs; the others are ComfyUI's
     "PersonalizeDCIOptions": "test_dci_options.py", "PersonalizeDataOptions": "test_trainer_data.py",
     "PersonalizeEvaluate": "test_evaluate_personalization.py",
     "PersonalizeSuperResolution": "test_super_resolution.py",

@@ -21,16 +21,19 @@ from ..model.bypass import adapters_of
 from ..model.hashes import model_hash
 from ..sampling.sampling import patched
 from ..sockets import Personalization
+from ..text.learned_vectors import embedding_names
 from .embeddings import (
     CHANGED,
     EMBEDDINGS,
     PROGRAMS,
+    LoadedEmbeddings,
     clip_with_embeddings,
     embedding_files,
     embedding_metadata,
     identifiers,
     load_embeddings,
 )
+from .run_results import RUN, find_result, vectors_of
 
 SUFFIX = ".safetensors"
 IDENTIFIERS = "identifiers"
@@ -130,11 +133,13 @@ def _has_metadata(path: Path, modified: int, size: int) -> bool:
 
 
 def find_file(name: str) -> Path:
-    """The path of a file among the LoRAs.
+    """The path of a file among the LoRAs, or of a run's result.
 
     Raises:
         InputError: when there is none, or it lies outside.
     """
+    if name.startswith(RUN):
+        return find_result(name)
     path = None if ".." in Path(name).parts or Path(name).is_absolute() else folder_paths.get_full_path("loras", name)
     if path is None:
         raise InputError("name", repr(name), "a file in ComfyUI's LoRA folders",
@@ -178,7 +183,8 @@ def load_personalization(name: str, model: Any, clip: Any, strength_model: float
     path = find_file(name)
     content = read_content(path)
     metadata, tensors = _checked(path, content.metadata), content.tensors
-    layers, embeddings = layers_of(path, tensors), load_embeddings(metadata)
+    layers = layers_of(path, tensors)
+    metadata, embeddings = _with_embeddings(name, path, metadata)
     min_rank = metadata["config"].get("options", {}).get("min_rank", 0)
     models = patched(model, clip, tensors, strength_model, strength_clip, min_rank)
     before, after = ((model, clip and clip.patcher), (models[0], models[1] and models[1].patcher))
@@ -188,6 +194,16 @@ def load_personalization(name: str, model: Any, clip: Any, strength_model: float
     warnings = [*([] if content.is_as_written else [CHANGED.format(path)]), *embeddings.warnings,
                 *_warnings_about_layers(path, layers, model, clip), *_warnings(metadata, model, clip, tensors)]
     return models[0], clip_with_embeddings(models[1], metadata, embeddings.vectors), metadata, warnings
+
+
+def _with_embeddings(name: str, path: Path, metadata: dict[str, Any]) -> tuple[dict[str, Any], LoadedEmbeddings]:
+    """The learned vectors of a file or of a run's result, and the metadata that names them."""
+    if not name.startswith(RUN):
+        return metadata, load_embeddings(metadata)
+    learned = vectors_of(path, metadata).token_vectors
+    named = {EMBEDDINGS: embedding_names(learned)} if learned else {}
+    return metadata | named, LoadedEmbeddings(vectors={word: dict(found) for word, found in learned.items()},
+                                              warnings=[])
 
 
 def _warnings_about_layers(path: Path, layers: Collection[str], model: Any, clip: Any) -> list[str]:

@@ -44,7 +44,7 @@ OPTIONS = TrainingOptions(
     ema_decay=0.9,
     precision="bf16",
     gradient_checkpointing="on",
-    save_every=11, detach_begin_token=True, min_rank=2,
+    save_every=11, keep_every=12, detach_begin_token=True, min_rank=2,
 )
 WORD = TokenVectorsConfig(word="sks", count=3, start="random", start_text="dog", std=0.1, learning_rate=1e-3,
                           stop_at=0.5, norm="fixed", is_context=True, digest="abc")
@@ -99,8 +99,13 @@ def changed(**options):
 
 def test_the_key_leaves_out_what_changes_no_weight():
     assert TrainingConfig(steps=9).key_fields() == TrainingConfig(steps=10).key_fields()
-    assert changed(save_every=3) == changed(gradient_checkpointing="on") == changed()
+    assert changed(save_every=3) == changed(keep_every=3) == changed(gradient_checkpointing="on") == changed()
     assert changed(max_grad_norm=2) != changed() != TrainingConfig(steps=9, seed=1).key_fields()
+
+
+def test_a_file_names_the_steps_that_are_kept_only_where_some_are():
+    assert "keep_every" not in TrainingConfig(steps=9).to_dict()["options"]
+    assert TrainingConfig(steps=9, options=TrainingOptions(keep_every=3)).to_dict()["options"]["keep_every"] == 3
 
 
 def test_steps_are_in_the_key_where_the_schedule_looks_at_the_end():
@@ -134,7 +139,8 @@ def test_a_run_refuses(wrong, message):
     ({"weight_decay": -1}, "weight_decay: got -1"), ({"lr_cycles": 0}, "lr_cycles: got 0"),
     ({"lr_power": 0}, "lr_power: got 0"), ({"min_rank": -1}, "min_rank: got -1"),
     ({"min_rank": 16}, "min_rank: got 16, expected less than the rank, 16"),
-    ({"save_every": -1}, "save_every: got -1"), ({"warmup_steps": 5}, "Choose constant_with_warmup"),
+    ({"save_every": -1}, "save_every: got -1"), ({"keep_every": -1}, "keep_every: got -1"),
+    ({"warmup_steps": 5}, "Choose constant_with_warmup"),
 ])
 def test_options_refuse(wrong, message):
     with pytest.raises(InputError, match=message):

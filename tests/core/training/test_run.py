@@ -185,6 +185,48 @@ def test_divergence_keeps_the_last_good_step(rig, monkeypatch):
     assert rig.steps() == ([2], 2)
 
 
+# Steps that are kept on the way
+
+
+def test_kept_steps_change_no_bit_of_the_last_one_nor_of_its_file(rig, tmp_path):
+    kept = rig.run(steps=5, keep_every=2, save_every=2, words=WORDS)
+    plain = Rig(tmp_path / "plain")
+    last = plain.run(steps=5, save_every=2, words=WORDS)
+    assert rig.steps() == ([2, 4, 5], 5) and plain.steps() == ([5], 5)
+    assert kept.file.read_bytes() == last.file.read_bytes() and kept.losses == last.losses
+
+
+def test_a_kept_step_is_the_result_of_a_run_of_so_many_steps(rig, tmp_path):
+    rig.run(steps=5, keep_every=2, words=WORDS)
+    short = Rig(tmp_path / "short").run(steps=2, words=WORDS)
+    kept = rig.run(steps=2, words=WORDS)
+    assert rig.opened == 1 and kept.file.read_bytes() == short.file.read_bytes()
+    assert same_bits(kept.result.learned.token_vectors["sks"], short.result.learned.token_vectors["sks"])
+
+
+def test_a_resumed_run_keeps_the_steps_from_before_and_those_to_come(rig):
+    with pytest.raises(Cancelled):
+        rig.run(Recorder(cancel_at=3), steps=6, keep_every=2)
+    assert rig.steps() == ([2, 3], 3)
+    rig.run(steps=6, keep_every=2)
+    assert rig.steps() == ([2, 3, 4, 6], 6)
+
+
+def test_a_disk_that_takes_no_kept_step_ends_no_run_and_is_told_once(rig, monkeypatch):
+    disk_full(monkeypatch, "adapter-", last=2)
+    watcher = Recorder()
+    finished = rig.run(watcher, steps=6, keep_every=2)
+    assert rig.steps() == ([6], 6) and finished.result.step == 6
+    (told,) = watcher.told
+    assert told.startswith("the adapter of this step could not be kept (No space left")
+
+
+def test_a_kept_step_stays_where_the_state_could_not_be_saved_beside_it(rig, monkeypatch):
+    disk_full(monkeypatch, "state.", last=1)
+    rig.run(steps=5, keep_every=2, save_every=2)
+    assert rig.steps() == ([2, 4, 5], 5)
+
+
 # Saves that fail
 
 

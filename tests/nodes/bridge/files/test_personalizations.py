@@ -133,7 +133,7 @@ def test_only_own_files_are_listed_and_all_others_refused(trained, loras):
     (loras / "garbage.safetensors").write_bytes(b"not a header at all")
     write_tensors(loras / "state.safetensors", {"x": torch.zeros(1)}, {"step": 1})
     schema = LoadPersonalization.define_schema()
-    assert schema.inputs[0].options == ["personalize/dog.safetensors"]
+    assert schema.inputs[0].options == ["personalize/dog.safetensors", "run: test"]
     assert LoadPersonalization.validate_inputs("personalize/dog.safetensors") is True
     for name, reason in {"foreign.safetensors": "another program", "pickled.pt": "pickled", "missing": "LoRA folders",
                          "corrupt.safetensors": "corrupt", "garbage.safetensors": "corrupt",
