@@ -14,8 +14,9 @@ STOCK = {"Load Image", "Load LoRA", "Load CLIP", "Load CLIP Vision", "CLIP Loade
          "Save LoRA Weights", "Plot Loss Graph", "Set Area", "Mask Editor", "Invert Mask", "Perp-Neg Guider",
          "Perturbed-Attention Guidance", "Self-Attention Guidance", "Preview as Text"}
 """Display names of ComfyUI's own nodes and of its editor's parts."""
-NO_NODES = {"Stable Diffusion", "Textual Inversion", "Custom Diffusion", "Qwen-Image"}
-"""Methods, and families of models."""
+NO_NODES = {"Stable Diffusion", "Textual Inversion", "Custom Diffusion", "Qwen-Image",
+            "Content-Type", "Sec-Fetch"}
+"""Methods, families of models, and words of HTTP."""
 STORED = ("ComfyUI: LoraLoader and LoadPersonalization", "ComfyUI: LoadPersonalization (LoraLoader")
 """What files say of the programs that read them: it stays as it was written."""
 CAPITALISED = re.compile(r"(?<![A-Za-z-])[A-Z][a-z]+(?:[ -][A-Z][a-z]+)+(?![A-Za-z])")
