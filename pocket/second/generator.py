@@ -18,7 +18,7 @@ from .tokens import vocabulary
 from .unet import UNet
 
 CAPTION_DROPOUT: Final = 0.1
-OBJECT_BOOST: Final = 1.0
+OBJECT_BOOST: Final = 3.0
 """Extra weight of cells that things cover: places are learned long before shapes."""
 SNR_LIMIT: Final = 5.0
 NOISES: Final = 2
