@@ -3,6 +3,7 @@
     python benchmarks/fleet.py overhead       # 1,000 trivial jobs: milliseconds a job
     python benchmarks/fleet.py throughput     # N sleeping workers against the ideal
     python benchmarks/fleet.py kills          # twelve subjects, 2 and 4 workers, a worker or a node killed, 20 times
+    python benchmarks/fleet.py storage        # the same subjects, where every fifth call of the storage fails
     python benchmarks/fleet.py parts          # what one worker spends on starting, loading, photos and results
     python benchmarks/fleet.py report
 
@@ -14,6 +15,7 @@ there is not made again. `report` writes benchmarks/results/fleet.md.
 from __future__ import annotations
 
 import argparse
+import errno
 import functools
 import hashlib
 import json
@@ -26,14 +28,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # before Ray's import: loopback alone
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import fsspec
 import psutil
 import yaml
+from fsspec.implementations.local import LocalFileSystem
 
 from comfyui_personalize.fleet import on_ray
 from comfyui_personalize.fleet.alone import AlonePool, Worker
@@ -51,6 +56,8 @@ TRIALS = STATE / "trials.jsonl"
 RESULTS = ROOT / "benchmarks" / "results" / "fleet.md"
 PHOTOS = ROOT / "workflows" / "photos"
 SUBJECTS, KILLS, JOBS = 12, 20, 1000
+FAILING_SHARE = 0.2
+FAILURES = STATE / "failures.txt"
 SILENT = Events(started=lambda worker, job: None, ended=lambda outcome, again: None, progress=lambda told: None)
 SMALL = {"Personalize Trainer": {"steps": 12, "batch": 1}, "Training Options": {"save_every": 4, "rank": 4},
          "Class images: what any dog looks like": {"count": 2, "steps": 2, "shown": 2},
@@ -103,7 +110,7 @@ def cluster(nodes: int, cpus: int = 2) -> Iterator[Any]:
 
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     made.workers = [made.add_node(num_cpus=cpus, num_gpus=1) for _ in range(nodes)]
-    on_ray_module = on_ray.connect(made.address, ROOT / "fleet")
+    on_ray_module = on_ray.connect(made.address, on_ray.shipped(ROOT / "fleet"))
     made.ray = on_ray_module
     try:
         yield made
@@ -138,16 +145,17 @@ def throughput() -> None:
             keep(kind="throughput", workers=workers, share=0.5 * len(jobs) / workers / (time.perf_counter() - start))
 
 
-def kill_subjects(folder: Path) -> tuple[list[Job], Surroundings]:
-    """Twelve subjects of one or two photos, and where they run."""
+def kill_subjects(folder: Path, **places: str) -> tuple[list[Job], Surroundings]:
+    """Twelve subjects of one or two photos, and where they run; `places` are of the plan, instead of its own."""
     for number in range(SUBJECTS):
         home = folder / "rows" / f"dog{number:02d}"
         home.mkdir(parents=True, exist_ok=True)
         for photo in {number % 4 + 1, number // 4 + 1}:
             shutil.copy(PHOTOS / f"personalize_dog_{photo}.png", home)
     path = folder / "plan.yaml"
-    path.write_text(yaml.safe_dump({"workflow": "01", "subjects": "rows", "noun": "dog", "output": "out",
-                                    "overrides": SMALL, "workers": {"threads": 1, "gpus": 0}}, sort_keys=False))
+    fields = {"workflow": "01", "subjects": "rows", "noun": "dog", "output": "out", "overrides": SMALL,
+              "workers": {"threads": 1, "gpus": 0}}
+    path.write_text(yaml.safe_dump(fields | places, sort_keys=False))
     plan = read_plan(path)
     jobs = make_jobs(plan, folder, ROOT)
     around = surroundings(plan, folder, ROOT, jobs, gpus=0.0)
@@ -254,6 +262,82 @@ class Killer:
         self.is_done = True
 
 
+class FailingFileSystem(LocalFileSystem):
+    """A drive whose calls fail by chance, with a line in a file for each; a write that fails leaves half a file."""
+
+    protocol = "failing"
+    cachable = False
+
+    def __init__(self, **options: Any):
+        super().__init__(auto_mkdir=True, **options)
+        self._chance = random.Random(os.getpid())
+
+    @classmethod
+    def _strip_protocol(cls, path: Any) -> str:
+        return str(super()._strip_protocol(str(path).removeprefix("failing://")))
+
+    def _may_fail(self, what: str) -> None:
+        if self._chance.random() < FAILING_SHARE:
+            with FAILURES.open("a") as file:
+                file.write(f"{what}\n")
+            raise OSError(errno.EIO, f"the drive failed at {what}")
+
+    def find(self, path: str, *given: Any, **options: Any) -> Any:
+        """Fails by chance."""
+        self._may_fail("find")
+        return super().find(path, *given, **options)
+
+    def exists(self, path: str, **options: Any) -> bool:
+        """Fails by chance."""
+        self._may_fail("exists")
+        return bool(super().exists(path, **options))
+
+    def cat_file(self, path: str, *given: Any, **options: Any) -> bytes:
+        """Fails by chance."""
+        self._may_fail("cat_file")
+        return bytes(super().cat_file(path, *given, **options))
+
+    def pipe_file(self, path: str, value: bytes, *given: Any, **options: Any) -> None:
+        """Fails by chance, half-way."""
+        super().pipe_file(path, value[: len(value) // 2], *given, **options)
+        self._may_fail("pipe_file")
+        super().pipe_file(path, value, *given, **options)
+
+    def put_file(self, lpath: str, rpath: str, *given: Any, **options: Any) -> None:
+        """Fails by chance."""
+        self._may_fail("put_file")
+        super().put_file(lpath, rpath, *given, **options)
+
+
+def failing_worker(settings: Mapping[str, Any], number: int) -> Worker:
+    """A worker that knows the failing drive."""
+    fsspec.register_implementation("failing", FailingFileSystem, clobber=True)
+    return ComfyWorker(settings, number)
+
+
+def storage() -> None:
+    """Twelve subjects on two workers with photos and results on a drive that fails."""
+    fsspec.register_implementation("failing", FailingFileSystem, clobber=True)
+    expected, folder = alone_bits(), STATE / "failing"
+    shutil.rmtree(folder, ignore_errors=True)
+    jobs, around = kill_subjects(folder, output=f"failing://{folder / 'out'}", work=str(folder / "work"))
+    jobs = [replace(job, photos=f"failing://{job.photos}") for job in jobs]
+    FAILURES.unlink(missing_ok=True)
+    with cluster(2) as made:
+        pool = on_ray.RayPool(made.ray, functools.partial(failing_worker, around.settings), 2, gpus=1.0)
+        pool.describe()
+        outcomes = Engine(pool, SILENT, pause=0.5).run([job.to_dict() for job in jobs])
+        pool.close()
+    records = {outcome.job: {"status": outcome.status, "message": outcome.message, **outcome.result}
+               for outcome in outcomes}
+    Index(around.output, "failing", jobs).write(records)
+    page = around.output.read("index.html").decode()
+    keep(kind="storage", share=FAILING_SHARE, failures=Counter(FAILURES.read_text().split()),
+         done=sum(outcome.status == "done" for outcome in outcomes),
+         unlike_bits=sum(digest(around.output, name) != bits for name, bits in expected.items()),
+         in_index=sum(f">{job.name}<" in page for job in jobs))
+
+
 def parts() -> None:
     """What a worker spends, job by job, on this machine."""
     folder = STATE / "parts"
@@ -279,7 +363,7 @@ def report() -> None:
     trials = kept()
     head = "Written by `python benchmarks/fleet.py report`; trials by its other words."
     lines = ["# The fleet, measured", "", head, ""]
-    for writer in (_overhead_lines, _throughput_lines, _kill_lines, _part_lines):
+    for writer in (_overhead_lines, _throughput_lines, _kill_lines, _storage_lines, _part_lines):
         lines += [*writer(trials), ""]
     RESULTS.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
     print("\n".join(lines))
@@ -324,6 +408,17 @@ def _kill_lines(trials: list[dict[str, Any]]) -> list[str]:
             "| seconds |", "|---|---|---|---|---|---|---|---|---|---|", *rows]
 
 
+def _storage_lines(trials: list[dict[str, Any]]) -> list[str]:
+    found = _of(trials, "storage")
+    if not found:
+        return ["Failing storage: not measured."]
+    last = found[-1]
+    said = ", ".join(f"{count} of {what}" for what, count in sorted(last["failures"].items()))
+    return [f"**Storage that fails** in {last['share']:.0%} of its calls, photos and results alike, two workers: "
+            f"{last['done']} of {SUBJECTS} subjects done, {last['unlike_bits']} with other bits, {last['in_index']} in "
+            f"the index, after {sum(last['failures'].values())} failures ({said})."]
+
+
 def _part_lines(trials: list[dict[str, Any]]) -> list[str]:
     values: dict[str, list[float]] = {}
     for trial in _of(trials, "parts"):
@@ -334,7 +429,7 @@ def _part_lines(trials: list[dict[str, Any]]) -> list[str]:
 
 
 COMMANDS: dict[str, Callable[[], None]] = {"overhead": overhead, "throughput": throughput, "kills": kills,
-                                           "parts": parts, "report": report}
+                                           "storage": storage, "parts": parts, "report": report}
 
 
 def main() -> None:

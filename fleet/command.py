@@ -161,7 +161,7 @@ def make_pool(plan: Plan, around: Surroundings, count: int, address: str | None)
         alone = AlonePool(lambda: make(0))
         return alone, alone.describe()
     package = Path(__file__).absolute().parent
-    ray = on_ray.connect(address, package, gpus=gpu_count() if address is None else None)
+    ray = on_ray.connect(address, on_ray.shipped(package), gpus=gpu_count() if address is None else None)
     pool = on_ray.RayPool(ray, make, count, gpus=around.settings["gpus"],
                           memory_gb=plan.workers.memory_gb, cpus=min(1.0, (os.cpu_count() or 1) / count))
     return pool, pool.describe()

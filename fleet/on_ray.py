@@ -46,31 +46,31 @@ def import_ray() -> Any:
     return ray
 
 
-def connect(address: str | None, package: Path, gpus: float | None = None, cpus: int | None = None) -> Any:
+def connect(address: str | None, runtime: Mapping[str, Any], gpus: float | None = None,
+            cpus: int | None = None) -> Any:
     """Join the cluster at an address, or start one on this machine that listens on loopback alone.
 
     Args:
-        package: this package's folder, which every worker of the cluster gets.
+        runtime: Ray's environment of the workers; `shipped` gives one for the fleet's own.
         gpus, cpus: what the machine is said to have; None = what Ray finds.
     """
     wanted = QUIET | (ALONE if address is None else {})
     os.environ.update({name: value for name, value in wanted.items() if name not in os.environ})
     ray = import_ray()
     logging.getLogger("ray").setLevel(logging.ERROR)
-    runtime = {"py_modules": [str(shipped(package))]}
     if address is not None:
-        ray.init(address=address, runtime_env=runtime, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address=address, runtime_env=dict(runtime), log_to_driver=False, logging_level=logging.ERROR)
     else:
-        ray.init(include_dashboard=False, num_gpus=gpus, num_cpus=cpus, runtime_env=runtime, log_to_driver=False,
+        ray.init(include_dashboard=False, num_gpus=gpus, num_cpus=cpus, runtime_env=dict(runtime), log_to_driver=False,
                  logging_level=logging.ERROR)
     return ray
 
 
-def shipped(package: Path) -> Path:
-    """A copy of this package under the name that workers import it by."""
+def shipped(package: Path) -> dict[str, Any]:
+    """An environment that takes a copy of this package to every worker, under the name that they import it by."""
     target = Path(tempfile.mkdtemp(prefix="personalize-fleet-")) / __package__.replace(".", "/")
     shutil.copytree(package, target, ignore=shutil.ignore_patterns("__pycache__"))
-    return target
+    return {"py_modules": [str(target)]}
 
 
 class Actor:

@@ -1,6 +1,6 @@
 """Runs the bench and writes the report. Cut it off at any time: cells on disk are not made again.
 
-    python -m comfyui_personalize.benchmarks.evidence [--quick] [--held-out] [--methods lora ico] [--part 0/2]
+    python -m comfyui_personalize.benchmarks.evidence [--quick] [--held-out] [--methods lora ico] [--workers 4]
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...tools.install_comfyui import ROOT
-from .comfy_process import load_pocket, start_comfyui
+from .comfy_process import start_comfyui
+from .on_fleet import add_arguments, make_all, missing
 
 if TYPE_CHECKING:
     from .methods import Method
@@ -32,7 +34,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", help="names in methods.py; default all")
     parser.add_argument("--subjects", type=int, help="how many of the subjects")
     parser.add_argument("--seeds", type=int, default=1, help="training seeds per subject")
-    parser.add_argument("--part", default="0/1", help="i/n: every n-th cell from the i-th on, for n processes")
+    add_arguments(parser)
     parser.add_argument("--tune", action="store_true", help="try settings of the methods on held-in subjects instead")
     parser.add_argument("--measure", action="store_true", help="look again at the pictures of the cells that are there")
     parser.add_argument("--clip", default="pocket", help="folder of a transformers CLIP for CLIP-I, CLIP-T and KID")
@@ -85,7 +87,7 @@ def run(given: argparse.Namespace) -> None:
     elif not given.report:
         make(wanted, given, folder, METHODS)
     cells = {key: cell for key in wanted if (cell := on_disk(folder, key))}
-    if not cells or not given.part.endswith("/1"):
+    if not cells:
         return
     from .report import gather, write_report
 
@@ -112,14 +114,12 @@ def on_disk(folder: Path, key: tuple[str, int, int]) -> dict[str, Any] | None:
 
 def make(wanted: list[tuple[str, int, int]], given: argparse.Namespace, folder: Path,
          methods: Mapping[str, Method]) -> None:
-    """Every cell of this process's part."""
+    """Every cell that is not on disk."""
     from .cells import Plan, make_cell
 
-    part, parts = map(int, given.part.split("/"))
     plan = Plan(checkpoints=(1.0,)) if given.quick else Plan()
-    loaded: Any = load_pocket()
-    for name, number, seed in wanted[part::parts]:
-        make_cell(loaded, methods[name], number, seed, plan, folder)
+    make_all({cell: partial(make_cell, method=methods[name], number=number, seed=seed, plan=plan, folder=folder)
+              for cell, (name, number, seed) in missing(wanted, folder).items()}, given, WORK / "comfyui")
 
 
 def measure_again(wanted: list[tuple[str, int, int]], folder: Path) -> None:

@@ -1,7 +1,7 @@
 """What DCI does, measured on the pocket world: the choice of its defaults, and the paper's figures 6, 9 and 10.
 
-    python -m comfyui_personalize.benchmarks.evidence.dci --sweep [--part 0/2] [--report --write]
-    python -m comfyui_personalize.benchmarks.evidence.dci --held-out [--part 0/2] [--report --write]
+    python -m comfyui_personalize.benchmarks.evidence.dci --sweep [--workers 4] [--report --write]
+    python -m comfyui_personalize.benchmarks.evidence.dci --held-out [--workers 4] [--report --write]
 
 `--sweep` tries settings on held-in subjects and writes docs/dci_defaults.md; `--held-out` draws the figures with the
 settings that it chose, on subjects that were never looked at, and writes docs/dci_evidence.md. Cut either off at any
@@ -16,11 +16,13 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .__main__ import DOCS, WORK, on_disk
-from .comfy_process import load_pocket, start_comfyui
+from .comfy_process import Loaded, load_pocket, start_comfyui
+from .on_fleet import add_arguments, make_all, missing
 
 if TYPE_CHECKING:
     from .dci_settings import Setting
@@ -35,7 +37,7 @@ def main() -> None:
     parser.add_argument("--sweep", action="store_true", help="settings on held-in subjects, to choose the defaults")
     parser.add_argument("--held-out", action="store_true", help="the figures, on subjects for final figures only")
     parser.add_argument("--subjects", type=int, help="how many of the subjects; default 5 for the sweep, else 8")
-    parser.add_argument("--part", default="0/1", help="i/n: every n-th subject from the i-th on, for n processes")
+    add_arguments(parser)
     parser.add_argument("--measure", action="store_true", help="look again at the pictures of the cells that are there")
     parser.add_argument("--report", action="store_true", help="only write the report of the cells that are there")
     parser.add_argument("--write", action="store_true", help=f"write it into {DOCS.name}/, else into {WORK.name}/")
@@ -60,23 +62,28 @@ def run(given: argparse.Namespace) -> None:
     if given.measure:
         measure_again(folder)
     elif not given.report:
-        make(rounds, subjects, given.part, folder)
+        make(rounds, subjects, given, folder)
     wanted = [(setting.name, number, 0) for settings in rounds for setting in settings for number in subjects]
     cells = {key: cell for key in wanted if (cell := on_disk(folder, key))}
-    if given.part.endswith("/1"):
-        write(cells, given, DOCS if given.write else folder)
+    write(cells, given, DOCS if given.write else folder)
 
 
-def make(rounds: Sequence[Sequence[Setting]], subjects: Sequence[int], part: str, folder: Path) -> None:
-    """Every cell of this process's part, round by round, so that a run that is cut off has whole figures."""
+def make(rounds: Sequence[Sequence[Setting]], subjects: Sequence[int], given: argparse.Namespace, folder: Path) -> None:
+    """Every cell that is not on disk, round by round, so that a run that is cut off has whole figures."""
+    for settings in rounds:
+        ordered = sorted(settings, key=lambda setting: (setting.method.name, setting.trained))
+        open_ones = {number: [setting for setting in ordered if missing([(setting.name, number, 0)], folder)]
+                     for number in subjects}
+        make_all({f"subject {number}": partial(_make_subject, settings=found, number=number, folder=folder)
+                  for number, found in open_ones.items() if found}, given, WORK / "comfyui")
+
+
+def _make_subject(loaded: Loaded, settings: Sequence[Setting], number: int, folder: Path) -> None:
+    """A subject's cells, one after the other: they share what was trained."""
     from .dci_cells import make_cell
 
-    first, parts = map(int, part.split("/"))
-    loaded: Any = load_pocket()
-    for settings in rounds:
-        for number in subjects[first::parts]:
-            for setting in sorted(settings, key=lambda setting: (setting.method.name, setting.trained)):
-                make_cell(loaded, setting, number, 0, folder)
+    for setting in settings:
+        make_cell(loaded, setting, number, 0, folder)
 
 
 def measure_again(folder: Path) -> None:

@@ -1,6 +1,6 @@
 """Which rate and how many steps each method gets here: settings tried on held-in subjects, one table of what they gave.
 
-    python -m comfyui_personalize.benchmarks.evidence --tune [--subjects 2] [--part 0/2] [--report --write]
+    python -m comfyui_personalize.benchmarks.evidence --tune [--subjects 2] [--workers 4] [--report --write]
 """
 
 from __future__ import annotations

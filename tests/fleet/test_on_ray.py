@@ -26,7 +26,7 @@ FLEET = ROOT / "fleet"
 def ray(tmp_path_factory):
     """Ray on this machine, as `fleet run` starts it."""
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / ".comfyui" / "package"), str(Path(__file__).parent)])
-    ray = on_ray.connect(None, FLEET, gpus=0, cpus=4)
+    ray = on_ray.connect(None, on_ray.shipped(FLEET), gpus=0, cpus=4)
     yield ray
     ray.shutdown()
 
@@ -150,7 +150,7 @@ def test_one_worker_needs_no_ray(tmp_path):
         print([outcome.status for outcome in Engine(pool, silent).run([{{"name": "a"}}])])
         pool.close()
         try:
-            on_ray.connect(None, Path("."))
+            on_ray.connect(None, {{}})
         except ImportError as error:
             print(error)
     """)
