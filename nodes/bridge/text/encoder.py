@@ -94,8 +94,12 @@ class ComfyTextEncoder:
         return row
 
     def _digest(self, prompt: str) -> str:
+        """Of the weights and of how they are read: one file is the encoder of several families, each with its own
+        template, padding and layers (Z-Image and Flux.2 klein, Qwen-Image and LongCat-Image, SDXL and SD3)."""
         assert self.cache is not None
-        settings = f"{self.cache[1]}\0{self.clip.layer_idx}\0{sorted(self.clip.tokenizer_options.items())}\0{prompt}"
+        reader = type(self.module)
+        settings = (f"{self.cache[1]}\0{self.clip.layer_idx}\0{sorted(self.clip.tokenizer_options.items())}\0{prompt}"
+                    f"\0{reader.__module__}.{reader.__qualname__}\0{embedded_digest(self.clip, prompt)}")
         return f"{self._cache_name}-{hashlib.blake2b(settings.encode(), digest_size=20).hexdigest()}"
 
     @cached_property

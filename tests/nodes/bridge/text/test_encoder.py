@@ -74,6 +74,24 @@ def test_frozen_prompts_are_encoded_once_and_kept_on_disk(clip, tmp_path, monkey
         ComfyTextEncoder(clip, cache=(tmp_path, "another hash")).encode(["a sks dog"])
 
 
+def test_another_family_that_reads_the_same_weights_finds_no_text_of_this_one(clip, tmp_path, monkeypatch):
+    """Z-Image and Flux.2 klein have one text encoder, read through other templates and layers by other classes."""
+    ComfyTextEncoder(clip, cache=(tmp_path, "hash")).encode(["a dog"])
+    tokenize, calls = clip.tokenize, []
+    monkeypatch.setattr(clip, "encode_from_tokens", lambda *_, **__: calls.append(1) or {"cond": torch.ones(1, 4, 8)})
+    with monkeypatch.context() as other_template:
+        other_template.setattr(clip, "tokenize", lambda text: tokenize(f"user: {text}"))
+        ComfyTextEncoder(clip, cache=(tmp_path, "hash")).encode(["a dog"])
+    assert len(calls) == 1
+    stock = type(clip.cond_stage_model)
+    with monkeypatch.context() as other_class:
+        other_class.setattr(clip.cond_stage_model, "__class__", type("OtherLayers", (stock,), {}))
+        ComfyTextEncoder(clip, cache=(tmp_path, "hash")).encode(["a dog"])
+    assert len(calls) == 2
+    ComfyTextEncoder(clip, cache=(tmp_path, "hash")).encode(["a dog"])
+    assert len(calls) == 2, "the first family finds its own text again"
+
+
 def test_prompts_with_textual_inversions_are_never_kept_on_disk(clip, tmp_path):
     ComfyTextEncoder(clip, cache=(tmp_path, "hash")).encode(["a embedding:dog"])
     assert not list(tmp_path.rglob("*.safetensors"))
