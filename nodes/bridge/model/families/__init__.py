@@ -10,6 +10,7 @@ from typing import Any
 from comfy import model_base
 
 from .....core.errors import require
+from .measured import is_measured
 from .record import Family
 from .unknown import unknown_family
 
@@ -56,7 +57,7 @@ def programs_for_family(model: Any, programs: Iterable[str]) -> list[str]:
 def family_warnings(model: Any) -> list[str]:
     """What a user of an unverified family should know."""
     family = family_of(model)
-    if family.is_verified:
+    if family.is_verified or is_measured(model.model):
         return []
-    names = ", ".join(known.name for known in FAMILIES if known.rigs)
-    return [f"no test trains models of the kind {family.name}; verified are {names}. Look at the first previews"]
+    return [f"no test trains models of the kind {family.name}; docs/families.md lists those that are verified. Look "
+            "at the first previews"]

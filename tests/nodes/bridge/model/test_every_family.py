@@ -11,8 +11,10 @@ from comfy import supported_models
 
 from comfyui_personalize.benchmarks.every_family.cases import CASES
 from comfyui_personalize.benchmarks.every_family.measure import measure
-from comfyui_personalize.benchmarks.every_family.page import found
+from comfyui_personalize.benchmarks.every_family.networks import build_model
+from comfyui_personalize.benchmarks.every_family.page import VERIFIED, found
 from comfyui_personalize.benchmarks.every_family.verdict import LIMITS
+from comfyui_personalize.nodes.bridge.model.families import family_warnings, measured
 
 DOCUMENTED = {record["name"]: record for record in
               json.loads((Path(__file__).parents[4] / "docs" / "families.json").read_text(encoding="utf-8"))}
@@ -43,6 +45,16 @@ def test_every_text_to_image_family_in_comfyuis_list_is_a_case():
 
 def test_the_document_has_every_case_in_order():
     assert list(DOCUMENTED) == [case.title for case in CASES.values()]
+
+
+def test_families_that_the_document_calls_verified_are_trained_without_a_warning():
+    verified = {case.config.__name__ for case in CASES.values() if found(DOCUMENTED[case.title]) == VERIFIED}
+    assert verified == measured.MEASURED and "SD15_instructpix2pix" not in verified
+    model = build_model(CASES["z_image"])
+    assert family_warnings(model) == []
+    model.model.__class__ = type("Other", (type(model.model),), {"__module__": "a_custom_node"})
+    (warning,) = family_warnings(model)
+    assert "no test trains models of the kind Other; docs/families.md lists those that are verified" in warning
 
 
 @pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.full)
