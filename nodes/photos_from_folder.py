@@ -14,7 +14,6 @@ from .bridge.notices import show_notice, shown_pictures
 from .bridge.photos.folders import files_digest, find_folder, images_of, input_folders, photo_sheet, read_subjects
 from .bridge.queue.queue_checks import answer
 from .bridge.sockets import DATA_OPTIONS, SUBJECT
-from .bridge.text.vocabulary import stock_clip_vocabulary
 
 
 class PhotosFromFolder(io.ComfyNode):
@@ -81,7 +80,7 @@ class PhotosFromFolder(io.ComfyNode):
         subjects, warnings = read_subjects(find_folder(folder), identifier, class_noun, caption_template,
                                            data or DataOptions())
         for one in subjects:
-            warnings += [*warnings_about(one.identifier, one.class_noun, [stock_clip_vocabulary()]),
+            warnings += [*warnings_about(one.identifier, one.class_noun),
                          *warnings_about_data(one), *warnings_about_photos(one)]
         said = "\n".join(f"{len(one.photos)} photos of '{one.caption}'" for one in subjects)
         show_notice(cls.hidden.unique_id, said, warnings)

@@ -13,7 +13,6 @@ from .bridge.notices import show_notice
 from .bridge.photos.photos import scene_from_image
 from .bridge.queue.queue_checks import answer
 from .bridge.sockets import DATA_OPTIONS, OBJECTS, SUBJECT
-from .bridge.text.vocabulary import stock_clip_vocabulary
 
 
 class ObjectMask(io.ComfyNode):
@@ -51,7 +50,7 @@ class ObjectMask(io.ComfyNode):
     def execute(cls, mask, identifier, class_noun, objects=None) -> io.NodeOutput:
         identifier, class_noun = clean_prompts(identifier=identifier, class_noun=class_noun)
         chosen = SceneObject(identifier=identifier.strip(), class_noun=class_noun.strip(), mask=mask)
-        warnings = warnings_about(chosen.identifier, chosen.class_noun, [stock_clip_vocabulary()])
+        warnings = warnings_about(chosen.identifier, chosen.class_noun)
         show_notice(cls.hidden.unique_id, f"'a {chosen.identifier} {chosen.class_noun}'", warnings)
         return io.NodeOutput((*(objects or ()), chosen))
 

@@ -13,7 +13,6 @@ from .bridge.notices import show_notice
 from .bridge.photos.photos import photos_from_images, with_captions
 from .bridge.queue.queue_checks import answer
 from .bridge.sockets import DATA_OPTIONS, SUBJECT
-from .bridge.text.vocabulary import stock_clip_vocabulary
 
 MAX_SOCKETS = 50
 
@@ -108,7 +107,7 @@ class SubjectPhotos(io.ComfyNode):
             caption_template=template,
             data=_first(data, None) or DataOptions(),
         )
-        warnings = [*warnings_about(chosen.identifier, chosen.class_noun, [stock_clip_vocabulary()]),
+        warnings = [*warnings_about(chosen.identifier, chosen.class_noun),
                     *warnings_about_data(chosen), *warnings_about_photos(chosen)]
         show_notice(cls.hidden.unique_id, f"{len(photos)} photos of '{chosen.caption}'", warnings)
         upstream = tuple(member for chain in subject or () if chain for member in chain)

@@ -210,16 +210,26 @@ def rank(
     return tuple(replace(candidates[index], prior=priors[index]) for index in order)
 
 
-def warnings_about(identifier: str, class_noun: str, vocabularies: Sequence[Vocabulary]) -> tuple[str, ...]:
-    """What is wrong with an identifier and a noun that the user typed; nothing for one of the picker's."""
-    warnings = []
-    if not class_noun.strip():
-        warnings.append("the class noun is empty, so nothing is known of its class. Say what it is.")
-    for word in identifier.split():
-        problem = _word_problem(word, vocabularies)
-        if problem:
-            warnings.append(f"identifier '{word}' {problem}. Take one that the identifier picker ranks.")
-    return tuple(warnings)
+def warnings_about(identifier: str, class_noun: str, vocabularies: Sequence[Vocabulary] = ()) -> tuple[str, ...]:
+    """What is wrong with an identifier and a noun that the user typed; nothing for one of the picker's.
+
+    Args:
+        vocabularies: of the loaded text encoders; without them what is wrong in every encoder is found.
+    """
+    empty = [] if class_noun.strip() else ["the class noun is empty, so nothing is known of its class. Say what it is."]
+    return (*empty, *_warnings_about_words(identifier, vocabularies))
+
+
+def warnings_about_reading(identifier: str, vocabularies: Sequence[Vocabulary]) -> tuple[str, ...]:
+    """Of those warnings the ones that only the loaded text encoders know: pieces, and common words of theirs."""
+    words = " ".join(word for word in identifier.split() if not is_english_word(word))
+    return _warnings_about_words(words, vocabularies)
+
+
+def _warnings_about_words(words: str, vocabularies: Sequence[Vocabulary]) -> tuple[str, ...]:
+    problems = ((word, _word_problem(word, vocabularies)) for word in words.split())
+    return tuple(f"identifier '{word}' {problem}. Take one that the identifier picker ranks."
+                 for word, problem in problems if problem)
 
 
 def _word_problem(word: str, vocabularies: Sequence[Vocabulary]) -> str | None:
@@ -233,7 +243,7 @@ def _word_problem(word: str, vocabularies: Sequence[Vocabulary]) -> str | None:
             return f"splits into {len(ids)} common pieces in {vocabulary.name} ({vocabulary.spell(ids)})"
     if is_english_word(word):
         return "is an English word, name or abbreviation"
-    if not any(len(ids) > 1 or ids[0] in vocabulary.rare for vocabulary, ids in readings):
+    if readings and not any(len(ids) > 1 or ids[0] in vocabulary.rare for vocabulary, ids in readings):
         return "is a common word of the text encoder's vocabulary"
     return None
 

@@ -14,8 +14,18 @@ from run_node import run_node
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.subject.identifier import find_candidates, rare_words, warnings_about
 from comfyui_personalize.nodes.bridge.sampling import class_images
-from comfyui_personalize.nodes.bridge.text.vocabulary import stock_clip_vocabulary, vocabularies_of
+from comfyui_personalize.nodes.bridge.text.vocabulary import vocabularies_of
 from comfyui_personalize.nodes.identifier_picker import IdentifierPicker
+
+
+class TokenizersOnly:
+    """What `vocabularies_of` needs of a CLIP object; no weights of the large encoders are needed to read words."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer, self.tokenize, self.cond_stage_model = tokenizer, tokenizer.tokenize_with_weights, None
+
+
+CLIP = vocabularies_of(TokenizersOnly(SD1Tokenizer()))
 
 
 @pytest.fixture(scope="module")
@@ -74,16 +84,14 @@ def test_a_missing_text_encoder_is_refused():
 
 
 def test_every_rare_word_of_clip_round_trips_alone_and_in_the_caption():
-    vocabulary = stock_clip_vocabulary()
+    (vocabulary,) = CLIP
     pool = rare_words([vocabulary])
     assert len(pool) > 300 and "sks" in pool and "ewe" not in pool
     assert len(find_candidates([vocabulary], class_noun="dog", count=len(pool))) == len(pool)
 
 
-def test_the_stock_vocabulary_equals_the_loaded_one(clip):
-    stock, loaded = stock_clip_vocabulary(), vocabularies_of(clip)[0]
-    assert stock.words == loaded.words and stock.rare == loaded.rare
-    assert list(stock.tokenize("a sks dog")) == [320, 48136, 1929]
+def test_clips_own_ids_stand_for_the_words(clip):
+    assert list(vocabularies_of(clip)[0].tokenize("a sks dog")) == [320, 48136, 1929]
 
 
 @pytest.mark.parametrize(
@@ -99,25 +107,18 @@ def test_the_stock_vocabulary_equals_the_loaded_one(clip):
     ],
 )
 def test_a_word_with_a_meaning_or_in_pieces_is_warned_about(identifier, complaint):
-    (warning,) = warnings_about(identifier, "dog", [stock_clip_vocabulary()])
+    (warning,) = warnings_about(identifier, "dog", CLIP)
     assert complaint in warning and "Take one that the identifier picker ranks." in warning
 
 
-def test_a_learned_embedding_is_not_read_as_text_where_no_clip_is_connected():
-    assert warnings_about("embedding:my_dog", "dog", [stock_clip_vocabulary()]) == ()
+def test_a_learned_embedding_is_not_read_as_text():
+    assert warnings_about("embedding:my_dog", "dog", CLIP) == ()
 
 
 def test_a_picked_identifier_gives_no_warning_and_an_empty_noun_one():
-    assert warnings_about("sks wrs", "dog", [stock_clip_vocabulary()]) == ()
-    (warning,) = warnings_about("sks", " ", [stock_clip_vocabulary()])
+    assert warnings_about("sks wrs", "dog", CLIP) == ()
+    (warning,) = warnings_about("sks", " ", CLIP)
     assert "class noun is empty" in warning
-
-
-class TokenizersOnly:
-    """What `vocabularies_of` needs of a CLIP object; no weights of the large encoders are needed to read words."""
-
-    def __init__(self, tokenizer):
-        self.tokenizer, self.tokenize, self.cond_stage_model = tokenizer, tokenizer.tokenize_with_weights, None
 
 
 def test_both_encoders_of_sdxl_read_the_identifier_as_the_same_tokens():

@@ -128,7 +128,6 @@ def test_typed_words_are_refused_when_the_graph_is_queued_and_linked_ones_are_no
     ("words", "warning"),
     [
         ({"identifier": "dog"}, "identifier 'dog' is an English word"),
-        ({"identifier": "xxy5syt00"}, "splits into 7 common pieces"),
         ({"class_noun": ""}, "the class noun is empty"),
     ],
 )
@@ -137,8 +136,10 @@ def test_words_that_work_badly_are_warned_about(words, warning, caplog):
     assert warning in caplog.text and subject.photos
 
 
-def test_a_picked_identifier_is_not_warned_about(caplog):
-    load(picture())
+@pytest.mark.parametrize("identifier", ["sks", "scn", "uchcci", "xxy5syt00"])
+def test_a_word_that_means_nothing_is_not_warned_about_however_an_encoder_reads_it(identifier, caplog):
+    """No encoder is connected: what is one token in Qwen's vocabulary may be common pieces in CLIP's."""
+    load(picture(), identifier=identifier)
     assert caplog.text == ""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,14 +34,6 @@ def vocabularies_of(clip: Any) -> list[Vocabulary]:
     tokenizers = {key: _tokenizer(clip.tokenizer, key) for key in clip.tokenize("") if _is_loaded(clip, key)}
     known = [_vocabulary(key, tokenizer) for key, tokenizer in tokenizers.items() if tokenizer is not None]
     return [vocabulary for vocabulary in known if vocabulary is not None and _keeps_words_apart(vocabulary)]
-
-
-@cache
-def stock_clip_vocabulary() -> Vocabulary:
-    """CLIP's vocabulary from ComfyUI's own files, for nodes that have no CLIP connected."""
-    vocabulary = _vocabulary("l", SDTokenizer())
-    assert vocabulary is not None  # ComfyUI's own tokenizer is CLIP's
-    return vocabulary
 
 
 def trained_names(clip: Any) -> frozenset[str]:

@@ -9,6 +9,7 @@ from ....core.data.crops import bucket_step
 from ....core.errors import require
 from ....core.objectives import prepared_data, warnings_about_masks
 from ....core.store.runs import check_run_name
+from ....core.subject.identifier import warnings_about_reading
 from ....core.subject.photo_warnings import warnings_about_batch, warnings_about_photos, warnings_about_resolution
 from ....core.subject.subject import warnings_about_data
 from ....core.training.trained_parameters import adapter_configs, learned_vectors
@@ -21,7 +22,7 @@ from ..model.rank_by_timestep import has_rank_by_timestep
 from ..photos.latents import blank_latents
 from ..text.learned_vectors import PREFIX, embedding_names
 from ..text.same_word import check_spelling, has_same_word, same_words
-from ..text.vocabulary import unknown_words
+from ..text.vocabulary import unknown_words, vocabularies_of
 from .plan import TrainerPlan, make_plan
 from .recipe_report import warnings_about_recipes
 from .request import Request, training_data
@@ -100,7 +101,7 @@ def warnings_about_run(request: Request) -> list[str]:
                  for names in shared_identifiers(request)]
     warnings += [warning for subject in request.subjects
                  for warning in (*warnings_about_data(subject), *warnings_about_photos(subject))]
-    warnings += warnings_about_sizes(request)
+    warnings += [*warnings_about_identifiers(request), *warnings_about_sizes(request)]
     if is_quantised(request.sampling_model):
         warnings.append("the model is stored in fp8, where a merged LoRA is rounded away in part: MODEL has it beside "
                         "the weights, so nodes that merge or save MODEL are refused; load the saved file with Load "
@@ -108,6 +109,13 @@ def warnings_about_run(request: Request) -> list[str]:
     return [*warnings, *family_warnings(request.model), *warnings_about_recipes(request),
             *warnings_about_sampling(request),
             *warnings_about_own_masks(request), *warnings_about_contexts(request)]
+
+
+def warnings_about_identifiers(request: Request) -> list[str]:
+    """How the loaded text encoders read the subjects' words; words with vectors of their own are not read."""
+    learned, vocabularies = {config.word for config in request.config.token_vectors}, vocabularies_of(request.clip)
+    words = dict.fromkeys(identifier for subject in request.subjects for identifier, _ in subject.names)
+    return [warning for word in words if word not in learned for warning in warnings_about_reading(word, vocabularies)]
 
 
 def warnings_about_sizes(request: Request) -> list[str]:

@@ -17,6 +17,7 @@ from comfyui_personalize.core.subject.identifier import (
     report,
     survives_round_trip,
     warnings_about,
+    warnings_about_reading,
     weak_priors,
 )
 
@@ -191,6 +192,17 @@ def test_an_unmeasured_table_has_dashes():
 def test_typed_identifiers_with_a_meaning_are_warned_about(identifier, complaint):
     (warning,) = warnings_about(identifier, "dog", [vocabulary()])
     assert complaint in warning
+
+
+def test_without_a_text_encoder_only_what_is_wrong_in_all_of_them_is_said():
+    assert [len(warnings_about(word, "dog")) for word in ("abc9", "qx", "dog", "sunset")] == [0, 0, 1, 0]
+    assert "the class noun is empty" in warnings_about("abc9", "")[0]
+
+
+def test_how_an_encoder_reads_a_word_is_told_apart_from_what_the_word_means():
+    words = ("abc9", "qx", "dog", "sunset")
+    assert [len(warnings_about_reading(word, [vocabulary()])) for word in words] == [1, 0, 0, 1]
+    assert "splits into 4 common pieces" in warnings_about_reading("dog abc9", [vocabulary()])[0]
 
 
 def test_a_learned_embedding_is_not_warned_about():

@@ -6,7 +6,7 @@ import functools
 
 import pytest
 import torch
-from comfy.sd1_clip import SDTokenizer
+from comfy.sd1_clip import SD1Tokenizer, SDTokenizer
 from comfy.text_encoders import aura_t5, flux, hydit, longcat_image, pixart_t5, qwen35, qwen_image, sd3_clip, z_image
 from comfy.text_encoders.hunyuan_image import HunyuanImageTokenizer
 from comfy.text_encoders.hunyuan_video import LLAMA3Tokenizer
@@ -22,7 +22,6 @@ from comfyui_personalize.nodes.bridge.text.vocabulary import (
     RARE_FROM,
     T5_RARE,
     _vocabulary,
-    stock_clip_vocabulary,
     vocabularies_of,
 )
 
@@ -146,7 +145,8 @@ def test_without_the_tokenizers_evidence_many_of_them_would_be_offered():
     ],
 )
 def test_clip_alone_gives_the_identifiers_that_it_always_gave(seed, tokens, words):
-    found = identifiers_for([stock_clip_vocabulary()], class_noun="dog", tokens=tokens, count=4, seed=seed)
+    clip = vocabularies_of(TokenizersOnly(SD1Tokenizer()))
+    found = identifiers_for(clip, class_noun="dog", tokens=tokens, count=4, seed=seed)
     assert [candidate.text for candidate in found] == words
 
 
