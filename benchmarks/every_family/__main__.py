@@ -10,10 +10,14 @@ import argparse
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ...fleet.client import GraphFailed, GraphRefused
 from ...tools.install_comfyui import ROOT
 from ..evidence.comfy_process import start_comfyui
 from .page import found, page
@@ -22,6 +26,8 @@ WORK = ROOT / ".families"
 DOCS = ROOT / "docs"
 CODE = ("core", "nodes/bridge", "benchmarks/every_family")
 """What the figures depend on."""
+CODE_OF_SERVER = ("core", "nodes", "fleet", "tools", "benchmarks/every_family")
+Record = dict[str, Any]
 
 
 def main() -> None:
@@ -31,30 +37,66 @@ def main() -> None:
     names = parser.parse_args().names
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     start_comfyui(WORK / "comfyui")
-    if names:
-        for name in names:
-            print(json.dumps(measured(name, again=True), indent=1))
-        return
     from .cases import CASES
 
     records = []
-    for name in CASES:
-        records.append(measured(name))
-        print(f"{name}: {found(records[-1])}", flush=True)
-    write(records, DOCS)
+    with ExitStack() as stack:
+        travel = Travels(stack)
+        for name in names or CASES:
+            records.append(measured(name, travel, again=bool(names)))
+            print(json.dumps(records[-1], indent=1) if names else f"{name}: {found(records[-1])}", flush=True)
+    if not names:
+        write(records, DOCS)
 
 
-def measured(name: str, again: bool = False) -> dict[str, Any]:
-    """The record of a case, from disk where the code is the same."""
+class Travels:
+    """Families through one server, which starts when the first of them needs it.
+
+    Args:
+        stack: ends the server.
+    """
+
+    def __init__(self, stack: ExitStack):
+        self._stack = stack
+
+    @cached_property
+    def _server(self) -> tuple[Any, dict[str, Any]]:
+        from .server.journey import families_server
+
+        shutil.rmtree(WORK / "server", ignore_errors=True)  # nothing is found again of an earlier run
+        server = self._stack.enter_context(families_server(WORK / "server"))
+        return server, server.client.object_info()
+
+    def __call__(self, name: str) -> Record:
+        """The figures of a family, or how the server's answer fails."""
+        from .server.journey import travel
+
+        try:
+            return travel(name, *self._server)
+        except (GraphFailed, GraphRefused) as error:
+            return {"fails": " ".join(str(error).split())[:300]}
+
+
+def measured(name: str, travel: Callable[[str], Record], again: bool = False) -> Record:
+    """The record of a case, from disk where the code is the same; `server` where the family goes through it."""
     from .cases import CASES
     from .measure import measure
+    from .server.forms import FORMS
 
-    file, code = WORK / f"{name}.json", code_digest()
+    record = kept(WORK / f"{name}.json", CODE, lambda: measure(CASES[name]), again)
+    if name not in FORMS:
+        return record
+    return record | {"server": kept(WORK / f"{name}_server.json", CODE_OF_SERVER, lambda: travel(name), again)}
+
+
+def kept(file: Path, parts: Sequence[str], make: Callable[[], Record], again: bool) -> Record:
+    """What is in the file where the code is the same, else what is made now."""
+    code = code_digest(parts)
     if file.exists() and not again:
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        if kept["code"] == code:
-            return dict(kept["record"])
-    record = measure(CASES[name])
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if found["code"] == code:
+            return dict(found["record"])
+    record = make()
     file.write_text(json.dumps({"code": code, "record": record}), encoding="utf-8")
     return record
 
@@ -68,10 +110,10 @@ def write(records: Sequence[dict[str, Any]], folder: Path) -> None:
     (folder / "families.md").write_text(page(records, __version__), encoding="utf-8")
 
 
-def code_digest() -> str:
-    """A digest of every file that the figures depend on."""
+def code_digest(parts: Sequence[str]) -> str:
+    """A digest of every file in these folders."""
     digest = hashlib.blake2b(digest_size=16)
-    for path in sorted(path for part in CODE for path in (ROOT / part).rglob("*.py")):
+    for path in sorted(path for part in parts for path in (ROOT / part).rglob("*.py")):
         digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()
 

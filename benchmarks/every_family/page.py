@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .server.section import section
 from .verdict import LIMITS, failures, is_refused
 
 VERIFIED = "structure verified, pictures not seen"
@@ -48,7 +49,7 @@ def page(records: Sequence[Mapping[str, Any]], comfyui: str) -> str:
     rest = ((refused, "refused with the reason"), (failed, "not right"))
     others = "".join(f", {count} {what}" for count, what in rest if count)
     head = HEAD.format(comfyui=comfyui, verified=VERIFIED, good=len(good), all=len(records), others=others)
-    return head + "\n".join(map(line, records)) + "\n" + LEGEND + reasons(records)
+    return head + "\n".join(map(line, records)) + "\n" + LEGEND + reasons(records) + section(records)
 
 
 def line(record: Mapping[str, Any]) -> str:

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from comfyui_personalize.benchmarks.every_family.server import SHRUNK
 from comfyui_personalize.tools.comfyui_server import Server
-from comfyui_personalize.tools.install_comfyui import ROOT
+from comfyui_personalize.tools.install_comfyui import ROOT, link
 
 SMALL = {
     "PersonalizeTrainer": {"steps": 4, "resolution": 64, "batch": 1},
@@ -77,8 +78,10 @@ def training(run_name: str, **trainer: Any) -> Graph:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A running server with an empty base directory."""
-    with Server(tmp_path_factory.mktemp("e2e")) as running:
+    """A running server with an empty base directory; it loads the families' small files (test_every_family), too."""
+    made = Server(tmp_path_factory.mktemp("e2e"))
+    link(made.base / "custom_nodes" / SHRUNK.name, SHRUNK)
+    with made as running:
         yield running
 
 
