@@ -7,14 +7,14 @@ import re
 from comfy_api.v0_0_2 import io, ui
 
 from ..core.errors import require
-from ..core.subject.identifier import rank, report, warnings_about
+from ..core.subject.identifier import report, warnings_about
 from ..core.subject.picture_prior import FEWEST_PICTURES, rank_by_pictures
 from ..core.wording import clean_prompts
 from .bridge.notices import show_notice
 from .bridge.sampling.picture_prior import PicturePrior
 from .bridge.sockets import IMAGE_TEXT_ENCODER
-from .bridge.text.identifiers import identifiers_for
-from .bridge.text.vocabulary import text_embedder, trained_names, vocabularies_of
+from .bridge.text.identifiers import rank_identifiers
+from .bridge.text.vocabulary import vocabularies_of
 
 
 class IdentifierPicker(io.ComfyNode):
@@ -75,6 +75,9 @@ class IdentifierPicker(io.ComfyNode):
                     tooltip="All candidates with token ids, rank, "
                     "and why each is safe. Connect Preview as Text to read it.",
                 ),
+                io.String.Output("class_noun", display_name="class_noun",
+                                 tooltip="The class noun, so that it is typed once: for Subject Photos, class images, "
+                                         "prompts and DCI."),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -89,17 +92,14 @@ class IdentifierPicker(io.ComfyNode):
         drawn = None if model is None else PicturePrior(
             model=model, clip=clip, vae=vae, image_text=image_text, count=pictures, steps=picture_steps,
             size=picture_size, cfg=picture_cfg)
-        vocabularies, noun = vocabularies_of(clip), class_noun.strip()
-        unwanted = {*re.split(r"[\s,;]+", avoid), *noun.split(), *trained_names(clip)}
-        found = identifiers_for(
-            vocabularies, class_noun=noun, tokens=tokens, count=candidates, seed=seed, avoid=unwanted
-        )
-        ranked = rank(found, noun, text_embedder(clip))
+        noun = class_noun.strip()
+        ranked = rank_identifiers(clip, noun, tokens=tokens, count=candidates, seed=seed,
+                                  avoid=re.split(r"[\s,;]+", avoid))
         if drawn is not None:
             ranked = rank_by_pictures(ranked, drawn.pulls([candidate.text for candidate in ranked], noun))
         best, text = ranked[0].text, report(ranked, noun)
-        show_notice(cls.hidden.unique_id, f"identifier: {best}", warnings_about(best, noun, vocabularies))
-        return io.NodeOutput(best, text, ui=ui.PreviewText(text))
+        show_notice(cls.hidden.unique_id, f"identifier: {best}", warnings_about(best, noun, vocabularies_of(clip)))
+        return io.NodeOutput(best, text, noun, ui=ui.PreviewText(text))
 
 
 def _of_pictures() -> list[io.Input]:

@@ -9,9 +9,11 @@ from __future__ import annotations
 from comfy_api.v0_0_2 import io
 
 from ..core.store.runs import check_run_name
-from ..core.training.config import TrainingConfig, TrainingOptions
+from ..core.training.automatic import chosen_lines
+from ..core.training.config import TrainingConfig
+from .bridge.model.automatic import settle_preview, settle_training
 from .bridge.notices import show_notice, shown_pictures
-from .bridge.queue.queue_checks import WholeSteps, answer
+from .bridge.queue.queue_checks import ZeroOrWholeSteps, answer
 from .bridge.sampling.sampling import patched
 from .bridge.sockets import (
     IMAGE_TEXT_ENCODER,
@@ -55,7 +57,8 @@ class PersonalizeTrainer(io.ComfyNode):
                 SUBJECT.Input("subject", tooltip="Photos and words from Subject Photos."),
                 OBJECTIVE.Input("objective", optional=True,
                                 tooltip="Prior Preservation, Masked Loss or both; without: the plain loss on photos."),
-                OPTIONS.Input("options", optional=True, tooltip="Training Options; without: its defaults."),
+                OPTIONS.Input("options", optional=True,
+                              tooltip="Optional. Training Options; leave it empty to use its defaults."),
                 PREVIEW.Input("preview", optional=True, tooltip="Training Preview; without: no pictures on the way."),
                 VALIDATION.Input("validation", optional=True, 
                                  tooltip="Validation; without: the last step is handed on."),
@@ -85,6 +88,8 @@ class PersonalizeTrainer(io.ComfyNode):
                 io.String.Output("identifier", display_name="identifier",
                                  tooltip="How to write the subject in prompts: its identifier, or embedding:... where "
                                          "token vectors were learned; several subjects are separated by commas."),
+                io.String.Output("class_noun", display_name="class_noun",
+                                 tooltip="What the subject is, for prompts and DCI; several are separated by commas."),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -100,9 +105,11 @@ class PersonalizeTrainer(io.ComfyNode):
                 image_text=None, sample_with=None) -> io.NodeOutput:
         chain = objective or ObjectiveChain()
         vectors, starts = vectors_of_subjects(token_vectors or (), subject)
+        settled = settle_training(model, sum(len(one.photos) for one in subject), options, {
+            "steps": steps, "learning_rate": learning_rate, "batch": batch, "resolution": resolution})
+        preview, of_preview = settle_preview(sample_with or model, preview)
         config = TrainingConfig(
-            steps=steps, learning_rate=learning_rate, batch=batch, resolution=resolution, seed=seed,
-            options=options or TrainingOptions(), objectives=chain.objectives,
+            **settled.values, seed=seed, options=settled.options, objectives=chain.objectives,
             token_vectors=vectors, validation=validation.config if validation else None)
         config = with_recipe_levels(config, model)
         request = Request(model=model, clip=clip, vae=vae, subjects=tuple(subject), config=config,
@@ -110,7 +117,7 @@ class PersonalizeTrainer(io.ComfyNode):
                           validation=validation, starts=starts, image_text=image_text, sample_with=sample_with)
         result, pictures = personalize(request)
         warnings = warnings_about_run(request)
-        told = "\n".join([result.report, *about_recipe(request)])
+        told = "\n".join([result.report, *chosen_lines([*settled.told, *of_preview]), *about_recipe(request)])
         report = "\n".join([told, *(f"Warning: {warning}" for warning in warnings)])
         show_notice(cls.hidden.unique_id, told, warnings)
         trained_model, trained_clip = patched(request.sampling_model, clip, result.lora,
@@ -118,22 +125,24 @@ class PersonalizeTrainer(io.ComfyNode):
         trained_clip = with_vectors(trained_clip, result.token_vectors)
         shown = shown_pictures(pictures, cls) | {"text": (report,)}
         return io.NodeOutput(trained_model, trained_clip, dict(result.lora), {"loss": list(result.losses)}, pictures,
-                             result, report, subject_texts(result), ui=shown)
+                             result, report, subject_texts(result), ", ".join(result.metadata["class_nouns"]), ui=shown)
 
 
 def _widgets() -> list[io.Input]:
     """How long, how fast and on what size it trains."""
     return [
-        io.Int.Input("steps", default=400, min=1, max=1000000,
-                     tooltip="Training steps in all, 1 or more. A longer run goes on from a shorter one. "
-                             "Default 400; 100 per photo is a good start."),
-        io.Float.Input("learning_rate", default=1e-4, min=1e-7, max=0.1, step=0.000001, round=False,
-                       tooltip="Learning rate of the adapter, 1e-7 to 0.1. Default 1e-4."),
-        io.Int.Input("batch", default=1, min=1, max=64,
-                     tooltip="Photos per step, 1 to 64; class images and object terms come on top. Default 1."),
-        io.Int.Input("resolution", default=512, min=WholeSteps(64, 8), max=2048, step=8,
+        io.Int.Input("steps", default=0, min=0, max=1000000,
+                     tooltip="Training steps in all. A longer run goes on from a shorter one. 0 (default): automatic, "
+                             "by the number of photos and the model's recipe; the report tells the number."),
+        io.Float.Input("learning_rate", default=0.0, min=0.0, max=0.1, step=0.000001, round=False,
+                       tooltip="Learning rate of the adapter, up to 0.1. 0 (default): automatic, by the model's "
+                               "recipe, which then gives rank and layers, too, where Training Options is left out."),
+        io.Int.Input("batch", default=0, min=0, max=64,
+                     tooltip="Photos per step, up to 64. Class images are added to this and need extra memory. "
+                             "0 (default): automatic, by the model's recipe."),
+        io.Int.Input("resolution", default=0, min=ZeroOrWholeSteps(64, 8), max=2048, step=8,
                      tooltip="Photos are cropped to the centre and scaled to this many pixels, 64 to 2048, a "
-                             "multiple of 8. Default 512 (SD 1.5); 1024 for SDXL, 96 for the pocket model."),
+                             "multiple of 8. 0 (default): automatic, what the model's family was trained at."),
         io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=False,
                      tooltip="Seed of adapter, order, noise and timesteps. Same seed, same result on CPU."),
         io.String.Input("run_name", default="my_subject",

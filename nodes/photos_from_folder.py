@@ -5,13 +5,12 @@ from __future__ import annotations
 from comfy_api.v0_0_2 import io
 
 from ..core.data.options import DataOptions
-from ..core.errors import InputError
 from ..core.subject.identifier import warnings_about
 from ..core.subject.photo_warnings import warnings_about_photos
 from ..core.subject.subject import CAPTION_TEMPLATE, check_name, warnings_about_data
 from ..core.wording import clean_prompts
 from .bridge.notices import show_notice, shown_pictures
-from .bridge.photos.folders import files_digest, find_folder, images_of, input_folders, photo_sheet, read_subjects
+from .bridge.photos.folders import find_folder, folder_fingerprint, images_of, input_folders, photo_sheet, read_subjects
 from .bridge.queue.queue_checks import answer
 from .bridge.sockets import DATA_OPTIONS, SUBJECT
 
@@ -68,10 +67,7 @@ class PhotosFromFolder(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, folder=None, **_) -> str | float:
         """A digest of the files, so that a changed photo or caption is read again; never the same for a linked name."""
-        try:
-            return float("nan") if folder is None else files_digest(find_folder(folder))
-        except (InputError, OSError) as error:
-            return str(error)
+        return folder_fingerprint(folder)
 
     @classmethod
     def execute(cls, folder, identifier, class_noun, caption_template, data=None, subject=None) -> io.NodeOutput:

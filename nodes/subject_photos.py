@@ -80,7 +80,13 @@ class SubjectPhotos(io.ComfyNode):
                     "subject", optional=True, tooltip="Another subject, trained together with this one."
                 ),
             ],
-            outputs=[SUBJECT.Output("SUBJECT", tooltip="All subjects so far, for Personalize Trainer.")],
+            outputs=[
+                SUBJECT.Output("SUBJECT", tooltip="All subjects so far, for Personalize Trainer."),
+                io.String.Output("identifier", display_name="identifier",
+                                 tooltip="This subject's identifier, for prompts and DCI."),
+                io.String.Output("class_noun", display_name="class_noun",
+                                 tooltip="This subject's class noun, for class images, prompts and DCI."),
+            ],
             hidden=[io.Hidden.unique_id],
         )
 
@@ -111,7 +117,7 @@ class SubjectPhotos(io.ComfyNode):
                     *warnings_about_data(chosen), *warnings_about_photos(chosen)]
         show_notice(cls.hidden.unique_id, f"{len(photos)} photos of '{chosen.caption}'", warnings)
         upstream = tuple(member for chain in subject or () if chain for member in chain)
-        return io.NodeOutput((*upstream, chosen))
+        return io.NodeOutput((*upstream, chosen), chosen.identifier, chosen.class_noun)
 
 
 def _first(values, linked):

@@ -10,6 +10,7 @@ from typing import Any, get_args
 from comfy_api.v0_0_2 import io
 
 from ..core.learning.adapter import KINDS, TARGETS, AdapterConfig
+from ..core.training.automatic import AUTO
 from ..core.training.config import LRSchedule, Optimizer, Precision, Switch, TrainingOptions
 from .bridge.sockets import OPTIONS
 
@@ -42,8 +43,9 @@ class TrainingOptionsNode(io.ComfyNode):
                 io.Float.Input("alpha", default=16.0, min=0.01, max=1024.0, step=0.5,
                                tooltip="The adapter is scaled by alpha / rank (rslora: alpha / square root of rank), "
                                        "above 0. Default 16, the default rank; oft and full have none."),
-                io.Combo.Input("targets", options=list(TARGETS), default="attention",
-                               tooltip="Which layers learn. attention: all attention projections (default); "
+                io.Combo.Input("targets", options=[AUTO, *TARGETS], default=AUTO,
+                               tooltip="Which layers learn. auto (default): by the model's recipe, told in the report; "
+                                       "attention: all attention projections; "
                                        "cross_attention_kv: only what reads the text (Custom Diffusion); "
                                        "attention_and_feed_forward: more capacity; all: every linear and convolution "
                                        "layer (oft: no convolutions wider than 1), with full every weight there is."),

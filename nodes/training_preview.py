@@ -5,6 +5,7 @@ from __future__ import annotations
 import comfy.samplers
 from comfy_api.v0_0_2 import io
 
+from ..core.training.automatic import AUTO
 from ..core.wording import clean_prompts
 from .bridge.sockets import PREVIEW, PreviewSettings
 
@@ -24,13 +25,15 @@ class TrainingPreview(io.ComfyNode):
             inputs=[
                 io.String.Input("prompt", multiline=True, default="a sks dog on the beach",
                                 tooltip="What the preview shows; name the subject by identifier and class noun."),
-                io.Combo.Input("sampler", options=list(comfy.samplers.KSampler.SAMPLERS), default="euler",
-                               tooltip="Sampler, as in KSampler. Default euler."),
-                io.Combo.Input("scheduler", options=list(comfy.samplers.KSampler.SCHEDULERS), default="normal",
-                               tooltip="Noise schedule, as in KSampler. Default normal."),
-                io.Int.Input("steps", default=20, min=1, max=1000, tooltip="Sampling steps, 1 to 1000. Default 20."),
-                io.Float.Input("cfg", default=7.0, min=0.0, max=100.0, step=0.1,
-                               tooltip="Guidance scale, 0 to 100; 1 = no guidance. Default 7."),
+                io.Combo.Input("sampler", options=[AUTO, *comfy.samplers.KSampler.SAMPLERS], default=AUTO,
+                               tooltip="Sampler, as in KSampler. auto (default): by the model's recipe."),
+                io.Combo.Input("scheduler", options=[AUTO, *comfy.samplers.KSampler.SCHEDULERS], default=AUTO,
+                               tooltip="Noise schedule, as in KSampler. auto (default): by the model's recipe."),
+                io.Int.Input("steps", default=0, min=0, max=1000,
+                             tooltip="Sampling steps, up to 1000. 0 (default): automatic, by the model's recipe."),
+                io.Float.Input("cfg", default=0.0, min=0.0, max=100.0, step=0.1,
+                               tooltip="Guidance scale, up to 100; 1 = no guidance. 0 (default): automatic, by the "
+                                       "model's recipe."),
                 io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=False,
                              tooltip="Noise of the preview: the same for every one, so that they can be compared."),
                 io.Int.Input("every", default=100, min=1, max=100000,

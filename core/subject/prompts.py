@@ -6,6 +6,7 @@ its supplement (accessories, expressions), and its dataset's 25 evaluation promp
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from ..errors import require
@@ -43,6 +44,8 @@ def _properties(words: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"a {word} {{V}} {{noun}}" for word in words)
 
 
+_PLACE = re.compile(r"\{V\d*\}")
+_ANY_PLACE = re.compile(r"\{(V|noun)\d*\}")
 KINDS: Mapping[str, tuple[str, ...]] = {
     "objects (DreamBooth's 25)": (*_places(_SHARED), *_places(_OBJECTS), *_properties(_PROPERTIES)),
     "live subjects (DreamBooth's 25)": (*_places(_SHARED), *_places(_ACCESSORIES), *_properties(_PROPERTIES)),
@@ -87,3 +90,28 @@ def fill_prompts(templates: Sequence[str], identifier: str, class_noun: str) -> 
                 "Write for example 'a {V} {noun} in the snow'.")
     filled = (fill(template, identifier.strip(), class_noun.strip()) for template in templates)
     return tuple(clean_prompt(prompt, "prompts") for prompt in filled)
+
+
+def check_places(prompt: str) -> None:
+    """Raise `InputError` for a prompt without a place for the subject."""
+    require(bool(_PLACE.search(prompt)), "prompt", repr(prompt), "a text with {V} where your subject stands",
+            "Write for example 'a {V} {noun} in the snow'.")
+
+
+def fill_subjects(prompt: str, identifiers: Sequence[str], class_nouns: Sequence[str]) -> str:
+    """A prompt in which {V} and {noun}, the same as {V1} and {noun1}, are the first subject, {V2} and {noun2} the
+    second.
+
+    Raises:
+        InputError: there is no {V}, a place of more subjects than there are, or `embedding:` without a name.
+    """
+    check_places(prompt)
+    text = prompt.replace("{V}", "{V1}").replace("{noun}", "{noun1}")
+    for number, identifier in enumerate(identifiers, start=1):
+        noun = class_nouns[number - 1] if number <= len(class_nouns) else ""
+        own = text.replace(f"{{V{number}}}", "{V}").replace(f"{{noun{number}}}", "{noun}")
+        text = fill(own, identifier.strip(), noun.strip())
+    left = _ANY_PLACE.search(text)
+    require(left is None, "prompt", left[0] if left else "", f"places of {len(identifiers)} subjects at most",
+            "Write {V} and {noun}; of several subjects {V1} {noun1}, {V2} {noun2}.")
+    return clean_prompt(text, "prompt")

@@ -75,7 +75,8 @@ class TokenVectorsSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class PreviewSettings:
-    """The TrainingPreview node: what is sampled while training, by ComfyUI's own samplers.
+    """The TrainingPreview node: what is sampled while training, by ComfyUI's own samplers. "auto" and 0 of sampler,
+    scheduler, steps and cfg are the recipe's, which the trainer puts in.
 
     Attributes:
         every: steps between two previews; one more is made at the end.
@@ -93,7 +94,7 @@ class PreviewSettings:
     def __post_init__(self) -> None:
         require(bool(self.prompt.strip()), "prompt", "an empty text", "what the preview should show",
                 "Write for example 'a {V} dog in the snow'.")
-        require(self.steps >= 1, "steps", self.steps, "1 or more sampling steps", "Use for example 20.")
+        require(self.steps >= 0, "steps", self.steps, "1 or more sampling steps, or 0", "Use for example 20.")
         require(self.every >= 1, "every", self.every, "1 or more training steps", "Use for example 100.")
 
 

@@ -71,6 +71,7 @@ ELSEWHERE = {
     "PersonalizeDCIOptions": "test_dci_options.py", "PersonalizeDataOptions": "test_trainer_data.py",
     "PersonalizeEvaluate": "test_evaluate_personalization.py",
     "PersonalizeSuperResolution": "test_super_resolution.py",
+    "PersonalizeFromPhotos": "test_personalize_from_photos.py",
     "PersonalizePhotosFromFolder": "test_photos_from_folder.py",  # its combo lists folders
     "PriorSampleGen": "test_prior_sample_gen.py",
     "PersonalizeRegularizationImages": "test_regularization_images.py",

@@ -35,7 +35,7 @@ def clip():
 
 def pick(clip, **settings):
     defaults = {"class_noun": "dog", "tokens": 1, "seed": 0, "candidates": 4, "avoid": ""}
-    return run_node(IdentifierPicker, clip=clip, **{**defaults, **settings})
+    return run_node(IdentifierPicker, clip=clip, **{**defaults, **settings})[:2]
 
 
 def picked_words(report, count=4):

@@ -120,7 +120,7 @@ def test_caption_files_beside_photos_are_read_by_the_stock_loader(base_directory
         (folder / f"{name}.txt").write_text(f"{{V}} {{noun}} number {name}")
     images, texts = LoadImageTextDataSetFromFolderNode.execute("captioned").args
     words = {"identifier": ["sks"], "class_noun": ["dog"], "caption_template": ["a {V} {noun}"]}
-    ((subject,),) = run_node(SubjectPhotos, images={"image0": images}, captions=texts, **words)
+    (subject,), *_ = run_node(SubjectPhotos, images={"image0": images}, captions=texts, **words)
     for photo in subject.photos:
         expected = "one" if photo.pixels[0, 0, 0] > 0.5 else "two"
         assert subject.caption_of(photo) == f"sks dog number {expected}"

@@ -199,3 +199,12 @@ def files_digest(folder: Path) -> str:
                 digest.update(hashlib.file_digest(file, "blake2b").digest())
         digest.update("\n".join(found.warnings).encode(errors="surrogateescape"))
     return digest.hexdigest()
+
+
+def folder_fingerprint(name: str | None) -> str | float:
+    """What a node's fingerprint says of a folder: its files' digest, or why it has none; never the same twice for a
+    name that another node gives."""
+    try:
+        return float("nan") if name is None else files_digest(find_folder(name))
+    except (InputError, OSError) as error:
+        return str(error)

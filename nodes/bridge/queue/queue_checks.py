@@ -63,3 +63,24 @@ class WholeSteps(int):
 
     def __getnewargs__(self) -> tuple[int, int]:  # type: ignore[override]
         return int(self), self.step
+
+
+class ZeroOrWholeSteps(int):
+    """The same, where 0 is allowed beside: it means automatic. In JSON it is 0."""
+
+    least: int
+    step: int
+
+    def __new__(cls, least: int, step: int) -> ZeroOrWholeSteps:
+        made = super().__new__(cls, 0)
+        made.least, made.step = least, step
+        return made
+
+    def __gt__(self, value: int) -> bool:
+        return value != 0 and (self.least > value or value % self.step != 0)
+
+    def __format__(self, _: str) -> str:
+        return f"{self.least} (0 is automatic), or no multiple of {self.step}"
+
+    def __getnewargs__(self) -> tuple[int, int]:  # type: ignore[override]
+        return self.least, self.step

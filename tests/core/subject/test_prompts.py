@@ -5,7 +5,7 @@ import json
 import pytest
 
 from comfyui_personalize.core.errors import InputError
-from comfyui_personalize.core.subject.prompts import KINDS, fill_prompts, subject_prompts
+from comfyui_personalize.core.subject.prompts import KINDS, check_places, fill_prompts, fill_subjects, subject_prompts
 from comfyui_personalize.tools.install_comfyui import ROOT
 
 
@@ -51,3 +51,21 @@ def test_a_template_that_leaves_embedding_without_a_name_is_refused():
     assert fill_prompts(["embedding:{V} {noun}"], "zkz", "dog") == ("embedding:zkz dog",)
     with pytest.raises(InputError, match="prompts: got 'embedding:' without a name"):
         fill_prompts(["a embedding:{V}, {noun}"], "", "dog")
+
+
+@pytest.mark.parametrize(("prompt", "expected"), [
+    ("a {V} {noun} in the snow", "a cek dog in the snow"), ("{V} on a beach", "cek on a beach"),
+    ("a {V1} {noun1} and a {V2} {noun2}", "a cek dog and a zkz toy car"), ("a {V2} alone", "a zkz alone")])
+def test_places_of_subjects_become_their_words(prompt, expected):
+    assert fill_subjects(prompt, ["cek", " zkz"], ["dog", "toy car"]) == expected
+
+
+@pytest.mark.parametrize("prompt", ["", "a dog in the snow", "a {noun}", "a V dog", "a {v} dog"])
+def test_a_prompt_without_a_place_for_the_subject_is_refused(prompt):
+    with pytest.raises(InputError, match=r"^prompt: got .*expected a text with \{V\}"):
+        check_places(prompt)
+
+
+def test_a_place_of_a_subject_that_is_not_there_is_refused():
+    with pytest.raises(InputError, match=r"\{V2\}.*1 subjects"):
+        fill_subjects("a {V} and a {V2}", ["cek"], ["dog"])

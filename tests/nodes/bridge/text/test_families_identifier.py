@@ -35,7 +35,7 @@ def test_each_text_encoder_has_its_vocabulary_and_range(clips, name):
 @pytest.mark.parametrize("tokens", [1, 2, 3])
 @pytest.mark.parametrize("name", [name for name in FAMILIES if "t5xxl" not in FAMILIES[name].encoders])
 def test_the_identifier_is_as_many_tokens_in_every_clip_and_each_word_rare(clips, name, tokens):
-    identifier, _ = run_node(IdentifierPicker, clip=clips(name), class_noun="toy car", tokens=tokens, seed=0,
+    identifier, *_ = run_node(IdentifierPicker, clip=clips(name), class_noun="toy car", tokens=tokens, seed=0,
                              candidates=2, avoid="")
     vocabularies = vocabularies_of(clips(name))
     assert survives_round_trip(identifier, "toy car", vocabularies)
@@ -49,7 +49,7 @@ def test_the_identifier_is_as_many_tokens_in_every_clip_and_each_word_rare(clips
 @pytest.mark.parametrize("tokens", [1, 2, 3])
 @pytest.mark.parametrize("name", [name for name in FAMILIES if "t5xxl" in FAMILIES[name].encoders])
 def test_beside_t5_the_identifier_is_one_word_of_three_rare_tokens_at_most_in_every_encoder(clips, name, tokens):
-    identifier, report = run_node(IdentifierPicker, clip=clips(name), class_noun="toy car", tokens=tokens, seed=0,
+    identifier, report, _ = run_node(IdentifierPicker, clip=clips(name), class_noun="toy car", tokens=tokens, seed=0,
                                   candidates=3, avoid="")
     assert identifier.isalpha() and report.splitlines()[2].split()[1] == identifier
     for vocabulary in vocabularies_of(clips(name)):
@@ -107,7 +107,7 @@ def test_padding_behind_a_language_models_text_does_not_count():
 
 def test_a_language_model_has_its_identifier_picked_and_ranked():
     clip = small_clip(z_image.te(), z_image.ZImageTokenizer, "qwen3_4b")
-    identifier, report = run_node(IdentifierPicker, clip=clip, class_noun="dog", tokens=2, seed=0, candidates=3,
+    identifier, report, _ = run_node(IdentifierPicker, clip=clip, class_noun="dog", tokens=2, seed=0, candidates=3,
                                   avoid="")
     rows = report.splitlines()[2:5]
     scores = [float(row.split()[2]) for row in rows]
