@@ -90,7 +90,8 @@ def test_every_number_is_told_with_its_reason_and_how_to_write_prompts_comes_fir
     name, report = found["identifier"], found["report"]
     assert report.startswith(f"Use {name}: write '{name} dog' in prompts, or {{V}} {{noun}} in Prompt with Subject.")
     for told in ("identifier", "steps 2: as asked", "class kept by the base model's own predictions: the effort quick",
-                 "resolution 64: recipe of", "learning rate ", "batch ", "rank 2: recipe of", "targets ", "noise levels uniform, shift 0: recipe of",
+                 "resolution 64: recipe of", "learning rate ", "batch ", "rank 2: recipe of", "targets ",
+                 "noise levels uniform, shift 0: recipe of",
                  "pictures: sampler ", "pictures: scheduler ", "pictures: sampling steps 2: recipe of",
                  "pictures: cfg ", "pictures: size 96: recipe of"):
         assert f"\n  {told}" in report, told

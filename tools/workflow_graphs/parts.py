@@ -20,7 +20,8 @@ SAMPLING = {"seed": 7, "steps": 25, "cfg": 3.0, "sampler_name": "euler_ancestral
 TRAINING = {"steps": 300, "learning_rate": 5e-4, "batch": 2, "resolution": SIZE, "seed": 0}
 OPTIONS = {"rank": 16, "alpha": 16.0, "targets": "attention_and_feed_forward", "text_encoder_rate": 5e-4,
            "save_every": 100}
-CLASS_IMAGES = {"count": 24, "size": SIZE, "steps": 20, "cfg": 3.0, "seed": 0, "batch": 8}
+CLASS_IMAGES = {"count": 24, "size": SIZE, "sampler": "euler_ancestral", "scheduler": "normal", "steps": 20, "cfg": 3.0,
+                "seed": 0, "batch": 8}
 
 OTHER_MODELS = f"""| | pocket | SD 1.5 | SDXL |
 |---|---|---|---|

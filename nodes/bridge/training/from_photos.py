@@ -83,7 +83,7 @@ def settle(wish: Wish) -> Settled:
     values = resolved.values
     levels, shift = recipe_levels(found, wish.model, values["resolution"])
     if (levels, shift) != levels_and_shift(()):
-        objectives = (*objectives, LossWeighting(levels=levels, shift=shift))
+        objectives = (*objectives, LossWeighting(levels="auto").settled(levels, shift))
     adapter = AdapterConfig(rank=values["rank"], alpha=values["rank"], targets=values["targets"])
     config = TrainingConfig(
         steps=amount.steps, learning_rate=values["learning_rate"], batch=values["batch"],
