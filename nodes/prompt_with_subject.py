@@ -51,6 +51,8 @@ class PromptWithSubject(io.ComfyNode):
 
     @classmethod
     def execute(cls, clip, prompt, personalization=None, identifier=None, class_noun=None) -> io.NodeOutput:
+        prompt, identifier, class_noun = (text and clean_prompt(text, name) for name, text in (
+            ("prompt", prompt), ("identifier", identifier), ("class_noun", class_noun)))
         require(clip is not None, "clip", "nothing", "a CLIP", "Connect the personalized one.")
         require((personalization is None) != (identifier is None), "personalization",
                 "nothing" if identifier is None else "both personalization and identifier",
@@ -59,5 +61,5 @@ class PromptWithSubject(io.ComfyNode):
             names, nouns = identifier, class_noun or ""
         else:
             names, nouns = subject_texts(personalization), ",".join(personalization.metadata["class_nouns"])
-        text = fill_subjects(clean_prompt(prompt, "prompt"), names.split(","), nouns.split(","))
+        text = fill_subjects(prompt, names.split(","), nouns.split(","))
         return io.NodeOutput(conditioning(clip, text), text, ui=ui.PreviewText(text))

@@ -24,9 +24,9 @@ def photo(server, name: str, picture: Image.Image) -> str:
 
 
 @pytest.mark.parametrize(("inputs", "words"), [
-    ({"steps": 0}, ("steps",)),
+    ({"steps": -1}, ("steps",)),
     ({"run_name": "../elsewhere"}, ("run_name", "got", "expected")),
-    ({"resolution": 100}, ("resolution", "Value 100 smaller than min of 64, or no multiple of 8")),
+    ({"resolution": 100}, ("resolution", "Value 100 smaller than min of 64 (0 is automatic), or no multiple of 8")),
 ])
 def test_a_bad_widget_is_refused_before_anything_runs(server, inputs, words):
     with pytest.raises(GraphRefused) as error:

@@ -73,7 +73,8 @@ def test_every_input_has_a_tooltip_and_at_most_eight_widgets_are_in_sight(node):
 
 
 def test_the_option_nodes_defaults_are_the_configs_own():
-    assert TrainingOptionsNode.execute(**defaults(TrainingOptionsNode)).result[0] == TrainingOptions()
+    options = TrainingOptionsNode.execute(**defaults(TrainingOptionsNode)).result[0]
+    assert options == TrainingOptions(adapter=AdapterConfig(targets="auto"))
     assert MaskedLossNode.execute(**defaults(MaskedLossNode)).result[0].objectives == (MaskedLoss(),)
     weighting = LossWeightingNode.execute(**defaults(LossWeightingNode)).result[0]
     assert weighting.objectives == (LossWeighting(levels="auto"),)
@@ -180,7 +181,7 @@ def narrow(**changes) -> TrainingOptions:
 
 
 REFUSED = {
-    "steps": ({"steps": 0}, "steps: got 0, expected 1 or more"),
+    "steps": ({"steps": -1}, "steps: got -1, expected 1 or more"),
     "rank": ({"options": narrow(rank=65)}, "rank: got 65, expected at most 32"),
     "targets": ({"options": narrow(targets="nothing")}, "target_pattern: got 'nothing', which matches no"),
     "run name": ({"run_name": "../x"}, "run_name: got '../x', expected one folder name"),

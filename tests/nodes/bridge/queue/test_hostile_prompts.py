@@ -155,9 +155,9 @@ def test_mixtures_of_hostile_values_are_refused_by_words():
 
 
 @pytest.mark.parametrize(("node_id", "name", "value", "words"), [
-    ("PersonalizeTrainer", "steps", 0, "Value 0 smaller than min of 1"),
+    ("PersonalizeTrainer", "steps", -1, "Value -1 smaller than min of 0"),
     ("PersonalizeTrainer", "steps", "many", "Failed to convert"),
-    ("PersonalizeTrainer", "resolution", 100, "Value 100 smaller than min of 64, or no multiple of 8"),
+    ("PersonalizeTrainer", "resolution", 100, "Value 100 smaller than min of 64 (0 is automatic), or no multiple of 8"),
     ("PersonalizeTrainer", "resolution", 63, "Value 63 smaller than min of 64"),
     ("PersonalizeTrainer", "resolution", 4096, "Value 4096 bigger than max of 2048"),
     ("PersonalizeTrainer", "run_name", "../x", "run_name: got '../x'"),

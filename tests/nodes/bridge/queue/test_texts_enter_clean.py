@@ -62,7 +62,7 @@ def test_a_broken_file_name_is_refused(name):
 
 
 def test_a_subject_is_the_one_without_invisible_characters():
-    (subject,), = run(SubjectPhotos, images={"image0": [torch.rand(2, 32, 32, 3)]}, identifier=JUNK.format("zkz"),
+    (subject,), *_ = run(SubjectPhotos, images={"image0": [torch.rand(2, 32, 32, 3)]}, identifier=JUNK.format("zkz"),
                       class_noun=JUNK.format("toy\u00a0dog"), caption_template=JUNK.format("a {V}\u200b {noun}"),
                       captions=JUNK.format("{V} up\nA {V} do\u00adwn"))
     assert (subject.identifier, subject.class_noun, subject.caption) == ("zkz", "toy dog", "a zkz toy dog")
@@ -71,7 +71,7 @@ def test_a_subject_is_the_one_without_invisible_characters():
 
 def test_linked_captions_with_byte_order_marks_are_the_plain_ones():
     node = SubjectPhotos.PREPARE_CLASS_CLONE(None)
-    (subject,), = node.execute(images={"image0": [torch.rand(2, 32, 32, 3)]}, identifier=["zkz"], class_noun=["dog"],
+    (subject,), *_ = node.execute(images={"image0": [torch.rand(2, 32, 32, 3)]}, identifier=["zkz"], class_noun=["dog"],
                                caption_template=["a {V}"], captions=["\ufeffzkz dog up", "\ufeff"]).args
     assert [photo.caption for photo in subject.photos] == ["zkz dog up", None]
 
