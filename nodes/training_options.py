@@ -57,8 +57,10 @@ class TrainingOptionsNode(io.ComfyNode):
                                        "Half of the trainer's rate is a good start: the identifier is learned faster."),
                 io.Combo.Input("optimizer", options=list(get_args(Optimizer)), default="auto",
                                tooltip="auto (default): AdamW; for full weights 8-bit AdamW where bitsandbytes and an "
-                                       "NVIDIA GPU are there, else Adafactor. adamw8bit: package bitsandbytes, "
-                                       "prodigy: package prodigyopt; it finds one rate for all by itself."),
+                                       "NVIDIA GPU are there, else Adafactor. adamw8bit: package bitsandbytes. "
+                                       "prodigy: package prodigyopt; it finds one rate for all by itself. "
+                                       "adamw_schedulefree: package schedulefree; hands on an average of its steps, "
+                                       "so that the rate need not fall."),
                 io.Combo.Input("precision", options=list(get_args(Precision)), default="auto",
                                tooltip="Arithmetic of the forward pass. auto: bf16 on GPUs that have it, else the "
                                        "network's own. What learns is always fp32."),

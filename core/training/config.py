@@ -13,7 +13,7 @@ from ..objectives import objectives_from_dicts
 from ..objectives.base import Objective, combine
 from .validation import ValidationConfig
 
-Optimizer = Literal["auto", "adamw", "adamw8bit", "adafactor", "prodigy", "adam", "sgd"]
+Optimizer = Literal["auto", "adamw", "adamw8bit", "adafactor", "prodigy", "adamw_schedulefree", "adam", "sgd"]
 LRSchedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"]
 Precision = Literal["auto", "fp32", "bf16"]
 Switch = Literal["auto", "on", "off"]
@@ -133,6 +133,12 @@ class TrainingConfig:
         require(0 < self.learning_rate < 1, "learning_rate", self.learning_rate,
                 "a number above 0 and below 1", "Start from 1e-4 for LoRA.")
         object.__setattr__(self, "objectives", combine(self.objectives))
+
+    @property
+    def learns_vectors(self) -> bool:
+        """Whether token vectors learn: the user's own, or those of an objective."""
+        return bool(self.token_vectors) or any(type(objective).token_vectors is not Objective.token_vectors
+                                               for objective in self.objectives)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as metadata holds them; files that are kept as ever say nothing of keep_every, as ever."""

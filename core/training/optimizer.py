@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -14,15 +15,16 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from ..errors import require
+from ..errors import InputError, require
 from ..store.metadata import is_number
-from .config import TrainingConfig, TrainingOptions
+from .config import SCHEDULES_WITHOUT_END, TrainingConfig, TrainingOptions
 
 AUTO, ADAMW_8BIT, ADAFACTOR, PRODIGY = "auto", "adamw8bit", "adafactor", "prodigy"
-PACKAGES = {ADAMW_8BIT: "bitsandbytes", PRODIGY: "prodigyopt"}
+SCHEDULE_FREE = "adamw_schedulefree"
+PACKAGES = {ADAMW_8BIT: "bitsandbytes", PRODIGY: "prodigyopt", SCHEDULE_FREE: "schedulefree"}
 """Optional packages, by the optimiser that needs them."""
 
-STATE_BYTES = {"adamw": 8, "adam": 8, "sgd": 0, ADAFACTOR: 0, ADAMW_8BIT: 2, PRODIGY: 16}
+STATE_BYTES = {"adamw": 8, "adam": 8, "sgd": 0, ADAFACTOR: 0, ADAMW_8BIT: 2, PRODIGY: 16, SCHEDULE_FREE: 8}
 """What an optimiser keeps, in bytes per trained parameter; Adafactor keeps a row and a column of every matrix."""
 
 
@@ -40,7 +42,8 @@ def check_optimizer(config: TrainingConfig, device: str) -> None:
     """Refuse what cannot run here, before anything is loaded.
 
     Raises:
-        InputError: a package is missing, 8 bits without CUDA, a rate below the end of its schedule.
+        InputError: a package is missing or does not run on this device, a rate below the end of its schedule, what
+            schedule-free cannot be combined with.
     """
     options = config.options
     name = choose_optimizer(options, device)
@@ -48,11 +51,38 @@ def check_optimizer(config: TrainingConfig, device: str) -> None:
         package = PACKAGES[name]
         require(is_installed(name), "optimizer", f"{name}, and {package} is not installed", f"the package {package}",
                 f"Install it in ComfyUI's Python (pip install {package}), or choose adamw or adafactor.")
-    require(name != ADAMW_8BIT or device == "cuda", "optimizer", f"{name} on {device}", "an NVIDIA GPU",
-            "Choose adafactor, whose state is small everywhere.")
+    if name == ADAMW_8BIT:
+        _check_8_bits(device)
+    if name == SCHEDULE_FREE:
+        _check_schedule_free(config)
     require(options.lr_schedule != "polynomial" or config.learning_rate > POLYNOMIAL_END, "learning_rate",
             config.learning_rate, f"above {POLYNOMIAL_END}, where the polynomial schedule ends",
             "Raise it, or choose linear.")
+
+
+def _check_8_bits(device: str) -> None:
+    """Raise `InputError` unless bitsandbytes takes a step on this kind of device: not every version of it has every
+    one."""
+    try:
+        weights = torch.nn.Parameter(torch.zeros(SMALL_ENTRY + 1, device=device))
+        weights.grad = torch.ones_like(weights)
+        make_optimizer(ADAMW_8BIT, [{"params": [weights], "lr": 1e-3}]).step()
+    except Exception as reason:  # whatever another package says of a device that it does not know
+        raise InputError("optimizer", f"{ADAMW_8BIT} on {device}, where this bitsandbytes cannot take a step "
+                         f"({reason})", "a GPU or a version of bitsandbytes that can",
+                         "Choose adafactor, whose state is small everywhere, or update bitsandbytes in ComfyUI's "
+                         "Python (pip install -U bitsandbytes).") from reason
+
+
+def _check_schedule_free(config: TrainingConfig) -> None:
+    """Raise `InputError` for what would work against the average that a schedule-free optimiser keeps by itself."""
+    options = config.options
+    require(options.lr_schedule in SCHEDULES_WITHOUT_END, "lr_schedule", f"{options.lr_schedule} with {SCHEDULE_FREE}",
+            " or ".join(SCHEDULES_WITHOUT_END), "Choose one of them: the average stands in for a falling rate.")
+    require(options.ema_decay == 0, "ema_decay", f"{options.ema_decay} with {SCHEDULE_FREE}", "0",
+            "Use 0: what is handed on is an average already.")
+    require(not config.learns_vectors, "optimizer", f"{SCHEDULE_FREE} with learned token vectors",
+            "an optimiser whose weights may be set between two steps", "Choose adamw, or leave the token vectors out.")
 
 
 def is_installed(name: str) -> bool:
@@ -63,12 +93,35 @@ def is_installed(name: str) -> bool:
 def make_optimizer(name: str, groups: Sequence[Mapping[str, Any]], weight_decay: float = 0.0) -> Optimizer:
     """An optimiser with its own defaults over parameter groups that carry their rates.
 
-    Prodigy (arXiv:2306.06101) finds the rate itself, one for all groups: theirs become the factor 1.
+    Prodigy (arXiv:2306.06101) finds the rate itself, one for all groups: theirs become the factor 1. Schedule-free
+    AdamW (arXiv:2405.15682) trains at points between its iterates and their average: see `evaluation_weights`.
     """
     own = [dict(group) for group in groups]
     if name == PRODIGY:
         own = [{**group, "lr": 1.0} for group in own]
-    return _FACTORIES[name]()(own, lr=own[0]["lr"], weight_decay=weight_decay)
+    made = _FACTORIES[name]()(own, lr=own[0]["lr"], weight_decay=weight_decay)
+    if name == SCHEDULE_FREE:
+        made.train()  # type: ignore[attr-defined]
+    return made
+
+
+@contextmanager
+def evaluation_weights(optimizer: Optimizer) -> Iterator[None]:
+    """Within the context the parameters are what a schedule-free optimiser hands on, its average; nothing happens with
+    any other. Afterwards they are the very bits they were: the package's own way back rounds."""
+    if not hasattr(optimizer, "eval"):
+        yield
+        return
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    before = [parameter.detach().clone() for parameter in parameters]
+    optimizer.eval()
+    try:
+        yield
+    finally:
+        optimizer.train()  # type: ignore[attr-defined]
+        with torch.no_grad():
+            for parameter, own in zip(parameters, before, strict=True):
+                parameter.copy_(own)
 
 
 def _adafactor() -> Callable[..., Optimizer]:
@@ -89,9 +142,15 @@ def _prodigy() -> Callable[..., Optimizer]:
     return partial(prodigy, use_bias_correction=True, safeguard_warmup=True)
 
 
+def _schedule_free() -> Callable[..., Optimizer]:
+    optimizer: Callable[..., Optimizer] = importlib.import_module("schedulefree").AdamWScheduleFree
+    return optimizer
+
+
 _FACTORIES: dict[str, Callable[[], Callable[..., Optimizer]]] = {
     "adamw": lambda: torch.optim.AdamW, "adam": lambda: torch.optim.Adam, "sgd": lambda: torch.optim.SGD,
     ADAFACTOR: _adafactor, ADAMW_8BIT: _adamw_8bit, PRODIGY: _prodigy,
+    SCHEDULE_FREE: _schedule_free,
 }
 
 # Schedules
@@ -122,9 +181,10 @@ def _until(factor: Callable[[int], float], last: float) -> Callable[[int], float
 # State
 
 Values = dict[str, Any]
-LIKE_THE_PARAMETER = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
-MOVING = ("lr", "initial_lr", "d", "d0", "d_max", "d_numerator", "d_denom", "d_hat", "k")
-"""What changes in a group from step to step, here and in Prodigy; all else are settings, which the config says."""
+LIKE_THE_PARAMETER = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "z")
+MOVING = ("lr", "initial_lr", "d", "d0", "d_max", "d_numerator", "d_denom", "d_hat", "k", "weight_sum", "lr_max")
+"""What changes in a group from step to step, here, in Prodigy and schedule-free; all else are settings, which the
+config says."""
 SMALL_ENTRY = 4096
 """Elements that an optimiser may keep of any parameter: counters, the map of an 8-bit format."""
 

@@ -12,7 +12,14 @@ from torch import Tensor, nn
 
 from ..errors import require
 from .config import TrainingConfig
-from .optimizer import choose_optimizer, make_lr_scheduler, make_optimizer, optimizer_state, restore_optimizer
+from .optimizer import (
+    choose_optimizer,
+    evaluation_weights,
+    make_lr_scheduler,
+    make_optimizer,
+    optimizer_state,
+    restore_optimizer,
+)
 from .trained_parameters import Trainables, parameter_groups
 
 
@@ -56,9 +63,10 @@ class Updates:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Within the context the parameters are their moving averages, where there are any."""
+        """Within the context the parameters are their averages, where the options or the optimiser keep any."""
         if self._averages is None:
-            yield
+            with evaluation_weights(self.optimizer):
+                yield
             return
         with self._averages.in_place_of(self.parameters()):
             yield

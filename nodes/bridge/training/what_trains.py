@@ -16,7 +16,6 @@ from ....core.learning.adapter import (
     trained_bytes,
 )
 from ....core.learning.adapter.kinds import COMFYUI
-from ....core.objectives.base import Objective
 from ....core.training.optimizer import STATE_BYTES, check_optimizer
 from ....core.training.trained_parameters import DENOISER, TEXT_ENCODER, adapter_configs
 from ..model.families import check_targets, programs_for_family
@@ -38,8 +37,8 @@ def trained_modules(request: Request) -> dict[str, nn.Module]:
 def check_what_trains(request: Request, modules: Mapping[str, nn.Module]) -> None:
     """Raise `InputError` for layers, ranks and optimisers that cannot be used with the models and this machine."""
     configs = adapter_configs(request.config.options)
-    require(bool(modules) or _learns_vectors(request), "training", "nothing that trains", "a network or token vectors",
-            "Turn on training of the diffusion model, or connect token vectors.")
+    require(bool(modules) or request.config.learns_vectors, "training", "nothing that trains",
+            "a network or token vectors", "Turn on training of the diffusion model, or connect token vectors.")
     if DENOISER in modules:
         check_targets(request.model, configs[DENOISER].targets)
     if TEXT_ENCODER in modules:
@@ -66,9 +65,3 @@ def compatible_programs(request: Request, names: Collection[str]) -> tuple[str, 
     if TEXT_ENCODER in names and not learns_vectors(request.clip):  # T5 and language models have ComfyUI's names alone
         common = [program for program in common if program == COMFYUI]
     return tuple(programs_for_family(request.model, common))
-
-
-def _learns_vectors(request: Request) -> bool:
-    config = request.config
-    return bool(config.token_vectors) or any(type(objective).token_vectors is not Objective.token_vectors
-                                             for objective in config.objectives)

@@ -9,11 +9,13 @@ from typing import get_args
 
 import pytest
 import torch
+from peft.import_utils import is_bnb_available
 from tiny_unet import same_bits, trainer, training_config, training_data
 from torch import nn
 
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.learning.adapter import AdapterConfig
+from comfyui_personalize.core.learning.token_vectors import TokenVectorsConfig
 from comfyui_personalize.core.training import optimizer as module
 from comfyui_personalize.core.training.config import LRSchedule, TrainingConfig, TrainingOptions
 from comfyui_personalize.core.training.config import Optimizer as Names
@@ -47,10 +49,22 @@ class Counting(torch.optim.SGD):
                 parameter.data.sub_(parameter.grad, alpha=1e-3 * group["d"] * group["lr"] * state["step"])
 
 
+class Averaging(Counting):
+    """Stands for schedule-free AdamW, which has to be told that it trains."""
+
+    def train(self):
+        pass
+
+    def eval(self):
+        pass
+
+
 @pytest.fixture
 def packages(monkeypatch):
-    """Stand-ins for the optional packages."""
+    """Stand-ins for the optional packages; peft, which looks for one of them, has looked before."""
+    is_bnb_available()
     monkeypatch.setitem(sys.modules, "prodigyopt", SimpleNamespace(Prodigy=Counting))
+    monkeypatch.setitem(sys.modules, "schedulefree", SimpleNamespace(AdamWScheduleFree=Averaging))
     monkeypatch.setitem(sys.modules, "bitsandbytes", SimpleNamespace(optim=SimpleNamespace(AdamW8bit=Counting)))
     monkeypatch.setattr(module, "is_installed", lambda _: True)
 
@@ -70,7 +84,7 @@ def run(resume_at=None, steps=4, **options):
                 return current.state()[0], current.losses
 
 
-@pytest.mark.parametrize("name", [*HERE, "prodigy", "adamw8bit"])
+@pytest.mark.parametrize("name", [*HERE, "prodigy", "adamw8bit", "adamw_schedulefree"])
 def test_a_resumed_run_ends_with_the_same_bits(packages, name):
     whole, stopped = run(optimizer=name), run(optimizer=name, resume_at=2)
     assert same_bits(whole[0], stopped[0]) and whole[1] == stopped[1]
@@ -90,13 +104,58 @@ def test_every_optimizer_resumes_with_every_schedule(name, schedule):
     assert same_bits(run(**options)[0], run(**options, resume_at=2)[0])
 
 
-@pytest.mark.parametrize("name", ["prodigy", "adamw8bit"])
-def test_an_optional_package_trains_where_it_is_installed(name):
+@pytest.mark.parametrize("name", ["prodigy", "adamw8bit", "adamw_schedulefree"])
+def test_an_optional_package_resumes_to_the_same_bits_where_it_is_installed(name):
     """The real package; nothing to say where it is not there."""
-    needs_cuda = name == "adamw8bit"
-    if importlib.util.find_spec(module.PACKAGES[name]) is None or (needs_cuda and not torch.cuda.is_available()):
+    if importlib.util.find_spec(module.PACKAGES[name]) is None:
         return
-    assert same_bits(run(optimizer=name)[0], run(optimizer=name, resume_at=2)[0])
+    whole, stopped = run(optimizer=name), run(optimizer=name, resume_at=2)
+    assert same_bits(whole[0], stopped[0]) and whole[1] == stopped[1]
+
+
+SCHEDULE_FREE = {"optimizer": "adamw_schedulefree", "learning_rate": 1e-2}
+
+
+def test_schedule_free_hands_on_the_average_of_its_iterates():
+    """Both z and x start at the weights; with one rate throughout, x is the plain mean of all z."""
+    iterates = []
+    with trainer(training_config(steps=4, **SCHEDULE_FREE)) as run_:
+        for _ in run_.steps():
+            iterates.append({key: value for key, value in optimizer_state(run_.updates.optimizer)[0].items()
+                             if key.endswith(".z")})
+        parameters = run_.updates.parameters()
+        with run_.updates.averaged():
+            averages = [parameter.detach().clone() for parameter in parameters]
+    for number, average in enumerate(averages):
+        mean = torch.stack([found[f"{number}.z"] for found in iterates]).mean(dim=0)
+        torch.testing.assert_close(average, mean, rtol=1e-4, atol=1e-6)
+
+
+def test_looking_at_the_average_changes_no_bit_of_what_trains():
+    config = training_config(steps=4, **SCHEDULE_FREE)
+    with trainer(config) as plain:
+        list(plain.steps())
+    with trainer(config) as looked:
+        for _ in looked.steps():
+            looked.export()
+        assert same_bits(looked.state()[0], plain.state()[0])
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"lr_schedule": "cosine"}, "lr_schedule: got cosine with adamw_schedulefree"),
+    ({"ema_decay": 0.9}, "ema_decay: got 0.9 with adamw_schedulefree"),
+])
+def test_schedule_free_is_refused_with_another_average_or_a_falling_rate(packages, options, message):
+    options = TrainingOptions(optimizer="adamw_schedulefree", **options)
+    with pytest.raises(InputError, match=message):
+        check_optimizer(TrainingConfig(steps=1, options=options), "cpu")
+
+
+def test_schedule_free_is_refused_with_token_vectors(packages):
+    config = TrainingConfig(steps=1, options=TrainingOptions(optimizer="adamw_schedulefree"),
+                            token_vectors=(TokenVectorsConfig(word="sks", start_text="dog"),))
+    with pytest.raises(InputError, match="optimizer: got adamw_schedulefree with learned token vectors"):
+        check_optimizer(config, "cpu")
 
 
 def parameter(value=1.0):
@@ -154,6 +213,7 @@ def test_auto_is_what_fits(monkeypatch, options, device, installed, expected):
 
 @pytest.mark.parametrize(("fields", "device", "message"), [
     ({"optimizer": "prodigy"}, "cpu", r"got prodigy, and prodigyopt is not installed.*pip install prodigyopt"),
+    ({"optimizer": "adamw_schedulefree"}, "cpu", r"schedulefree is not installed.*pip install schedulefree"),
     ({"optimizer": "adamw8bit"}, "cuda", r"got adamw8bit, and bitsandbytes is not installed.*pip install bitsandbytes"),
 ])
 def test_a_missing_package_is_named(monkeypatch, fields, device, message):
@@ -162,8 +222,12 @@ def test_a_missing_package_is_named(monkeypatch, fields, device, message):
         check_optimizer(TrainingConfig(steps=1, options=TrainingOptions(**fields)), device)
 
 
-def test_8_bits_want_cuda(packages):
-    with pytest.raises(InputError, match="got adamw8bit on cpu, expected an NVIDIA GPU"):
+def test_8_bits_are_refused_where_bitsandbytes_cannot_step(packages, monkeypatch):
+    def fail(*_):
+        raise NotImplementedError("no such kernel")
+
+    monkeypatch.setattr(Counting, "step", fail)
+    with pytest.raises(InputError, match="got adamw8bit on cpu, where this bitsandbytes cannot take a step"):
         check_optimizer(TrainingConfig(steps=1, options=TrainingOptions(optimizer="adamw8bit")), "cpu")
 
 
