@@ -19,7 +19,9 @@ from server import PromptServer
 from .bridge.pocket_files import flawed_files
 from .bridge.queue.graph_check import watch_queue
 from .bridge.server.routes import add_routes
+from .bridge.server.runs import RUN_ROUTES
 from .bridge.server.training import TRAINING_ROUTES
+from .bridge.server.users import tell_users_apart
 from .examples import list_example_personalizations, provide_example_photos
 
 Undo = Callable[[], None]
@@ -136,12 +138,17 @@ def _routes() -> Undo:
     return (lambda: None) if server is None else add_routes(server.routes._items, ROUTES)
 
 
+def _users() -> Undo:
+    server = getattr(PromptServer, "instance", None)
+    return (lambda: None) if server is None else tell_users_apart(server)
+
+
 def _example_photos() -> Undo:
     provide_example_photos()
     return lambda: None
 
 
-ROUTES = TRAINING_ROUTES
+ROUTES = (*TRAINING_ROUTES, *RUN_ROUTES)
 """All that the server answers of ours."""
 CHANGES = (
     Change(what="`comfy.supported_models.models` has three configurations more: PocketModel, SecondPocketModel, "
@@ -163,8 +170,12 @@ CHANGES = (
            why="some mistakes, such as DCI prompts on a MODEL without DCI, show in the whole graph alone; it warns, "
                "and changes no graph", undone="taken out of the list", make=_queue),
     Change(what="the server answers under `/personalize/`",
-           why="buttons on nodes talk to a run while it trains; what changes something takes POST, and only from the "
-               "server's own pages", undone="taken out of the list", make=_routes),
+           why="buttons on nodes talk to a run while it trains, the tab Personalizations lists, renames and deletes "
+               "runs; what changes something takes POST, and only from the server's own pages",
+           undone="taken out of the list", make=_routes),
+    Change(what="with `--multi-user` the server has an `on_prompt` handler and a middleware more",
+           why="a queued graph does not know whose it is; the user's id is put beside it, so that runs are listed to "
+               "those who asked for them alone", undone="taken out of the lists", make=_users),
     Change(what="example photos `personalize_*.png` lie in the input folder, with the file `.personalize_examples`",
            why="the editor offers Load Image what lies there; each is copied once, never over a file, and stays away "
                "when it was removed",

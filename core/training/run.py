@@ -39,6 +39,7 @@ class Job:
         key: of everything that changes the weights of a step.
         describe: what an adapter file says of a step, from (step, what was seen, names of its tensors).
         text_encoders: names that learned vectors may have vectors for.
+        note: told the run once its folder is there, before anything is loaded; may put notes into it.
     """
 
     root: Path
@@ -47,6 +48,7 @@ class Job:
     config: TrainingConfig
     describe: Description
     text_encoders: Collection[str] = ()
+    note: Callable[[Run], None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,6 +80,8 @@ def train_or_load(job: Job, opening: Opening) -> Finished:
     """
     with only_here(job.root, job.name, job.key):
         run = open_run(job.root, job.name, job.key)
+        if job.note is not None:
+            job.note(run)
         saved, damage = _saved_state(run)
         return _load(job, run, saved, damage) or _train(job, run, saved, damage, opening)
 

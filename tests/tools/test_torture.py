@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
@@ -13,7 +14,7 @@ import torch
 
 from comfyui_personalize.core.store.files import write_bytes, write_tensors
 from comfyui_personalize.tools.install_comfyui import HOME, PACKAGE_LINK, ROOT, link
-from comfyui_personalize.tools.torture import bit_flips, injected, mutations, soak, stores
+from comfyui_personalize.tools.torture import bit_flips, injected, mutations, route_requests, soak, stores
 from comfyui_personalize.tools.torture.record import Record, Result, missing, total
 from comfyui_personalize.tools.torture.rig import Outcome, forked
 
@@ -116,6 +117,28 @@ def test_growth_is_measured_after_the_warm_up():
     assert soak.grown(steady, 50) == (0, 0)
     growth, per_job = soak.grown([1000 + number for number in range(300)], 50)
     assert per_job == pytest.approx(1) and growth == pytest.approx(245 / 1052)
+
+
+def test_every_request_that_could_change_a_run_is_wrong_in_one_way_at_least():
+    ids = ["a" * 32, "b" * 32]
+    asked = [route_requests.make_request(number, ids) for number in range(600)]
+    assert {one.method for one in asked} == {*route_requests.METHODS}
+    assert asked[7] == route_requests.make_request(7, ids)
+    whole = [one for one in asked if one.method == "POST" and one.headers == {"Content-Type": "application/json"}
+             and any(one.body == json.dumps(body).encode() for run in ids
+                     for body in ({"run": run}, {"run": run, "name": "renamed"}))
+             and one.path.endswith(route_requests.CHANGES)]
+    strangers = [one for one in asked if any(name in one.headers for name in ("Origin", "Sec-Fetch-Site"))]
+    assert whole == [] and len(strangers) > 50
+
+
+def test_an_error_of_the_server_and_a_change_that_was_made_are_lost():
+    result = Result(attempts=0)
+    post = route_requests.Asked("POST", "/personalize/runs/delete")
+    for status, body in ((500, b""), (200, b"{}"), (400, b'{"error": {}}'), (400, b'{"error": {"message": "m"}}'),
+                         (403, b"")):
+        route_requests.judge(post, status, body, 1, result)
+    assert len(result.lost) == 3 and result.counts["HTTP 400"] == 2
 
 
 def test_a_small_campaign_holds(tmp_path):

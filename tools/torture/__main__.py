@@ -24,7 +24,7 @@ from .record import Record, Result, code_version, missing, total
 STATE = ROOT / ".torture"
 IN_PROCESS = ("kills", "file_operations", "cancels", "faults", "full_disk", "bit_flips", "hostile_files",
               "two_servers")
-ON_SERVERS = ("prompts", "soak", "server_kills")
+ON_SERVERS = ("prompts", "route_requests", "soak", "server_kills")
 KINDS = (*IN_PROCESS, *ON_SERVERS)
 MOST_SAID = 3
 """Losses of one trial that are shown while it goes on; all are on disk."""

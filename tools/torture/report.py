@@ -20,9 +20,9 @@ What happens to runs that are killed, disks that are full, files that rot and pr
 `make torture` (`make torture TORTURE=--quick` in about ten minutes) at commit
 {commit}, on {platform}.
 
-An attempt is one kill, one death, one cancel, one fault, one disk, one flipped bit, one file, one meeting, one prompt
-or one job. Lost is an attempt after which anything was gone, torn, different, raw or left behind. Bit for bit means
-that every file that a run leaves was compared with those of a run that nobody disturbed.
+An attempt is one kill, one death, one cancel, one fault, one disk, one flipped bit, one file, one meeting, one prompt,
+one request or one job. Lost is an attempt after which anything was gone, torn, different, raw or left behind. Bit for
+bit means that every file that a run leaves was compared with those of a run that nobody disturbed.
 
 | | attempts | lost |
 |---|---:|---:|

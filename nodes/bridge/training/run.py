@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -25,6 +26,7 @@ from ..text.learned_vectors import CLIP_ENCODERS
 from ..text.trainable_encoders import recomputed_layers
 from .checks import check
 from .loop import NodeWatcher
+from .notes import note, note_picture
 from .plan import Plan, TrainerPlan
 from .request import Request
 from .token_vectors import image_text_in, preview_of, with_vectors
@@ -50,6 +52,8 @@ def personalize(request: Request) -> tuple[Personalization, Tensor]:
         settings = preview_of(request.preview, result.token_vectors)
         pictures.append(sample_preview(model, with_vectors(clip, result.token_vectors), request.vae, settings,
                                        request.config.resolution))
+    if pictures:
+        note_picture(request, result.file.parent, pictures[-1][-1])
     return result, torch.cat(pictures) if pictures else plot_losses(result.losses, result.validation)
 
 
@@ -68,7 +72,7 @@ def run(plan: AnyPlan, prepare: Preparation[AnyPlan], pictures: list[Tensor]) ->
             yield trainer, NodeWatcher(request, trainer, bar, again, pictures)
 
     job = Job(root=runs_root(), name=request.run_name, key=plan.key, config=request.config, describe=plan.describe,
-              text_encoders=CLIP_ENCODERS)
+              text_encoders=CLIP_ENCODERS, note=partial(note, request))
     done = train_or_load(job, opening)
     learned = done.result.learned
     return Personalization(lora=learned.adapter, metadata=done.result.metadata, file=done.file, losses=done.losses,
