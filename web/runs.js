@@ -70,6 +70,13 @@ async function goOn(run) {
   else await app.loadApiJson(graph.prompt, run.name);
 }
 
+/** The key that pressed a button is up again: the editor's questions take the release of Enter as their answer. */
+async function released(event) {
+  if (event.detail) return; // a mouse
+  const isUp = new Promise((done) => addEventListener("keyup", () => setTimeout(done), { once: true }));
+  await Promise.race([isUp, new Promise((done) => setTimeout(done, 400))]);
+}
+
 class RunsTab {
   constructor(element) {
     this.chosen = new Set();
@@ -151,7 +158,7 @@ class RunsTab {
       ...run.steps.toReversed().map((step) => make("option", { value: step, textContent: `step ${step}` }))) : null;
     const button = (text, does, title, off = false) => make("button", {
       type: "button", textContent: text, title, disabled: off, ariaLabel: `${text}: ${run.name}`,
-      onclick: () => this.doing(does) });
+      onclick: (event) => this.doing(async () => { await released(event); await does(); }) });
     const busy = run.is_training ? "It trains at the moment." : "";
     return [
       button("Load", () => load(run, steps?.value), run.loads ? "Add Load Personalization with it" : "No result is kept yet.", !run.loads),

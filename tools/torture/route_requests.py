@@ -63,9 +63,10 @@ def make_request(number: int, runs: list[str]) -> Asked:
     chance = random.Random(f"request {number}")
     method, prefix = chance.choice(METHODS), chance.choice(PREFIXES)
     if method != "POST" or chance.random() < 0.2:
-        path = chance.choice((*READS, *CHANGES)).format(quote(str(_text(chance, runs)), safe="", errors="replace"))
-        more = f"{'&' if '?' in path else '?'}{quote(str(_text(chance, [])))}=1" if chance.random() < 0.3 else ""
-        return Asked(method, prefix + path + more, _json(chance, runs) if method in ("PUT", "PATCH", "DELETE") else b"",
+        path = chance.choice((*READS, *CHANGES)).format(quote(_text(chance, runs), safe="", errors="replace"))
+        if chance.random() < 0.3:
+            path += f"{'&' if '?' in path else '?'}{quote(_text(chance, []), errors='replace')}=1"
+        return Asked(method, prefix + path, _json(chance, runs) if method in ("PUT", "PATCH", "DELETE") else b"",
                      {"Content-Type": "application/json"})
     body: dict[str, Any] = {"run": chance.choice(runs)}
     path, headers = chance.choice(CHANGES), {"Content-Type": "application/json"}

@@ -78,10 +78,11 @@ def make_request(inputs: Mapping[str, Any], personalization: Personalization | N
     Raises:
         InputError: no run, steps that were not kept, strengths that are none, no prompt, or too many pictures.
     """
+    texts = {name: clean_prompt(inputs[name], name) for name in ("steps", "strengths", "prompts", "negative_prompt")}
     run = _run(inputs["run"], personalization)
-    steps = read_steps(inputs["steps"], result_steps(runs_root() / run))
-    strengths = read_numbers(inputs["strengths"], "strengths", *STRENGTHS)
-    prompts = [line.strip() for line in clean_prompt(inputs["prompts"], "prompts").splitlines() if line.strip()]
+    steps = read_steps(texts["steps"], result_steps(runs_root() / run))
+    strengths = read_numbers(texts["strengths"], "strengths", *STRENGTHS)
+    prompts = [line.strip() for line in texts["prompts"].splitlines() if line.strip()]
     require(bool(prompts), "prompts", "an empty text", "one prompt or more, one per line",
             "Write for example 'a {V} {noun} on the beach'.")
     count = len(steps) * len(strengths) * len(prompts)
@@ -89,9 +90,8 @@ def make_request(inputs: Mapping[str, Any], personalization: Personalization | N
             f" = {count} pictures", f"at most {MOST_PICTURES} pictures", "Name fewer steps.")
     _check_names(check_file(result_name(run)), prompts)
     settings = PreviewSettings(
-        prompt=prompts[0], negative_prompt=clean_prompt(inputs["negative_prompt"], "negative_prompt"),
-        sampler=inputs["sampler"], scheduler=inputs["scheduler"], steps=inputs["sampling_steps"], cfg=inputs["cfg"],
-        seed=inputs["seed"])
+        prompt=prompts[0], negative_prompt=texts["negative_prompt"], sampler=inputs["sampler"],
+        scheduler=inputs["scheduler"], steps=inputs["sampling_steps"], cfg=inputs["cfg"], seed=inputs["seed"])
     return GridRequest(model=inputs["model"], clip=inputs["clip"], vae=inputs["vae"], run=run, steps=steps,
                        strengths=strengths, prompts=prompts, settings=settings, size=inputs["size"])
 
