@@ -13,12 +13,14 @@ from comfy_api.v0_0_2 import io
 
 from ..core.dci.config import DCIConfig
 from ..core.dci.subjects import DCISubject, SubjectPrompt
+from ..core.dci.window import AUTOMATIC, given_window
 from ..core.wording import clean_prompts
 from .bridge.dci.dual_branch import patch_dual_branch, sites_of
 from .bridge.dci.dual_prompt import encode_dual_prompt
 from .bridge.dci.mixing_sites import warnings_about
 from .bridge.notices import show_notice
 from .bridge.sockets import DCI_OPTIONS
+from .dci_model import WINDOW
 
 
 class DCIConditioning(io.ComfyNode):
@@ -56,14 +58,12 @@ class DCIConditioning(io.ComfyNode):
                                tooltip="Injection strength, -2 to 2. More follows the prompt, less keeps the "
                                        "subject; too much loses it. Default 1: both branches weigh alike "
                                        "where their maps agree."),
-                io.Float.Input("window", default=0.3, min=0.0, max=1.0, step=0.01,
-                               tooltip="Fraction of the noise schedule, from pure noise on, with both "
-                                       "branches: 0 to 1. 0 is plain sampling. Default 0.3 as published."),
+                io.Float.Input("window", default=AUTOMATIC, min=AUTOMATIC, max=1.0, step=0.01, tooltip=WINDOW),
                 io.Boolean.Input("shared_guidance", default=True,
                                  tooltip="One unconditional prediction for both branches: on (published, "
                                          "default) costs 3 rows per picture and step in the window, off 4."),
                 DCI_OPTIONS.Input("options", optional=True,
-                                  tooltip="From DCI Options. Left open: its defaults, the published settings."),
+                                  tooltip="From DCI Options. Left open: its defaults."),
             ],
             outputs=[
                 io.Model.Output(tooltip="The model, sampling with two branches; with another positive prompt "
@@ -78,7 +78,8 @@ class DCIConditioning(io.ComfyNode):
                 shared_guidance, options=None) -> io.NodeOutput:
         prompt, identifier, class_noun, auxiliary_noun = clean_prompts(
             prompt=prompt, identifier=identifier, class_noun=class_noun, auxiliary_noun=auxiliary_noun)
-        config = replace(options or DCIConfig(), omega=omega, window=window, shared_guidance=shared_guidance)
+        config = replace(options or DCIConfig(), omega=omega, window=given_window(window),
+                         shared_guidance=shared_guidance)
         one = DCISubject(identifier=identifier, class_noun=class_noun, auxiliary_noun=auxiliary_noun)
         subject = SubjectPrompt(prompt=prompt, subjects=(one,), split=config.prompts == "split")
         patched = patch_dual_branch(model, config)

@@ -9,10 +9,14 @@ from dataclasses import replace
 from comfy_api.v0_0_2 import io
 
 from ..core.dci.config import DCIConfig
+from ..core.dci.window import AUTOMATIC, given_window
 from .bridge.dci.dual_branch import patch_dual_branch, sites_of
 from .bridge.dci.mixing_sites import warnings_about
 from .bridge.notices import show_notice
 from .bridge.sockets import DCI_OPTIONS
+
+WINDOW = ("Fraction of the noise schedule, from pure noise on, with both branches: 0 to 1. 0 is plain sampling. -1 "
+          "(default): by the latent's size, also the masks' sharpening; at 512 x 512 pixels that is 0.3, as published.")
 
 
 class DCIModel(io.ComfyNode):
@@ -34,14 +38,12 @@ class DCIModel(io.ComfyNode):
                                tooltip="Injection strength, -2 to 2. More follows the prompt, less keeps the subject; "
                                        "too much loses it. Default 1: both branches weigh alike where their maps "
                                        "agree."),
-                io.Float.Input("window", default=0.3, min=0.0, max=1.0, step=0.01,
-                               tooltip="Fraction of the noise schedule, from pure noise on, with both branches: 0 to "
-                                       "1. 0 is plain sampling. Default 0.3 as published."),
+                io.Float.Input("window", default=AUTOMATIC, min=AUTOMATIC, max=1.0, step=0.01, tooltip=WINDOW),
                 io.Boolean.Input("shared_guidance", default=True,
                                  tooltip="One unconditional prediction for both branches: on (published, default) "
                                          "costs 3 rows per picture and step in the window, off 4."),
                 DCI_OPTIONS.Input("options", optional=True,
-                                  tooltip="From DCI Options. Left open: its defaults, the published settings."),
+                                  tooltip="From DCI Options. Left open: its defaults."),
             ],
             outputs=[io.Model.Output(tooltip="The model, sampling with two branches.")],
             hidden=[io.Hidden.unique_id],
@@ -49,7 +51,8 @@ class DCIModel(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, omega, window, shared_guidance, options=None) -> io.NodeOutput:
-        config = replace(options or DCIConfig(), omega=omega, window=window, shared_guidance=shared_guidance)
+        config = replace(options or DCIConfig(), omega=omega, window=given_window(window),
+                         shared_guidance=shared_guidance)
         patched = patch_dual_branch(model, config)
         sites = sites_of(patched)
         show_notice(cls.hidden.unique_id, f"two branches in {len(sites.names)} layers", warnings_about(sites))

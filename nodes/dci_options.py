@@ -23,7 +23,7 @@ class DCIOptions(io.ComfyNode):
             display_name="DCI Options",
             category="personalize",
             description="For experiments with DCI: strength over time, the window by noise level, which layers mix, "
-                        "and the paper's ablations. Leave it out for the published settings, which are its defaults.",
+                        "and the paper's ablations. Leave it out for its defaults, the published settings.",
             search_aliases=["dci ablation", "omega schedule", "dual branch options"],
             inputs=[
                 io.Boolean.Input("omega_schedule", default=False,
@@ -38,9 +38,10 @@ class DCIOptions(io.ComfyNode):
                 io.Combo.Input("auxiliary_noise", options=list(get_args(AuxiliaryNoise)), default="independent",
                                tooltip="The auxiliary picture's noise: its own (independent, published, default), or "
                                        "yours (shared), so that both begin with one layout."),
-                io.Combo.Input("sharpening", options=list(get_args(Sharpening)), default="published",
-                               tooltip="Masks over space. published (default): softer in larger pictures. "
-                                       "by_resolution: at every size as at 512 x 512 pixels."),
+                io.Combo.Input("sharpening", options=list(get_args(Sharpening)), default="auto",
+                               tooltip="Masks over space. published: softer in larger pictures. by_resolution: at "
+                                       "every size as at 512 x 512 pixels. auto (default): by_resolution where window "
+                                       "is -1, else published."),
                 io.String.Input("scales", default="",
                                 tooltip="Which layers mix, by scale, separated by commas: 1 is the latent's own size, "
                                         "2 half, 4 a quarter, 8 an eighth. Empty (default): all."),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ...core.dci.config import DCIConfig
+from ...core.dci.window import SMALL_LATENTS, automatic_window
 from ...core.learning.adapter import AdapterConfig
 from ...core.learning.token_vectors import TokenVectorsConfig
 from ...core.objectives.learned_contexts import LearnedContexts
@@ -67,7 +68,8 @@ class Setting:
         """Network rows per picture: 2 per plain guided step; in the window the auxiliary branch's beside them."""
         if self.config is None:
             return 2.0 * self.steps
-        inside = sum(1 - step / self.steps > 1 - self.config.window for step in range(self.steps))
+        window = automatic_window(SMALL_LATENTS) if self.config.window is None else self.config.window
+        inside = sum(1 - step / self.steps > 1 - window for step in range(self.steps))
         return 2.0 * self.steps + (1 if self.config.shared_guidance else 2) * inside
 
 

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
-from dci_rig import PROMPT, apply_dci, assert_close, counted_rows, empty_latent, encode, ksample, steps_in_window
+from dci_rig import (
+    PROMPT,
+    SETTINGS,
+    apply_dci,
+    assert_close,
+    counted_rows,
+    empty_latent,
+    encode,
+    ksample,
+    steps_in_window,
+)
 from run_node import run_node
 from tiny_model import tiny_models
 
@@ -57,6 +67,29 @@ def default_inputs(node):
 
 def test_the_nodes_defaults_are_the_configs():
     assert run_node(DCIOptions, **default_inputs(DCIOptions)) == (DCIConfig(),)
+
+
+@pytest.mark.parametrize("node", [DCIConditioning, DCIModel])
+def test_a_new_node_leaves_window_and_sharpening_to_the_size(tiny, node):
+    given = {**SETTINGS, "clip": tiny[1]} if node is DCIConditioning else {"omega": 1.0, "shared_guidance": True}
+    model = run_node(node, model=tiny[0], **{**given, "window": default_inputs(node)["window"]})[0]
+    config = dual_branch_of(model).config
+    assert config.window is None and config.is_sharpened_by_resolution
+
+
+def test_on_the_published_size_auto_is_published_to_the_bit(tiny, negative):
+    latent = empty_latent(size=64)
+    auto, given = (ksample(*apply_dci(*tiny, window=window), negative, latent, steps=STEPS) for window in (-1.0, 0.3))
+    assert torch.equal(auto, given)
+
+
+@pytest.mark.parametrize(("height", "width", "wanted"), [(12, 12, 1.0), (16, 9, 1.0), (32, 128, 0.3)])
+def test_the_automatic_window_goes_by_the_number_of_cells(tiny, negative, height, width, wanted):
+    latent = {"samples": torch.zeros(1, 4, height, width)}
+    published = DCIConfig(sharpening="by_resolution")
+    auto = ksample(*apply_dci(*tiny, window=-1.0), negative, latent, steps=STEPS)
+    assert torch.equal(auto, ksample(*apply_dci(*tiny, options=published, window=wanted), negative, latent,
+                                     steps=STEPS))
 
 
 def test_the_node_hands_on_every_option():

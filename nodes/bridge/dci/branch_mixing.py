@@ -109,8 +109,8 @@ class BranchMixing:
         return integrate(outputs[concept], outputs[auxiliary], mask)
 
     def _space_scale(self, layer: str, pixels: int) -> float:
-        published = self.config.sharpening == "published"
-        return SPACE_SCALE if published else resolution_scale(pixels, self.layers[layer])
+        by_resolution = self.config.is_sharpened_by_resolution
+        return resolution_scale(pixels, self.layers[layer]) if by_resolution else SPACE_SCALE
 
 
 def mixing_layers(names: Mapping[str, int], config: DCIConfig) -> dict[str, int]:

@@ -8,7 +8,7 @@ sees at a noise level, and the model's `MixingSites` apply DBIM to the concept r
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ....core.dci.config import DCIConfig
 from ....core.dci.latents import auxiliary_noise, share_noise_prediction
+from ....core.dci.window import automatic_end
 from ....core.errors import InputError
 from .branch_guidance import guide_branches_apart
 from .branch_mixing import BranchMixing, MaskRecorder, MixingSites, mixing_layers
@@ -91,7 +92,7 @@ class DualBranchSampling:
         """One sampling run with 2 B rows, or the plain run where DCI has nothing to do."""
         guider = executor.class_obj
         schedule = guider.model_patcher.get_model_object("model_sampling")
-        window = _window(schedule, self.config)
+        window = _window(schedule, self.config, latent_shapes[0] if latent_shapes else noise.shape)
         entries = _marked_entries(guider.conds)
         if not entries:
             logger.warning("This MODEL is patched for DCI, but its positive conditioning is not from DCI Encode or DCI "
@@ -117,10 +118,14 @@ class DualBranchSampling:
         return samples[:rows]
 
 
-def _window(schedule: Any, config: DCIConfig) -> tuple[float, float]:
-    """The noise levels at which the window starts and ends."""
-    end = config.window_sigma if config.window_sigma is not None else schedule.percent_to_sigma(config.window)
-    return float(schedule.sigma_max), float(end)
+def _window(schedule: Any, config: DCIConfig, shape: Sequence[int]) -> tuple[float, float]:
+    """The noise levels at which the window starts and ends for latents of a shape, (..., h, w)."""
+    start = float(schedule.sigma_max)
+    if config.window_sigma is not None:
+        return start, config.window_sigma
+    if config.window is None:
+        return start, automatic_end(int(shape[-1]) * int(shape[-2]), schedule.percent_to_sigma, start)
+    return start, float(schedule.percent_to_sigma(config.window))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,16 @@ def test_defaults_are_the_published_settings():
     config = DCIConfig()
     assert (config.window, config.shared_guidance, config.auxiliary_noise) == (0.3, True, "independent")
     assert (config.sharpening, config.aggregation, config.layers, config.prompts) == (
-        "published", "masks", "all", "entire")
+        "auto", "masks", "all", "entire")
+    assert not config.is_sharpened_by_resolution
+
+
+@pytest.mark.parametrize(("given", "is_scaled"), [
+    ({}, False), ({"window": None}, True), ({"window": None, "sharpening": "published"}, False),
+    ({"sharpening": "by_resolution"}, True), ({"window": 1.0}, False),
+])
+def test_sharpening_follows_the_size_where_the_window_does(given, is_scaled):
+    assert DCIConfig(**given).is_sharpened_by_resolution is is_scaled
 
 
 @pytest.mark.parametrize("bad", [
