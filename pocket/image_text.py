@@ -19,6 +19,7 @@ from torch import Tensor
 
 from .config import CONTEXT_DIM, SIZE, TEXT_CONFIG, VISION_CONFIG
 from .names import tokenizer_folder
+from .second.rows import expand_table
 
 IMAGE_TEXT_FOLDER: Final = Path(__file__).parent / "image_text"
 IMAGE_TEXT_FILE: Final = IMAGE_TEXT_FOLDER / "pocket_clip.safetensors"
@@ -26,28 +27,39 @@ IMAGE_MEAN: Final = (0.48145466, 0.4578275, 0.40821073)
 IMAGE_STD: Final = (0.26862954, 0.26130258, 0.27577711)
 """CLIP's own normalisation, which ComfyUI applies to every CLIP_VISION."""
 CHECKPOINT: Final = Path(__file__).parent / "checkpoints" / "pocket.safetensors"
-TEXT_PREFIX: Final = "cond_stage_model.transformer."
+TEXT_ROOT: Final = "cond_stage_model."
+TEXT_PREFIX: Final = f"{TEXT_ROOT}transformer."
 STAMP: Final = "made_from.txt"
+MODEL: Final = "pocket"
+"""The key of the file's metadata that says whose text encoder it goes with."""
 EXPANDED: Final = Path(__file__).parent / "image_text_expanded"
 """Where the joined transformers model is written; git does not track it."""
 
 
-def save_image_text(vision: Mapping[str, Tensor], text_projection: Tensor, logit_scale: Tensor, path: Path) -> None:
-    """Writes the compact file in float16, under transformers' CLIPModel names."""
+def save_image_text(vision: Mapping[str, Tensor], text_projection: Tensor, logit_scale: Tensor, path: Path,
+                    model: int = 1) -> None:
+    """Writes the compact file in float16, under transformers' CLIPModel names.
+
+    Args:
+        model: of which pocket model's text encoder it reads captions; the first one's file does not say.
+    """
     tensors = {key: tensor for key, tensor in vision.items() if not key.endswith("position_ids")}
     tensors |= {"text_projection.weight": text_projection, "logit_scale": logit_scale}
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({key: tensor.detach().half().contiguous() for key, tensor in tensors.items()}, path)
+    save_file({key: tensor.detach().half().contiguous() for key, tensor in tensors.items()}, path,
+              metadata=None if model == 1 else {MODEL: str(model)})
 
 
-def text_projection(path: Path = IMAGE_TEXT_FILE) -> Tensor | None:
-    """The (P, D) matrix after the text encoder's pooled output, or None where the file is not there or damaged.
+def text_projection(path: Path = IMAGE_TEXT_FILE, model: int = 1) -> Tensor | None:
+    """The (P, D) matrix after the text encoder's pooled output, or None where the file is not there, damaged, or of
+    another pocket model than the one asked for.
 
     ComfyUI's checkpoint loader for Stable Diffusion leaves every text projection out, so the checkpoint cannot hold it.
     """
     try:
         with safe_open(path, "pt") as file:
-            return file.get_tensor("text_projection.weight")
+            is_meant = int((file.metadata() or {}).get(MODEL, 1)) == model
+            return file.get_tensor("text_projection.weight") if is_meant else None
     except (OSError, SafetensorError):
         return None
 
@@ -76,28 +88,39 @@ def write_transformers(place: Path, tokenizer: Path) -> None:
     """`config.json`, `preprocessor_config.json`, weights and tokenizer."""
     place.mkdir(parents=True, exist_ok=True)
     (place / STAMP).unlink(missing_ok=True)
-    files = {"config.json": model_config(), "preprocessor_config.json": preprocessor_config()}
+    tensors = model_tensors()
+    files = {"config.json": model_config(text_layers(tensors)), "preprocessor_config.json": preprocessor_config()}
     for name, content in files.items():
         (place / name).write_text(json.dumps(content, indent=1) + "\n")
     for name in ("vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json"):
         shutil.copyfile(tokenizer / name, place / name)
     part = place / "model.part"
-    save_file(model_tensors(), part, metadata={"format": "pt"})
+    save_file(tensors, part, metadata={"format": "pt"})
     part.replace(place / "model.safetensors")
 
 
 def model_tensors() -> dict[str, Tensor]:
-    """Every tensor of the CLIPModel, float16: the checkpoint's text tower and the small file."""
+    """Every tensor of the CLIPModel, float16: the checkpoint's text tower with its whole table, and the small file."""
     with safe_open(CHECKPOINT, "pt") as file:
-        text = {key.removeprefix(TEXT_PREFIX): file.get_tensor(key) for key in file.keys()  # noqa: SIM118
-                if key.startswith(TEXT_PREFIX)}
+        state = {key: file.get_tensor(key) for key in file.keys() if key.startswith(TEXT_ROOT)}  # noqa: SIM118
+    text = {key.removeprefix(TEXT_PREFIX): tensor for key, tensor in expand_table(state).items()}
     return text | load_file(IMAGE_TEXT_FILE)
 
 
-def model_config() -> dict[str, Any]:
-    """transformers' CLIPConfig."""
+def text_layers(tensors: Mapping[str, Tensor]) -> int:
+    """Layers of the text tower."""
+    return sum(key.startswith("text_model.") and key.endswith(".layer_norm1.weight") for key in tensors)
+
+
+def model_config(layers: int = TEXT_CONFIG["num_hidden_layers"]) -> dict[str, Any]:
+    """transformers' CLIPConfig.
+
+    Args:
+        layers: of the text tower.
+    """
     return {"architectures": ["CLIPModel"], "model_type": "clip", "projection_dim": CONTEXT_DIM,
-            "text_config": dict(TEXT_CONFIG), "vision_config": dict(VISION_CONFIG), "torch_dtype": "float16"}
+            "text_config": {**TEXT_CONFIG, "num_hidden_layers": layers}, "vision_config": dict(VISION_CONFIG),
+            "torch_dtype": "float16"}
 
 
 def preprocessor_config() -> dict[str, Any]:

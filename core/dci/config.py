@@ -61,7 +61,8 @@ class DCIConfig:
             value = getattr(self, name)
             require(value is None or -2 <= value <= 2, name, value, "-2 to 2",
                     "Use 1 to weigh both branches alike; more follows the prompt, less keeps the subject.")
-        require(self.window is None or 0 <= self.window <= 1, "window", self.window, "0 to 1, a fraction of the noise schedule",
+        require(self.window is None or 0 <= self.window <= 1, "window", self.window,
+                "0 to 1, a fraction of the noise schedule",
                 "Use 0.3 as published, 0 for plain sampling, or -1 to let the latents' size decide.")
         require(self.window_sigma is None or 0 < self.window_sigma < math.inf, "window_sigma", self.window_sigma,
                 "a noise level above 0", "Leave it out to give the window as a fraction of the noise schedule.")

@@ -6,12 +6,16 @@ scaled when it is loaded. Of the token table the file holds the trained rows onl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from comfy import latent_formats, model_base, sd1_clip, supported_models, supported_models_base
 
+from .. import image_text
 from ..second import config
+from ..second.names import name_words
 from ..second.rows import expand_table
+from ..second.tokens import vocabulary
 from .model import PocketTokenizer
 
 
@@ -37,6 +41,18 @@ class SecondPocketTextEncoder(sd1_clip.SD1ClipModel):
         super().__init__(device=device, dtype=dtype, model_options=model_options or {},
                          clip_model=SecondPocketTextModel)
 
+    def trained_names(self) -> frozenset[str]:
+        """Rare words that the model was trained on: the individuals of its world."""
+        return frozenset(name_words())
+
+    def was_taught(self, ids: Sequence[int]) -> bool:
+        """Whether all of these tokens were in its captions, or are names in them."""
+        return set(ids) <= set(vocabulary().ids.tolist())
+
+    def has_projection(self) -> bool:
+        """Whether the text projection is at hand, which the checkpoint has no place for and loading puts in."""
+        return image_text.text_projection(model=2) is not None
+
 
 class SecondPocketModel(supported_models.SD15):
     """How ComfyUI recognises the UNet (widths, and a transformer at every level) and builds what belongs to it."""
@@ -60,8 +76,12 @@ class SecondPocketModel(supported_models.SD15):
         return self.unet_config["in_channels"] > config.LATENT_CHANNELS
 
     def process_clip_state_dict(self, state_dict: dict[str, Any]) -> dict[str, Any]:
-        """Makes the token rows that the file leaves out."""
-        return super().process_clip_state_dict(expand_table(state_dict))
+        """Makes the token rows that the file leaves out, and puts the text projection in, which is in another file."""
+        state = super().process_clip_state_dict(expand_table(state_dict))
+        projection = image_text.text_projection(model=2)
+        if state and projection is not None:
+            state.setdefault("clip_l.transformer.text_projection.weight", projection)
+        return state
 
     def clip_target(self, state_dict: dict[str, Any] | None = None) -> supported_models_base.ClipTarget:
         return supported_models_base.ClipTarget(PocketTokenizer, SecondPocketTextEncoder)

@@ -1,6 +1,9 @@
-"""How does the trained model become one file that ComfyUI's CheckpointLoaderSimple reads?
+"""How does the trained model become files that ComfyUI's loaders read?
 
     python -m pocket.second.export --state STATE --to pocket_second.safetensors
+
+Beside the checkpoint lie `pocket_clip.safetensors` (Load CLIP Vision) and `pocket_upscaler.safetensors`, where the
+state has them.
 """
 
 from __future__ import annotations
@@ -14,8 +17,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..image_text import IMAGE_TEXT_FILE, save_image_text
 from .autoencoder import Autoencoder, start_from_closed_form, taesd_tensors
 from .generator import Generator
+from .image_text import ImageTextEncoder, digest
 from .learner import load_average
 from .rows import TOKEN_IDS, TOKEN_ROWS
 from .state import load_state, state_path
@@ -64,11 +69,38 @@ def write_checkpoint(path: Path, generator: Generator, autoencoder: Autoencoder,
     part.replace(path)
 
 
+def write_image_text(path: Path, kept: dict[str, Any], generator: Generator) -> None:
+    """Writes the image-text encoder's compact file.
+
+    Raises:
+        ValueError: it was trained with another text encoder than the generator's.
+    """
+    encoder = ImageTextEncoder()
+    load_average(encoder, kept["encoder"])
+    if encoder.trained_with != float(digest(generator.text)):
+        raise ValueError("encoder: got one that was trained with another text encoder, expected the generator's own; "
+                         "the generator was trained on. Give the encoder another sitting: --stage encoder")
+    save_image_text(encoder.vision.state_dict(), encoder.text_projection.weight, encoder.logit_scale.squeeze(0), path,
+                    model=2)
+
+
+def write_upscaler(path: Path, kept: dict[str, Any]) -> None:
+    """Writes the upscaler's checkpoint; needs diffusers."""
+    from .upscaler import new_upscaler, upscaler_tensors
+
+    unet = load_average(new_upscaler(), kept["upscaler"])
+    save_file(upscaler_tensors(unet), path, metadata={"upscaler_steps": str(kept["upscaler"]["step"])})
+
+
 def export(state: Path, path: Path) -> None:
-    """Writes a state's networks as a checkpoint."""
+    """Writes a state's networks: the checkpoint, and beside it what comes along."""
     kept = load_state(state)
     generator, autoencoder = trained_networks(kept)
     write_checkpoint(path, generator, autoencoder, {f"{name}_steps": kept[name]["step"] for name in kept})
+    if "encoder" in kept:
+        write_image_text(path.with_name(IMAGE_TEXT_FILE.name), kept, generator)
+    if "upscaler" in kept:
+        write_upscaler(path.with_name("pocket_upscaler.safetensors"), kept)
 
 
 def main() -> None:

@@ -99,8 +99,10 @@ class Learner:
 
 
 def row_means(moments: Tensor) -> Tensor:
-    """The mean over everything but the first axis, kept as axes of length one."""
-    return moments.mean(dim=tuple(range(1, moments.ndim)), keepdim=True) if moments.ndim > 1 else moments
+    """The mean over everything but the first axis, kept as axes of length one; of constant rows exactly their value."""
+    if moments.ndim < 2:
+        return moments
+    return moments.mean(dim=tuple(range(1, moments.ndim)), keepdim=True, dtype=torch.float64).to(moments.dtype)
 
 
 def learning_rate(peak: float, step: int, warm_up: int, cooled: float) -> float:

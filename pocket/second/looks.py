@@ -18,14 +18,17 @@ SEEDS: Final[dict[str, range]] = {
     "train": range(0, 10**9),
     "autoencoder": range(10**9, 11 * 10**8),
     "judge": range(11 * 10**8, 12 * 10**8),
+    "image_text": range(13 * 10**8, 14 * 10**8),
+    "upscaler": range(14 * 10**8, 15 * 10**8),
     "held_out_scenes": range(12 * 10**8, 12 * 10**8 + 10**6),
     "individuals": range(2 * 10**9, 2 * 10**9 + 10**6),
     "judge_subjects": range(21 * 10**8, 21 * 10**8 + 10**7),
     "held_in_subjects": range(3 * 10**9, 3 * 10**9 + 10**6),
     "held_out_subjects": range(31 * 10**8, 31 * 10**8 + 10**6),
 }
-"""Scenes of generator, autoencoder and judge; scenes for evaluation; named individuals; individuals the judge learns
-from; subjects on which personalization is tuned (held in) and on which it is reported (held out)."""
+"""Scenes of generator, autoencoder, judge, image-text encoder and upscaler; scenes for evaluation; named individuals;
+individuals the judge learns from; subjects on which personalization is tuned (held in) and on which it is reported
+(held out)."""
 SUBJECT_RANGES: Final = ("individuals", "judge_subjects", "held_in_subjects", "held_out_subjects")
 
 NAMED_COLOURS: Final = ("red", "orange", "yellow", "green", "blue", "purple", "white", "black", "pink", "brown")

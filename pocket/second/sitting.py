@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .learner import Learner
-from .state import load_state, save_state
+from .state import check_room, load_state, save_state
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,12 @@ def keep(name: str, learner: Learner, path: Path) -> None:
 
 
 def take_up(name: str, learner: Learner, path: Path) -> Learner:
-    """Loads the learner's state where there is one."""
+    """Loads the learner's state where there is one.
+
+    Raises:
+        SystemExit: there is none, and no room for it.
+    """
+    check_room(path, name, 4 * sum(p.numel() for p in learner.parameters) + 200_000)
     if name in (state := load_state(path)):
         learner.load(state[name])
     return learner

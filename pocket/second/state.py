@@ -42,6 +42,20 @@ def save_state(path: Path, **entries: Any) -> None:
     part.replace(path)
 
 
+def check_room(path: Path, name: str, needed: int) -> None:
+    """That a stage's state will fit, before it learns anything.
+
+    Raises:
+        SystemExit: with the command that makes room.
+    """
+    state = load_state(path)
+    if name in state or not path.exists() or path.stat().st_size + needed <= MAX_BYTES:
+        return
+    open_ones = [other for other, entry in state.items() if "weights" in entry]
+    raise SystemExit(f"state: got {path.stat().st_size} bytes and {needed} more for {name}, expected at most "
+                     f"{MAX_BYTES}; what is finished gives half of its bytes free: --freeze {' '.join(open_ones)}")
+
+
 def freeze(path: Path, *names: str) -> None:
     """Keeps of these networks, where they are, what use needs: they never change again."""
     state = load_state(path)

@@ -16,20 +16,26 @@ import torch
 
 from .autoencoder import MAX_NOISE
 from .device import Machine, find_machine
+from .more_stages import train_encoder, train_upscaler
 from .sitting import Plan
 from .stages import train_autoencoder, train_decoder, train_generator, train_judge
-from .state import is_frozen, state_path
+from .state import freeze, is_frozen, state_path
 
 STAGES: Final[dict[str, Callable[[Plan, Machine], None]]] = {
     "autoencoder": lambda plan, machine: train_autoencoder(plan, machine, MAX_NOISE),
     "judge": train_judge,
     "generator": train_generator,
     "decoder": train_decoder,
+    "encoder": train_encoder,
+    "upscaler": train_upscaler,
 }
-SHARES: Final = {"autoencoder": 0.14, "judge": 0.1, "generator": 0.66, "decoder": 0.1}
+SHARES: Final = {"autoencoder": 0.13, "judge": 0.09, "generator": 0.61, "decoder": 0.09, "encoder": 0.04,
+                 "upscaler": 0.04}
 """How `--stage all` divides the minutes. The judge is frozen before the generator is looked at."""
-BATCHES: Final = {"cpu": {"autoencoder": 16, "judge": 64, "generator": 64, "decoder": 16},
-                  "cuda": {"autoencoder": 128, "judge": 256, "generator": 512, "decoder": 128}}
+BATCHES: Final = {"cpu": {"autoencoder": 16, "judge": 64, "generator": 64, "decoder": 16,
+                          "encoder": 96, "upscaler": 16},
+                  "cuda": {"autoencoder": 128, "judge": 256, "generator": 512, "decoder": 128,
+                           "encoder": 256, "upscaler": 64}}
 REUSE: Final = {"cpu": {}, "cuda": {"autoencoder": 2, "decoder": 2}}
 """Steps that share a batch of pictures, where the device is faster than its host draws."""
 
@@ -60,11 +66,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default="auto", help="auto (CUDA where it is), cpu or cuda")
     parser.add_argument("--workers", type=int, default=-1, help="rendering processes; default by device")
     parser.add_argument("--compile", action="store_true", help="compile the generator's step")
+    parser.add_argument("--freeze", nargs="+", choices=tuple(STAGES), default=[],
+                        help="only this: keep of finished networks what use needs, and never train them again")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     machine, path = find_machine(given.device, given.workers, given.compile), state_path(given.state)
     if machine.device.type == "cpu" and given.workers > 0:
         torch.set_num_threads(1)
+    if given.freeze:
+        freeze(path, *given.freeze)
+        return
     if given.stage != "all" and is_frozen(path, given.stage):
         raise SystemExit(f"stage: got {given.stage!r}, expected one that is not frozen in {path}: others rely on it")
     planned = shares(path) if given.stage == "all" else {given.stage: 1.0}

@@ -27,6 +27,7 @@ from comfyui_personalize.pocket.second.diffusion import (
     velocity,
 )
 from comfyui_personalize.pocket.second.generator import Generator, generator_batch
+from comfyui_personalize.pocket.second.image_text import ImageTextEncoder
 from comfyui_personalize.pocket.second.judge import Judge, judge_batch, judge_loss
 from comfyui_personalize.pocket.second.learner import Learner, learning_rate, row_means
 from comfyui_personalize.pocket.second.parts import join, split
@@ -35,6 +36,7 @@ from comfyui_personalize.pocket.second.sitting import Plan, clock, run, take_up
 from comfyui_personalize.pocket.second.state import MAX_BYTES, freeze, is_frozen, load_state, save_state
 from comfyui_personalize.pocket.second.train import SHARES, main, shares
 from comfyui_personalize.pocket.second.unet import UNet, cross_attentions
+from comfyui_personalize.pocket.second.upscaler import new_upscaler
 from comfyui_personalize.pocket.taesd import Decoder
 
 CPU = find_machine("cpu", 0)
@@ -100,13 +102,16 @@ def test_every_stage_takes_a_step_and_freezes_what_it_relies_on(tmp_path, small)
 
 
 def test_the_state_of_the_whole_model_fits_its_limit():
-    """Two bytes a weight: once for what is frozen, twice (weights and average) for what still trains."""
+    """Two bytes a weight: once for what is frozen, twice (weights and average) for what still trains: first generator
+    and decoder, at the end the upscaler alone."""
     def weights(network: nn.Module) -> int:
         return sum(p.numel() for p in network.parameters())
 
     autoencoder = Autoencoder()
     frozen = weights(autoencoder) + weights(Judge())
     assert 2 * frozen + 4 * (weights(Generator()) + weights(autoencoder.decoder)) < 0.98 * MAX_BYTES
+    finished = frozen + weights(Generator()) + weights(autoencoder.decoder) + weights(ImageTextEncoder())
+    assert 2 * finished + 4 * weights(new_upscaler()) < 0.98 * MAX_BYTES
 
 
 def test_a_state_that_is_too_large_leaves_the_old_one(tmp_path):
@@ -279,7 +284,8 @@ def test_what_is_frozen_leaves_its_time_to_the_other_stages(tmp_path):
     save_state(path, autoencoder=learner.state(), generator=learner.state())
     freeze(path, "autoencoder")
     left = shares(path)
-    assert list(left) == ["judge", "generator", "decoder"] and sum(left.values()) == pytest.approx(1)
+    assert list(left) == ["judge", "generator", "decoder", "encoder", "upscaler"]
+    assert sum(left.values()) == pytest.approx(1)
     with pytest.raises(SystemExit, match="not frozen"):
         main(["--stage", "autoencoder", "--state", str(path), "--device", "cpu"])
 
