@@ -68,7 +68,7 @@ def measure_kept(forward: Callable[[], object], weights: Iterable[Tensor] = ()) 
     Args:
         weights: the network's. What has the shape of one, transposed or not, in another dtype is taken for its copy.
     """
-    known = tuple(weights)
+    known = [weight for weight in weights if type(weight.data) is Tensor]  # of quantised ones nothing is kept
     own = {weight.untyped_storage().data_ptr() for weight in known}
     shapes = {(shape, weight.dtype) for weight in known for shape in (tuple(weight.shape), tuple(weight.shape)[::-1])}
     cast = {shape for shape, dtype in shapes if dtype != torch.float32}

@@ -12,13 +12,13 @@ from .config import TARGETS, AdapterConfig
 from .export import RANK_BY_TIMESTEP, programs_for_kind, programs_for_layers
 from .frozen import Frozen
 from .full_weights import FullWeights, trained_bytes
-from .kinds import KINDS, Kind
+from .kinds import KINDS, Kind, is_linear
 from .rank_by_timestep import RankByTimestep, active_ranks, remaining_time
 from .targets import find_all_targets, find_targets, is_eight_bit
 
 __all__ = ["KINDS", "RANK_BY_TIMESTEP", "TARGETS", "Adapter", "AdapterConfig", "BeginTokenDetached", "Frozen",
            "FullWeights", "Kind", "RankByTimestep", "active_ranks", "begin_token_paths", "find_all_targets",
-           "find_targets", "is_eight_bit", "make_adapters", "programs_for_kind", "programs_for_layers",
+           "find_targets", "is_eight_bit", "is_linear", "make_adapters", "programs_for_kind", "programs_for_layers",
            "remaining_time", "trained_bytes"]
 
 
@@ -45,7 +45,7 @@ def make_adapters(owners: Mapping[str, Denoiser | TextEncoder], configs: Mapping
 def _make(owner: Denoiser | TextEncoder, config: AdapterConfig, seed: int) -> Adapter | FullWeights:
     if config.is_full:
         return FullWeights(owner.module, config, owner.adapter_keys)
-    return Adapter(owner.module, config, seed)
+    return Adapter(owner.module, config, seed, getattr(owner, "device", None))
 
 
 def _check_names(adapter: Adapter | FullWeights, keys: Mapping[str, str]) -> None:

@@ -28,12 +28,13 @@ class Adapter:
         config: kind, rank, alpha, targets; not the kind "full".
         seed: what makes a new adapter change nothing starts at zero, the rest as peft starts it, from a generator of
             this seed and the layer's path.
+        device: where it computes, for layers that may be elsewhere until they are needed; None: where they are.
 
     Raises:
         InputError: no layer matches, or one of them cannot take the adapter.
     """
 
-    def __init__(self, module: nn.Module, config: AdapterConfig, seed: int):
+    def __init__(self, module: nn.Module, config: AdapterConfig, seed: int, device: torch.device | None = None):
         self.module, self.config = module, config
         self._base = find_targets(module, config)
         self._layers: dict[str, nn.Module] = {}
@@ -43,7 +44,7 @@ class Adapter:
             put_layers_into(module, self._base, config)
             self._layers = {path: module.get_submodule(path) for path in self._base}
             for path, layer in self._layers.items():
-                initialise(layer, config.record, seed, path)
+                initialise(layer, config.record, seed, path, device)
         except BaseException:
             self.eject()
             raise

@@ -9,8 +9,11 @@ NAME = "default"
 
 
 def base_weight(layer: nn.Module) -> Tensor:
-    """The base layer's own weight in float32."""
-    return layer.base_layer.weight.detach().float()  # type: ignore[union-attr, operator]
+    """The base layer's own weight in float32, also where only the layer itself can read it."""
+    base = layer.base_layer
+    whole = getattr(base, "whole_weight", None)
+    weight: Tensor = base.weight.detach().float() if whole is None else whole()  # type: ignore[union-attr, operator]
+    return weight
 
 
 def row_norms(weight: Tensor) -> Tensor:

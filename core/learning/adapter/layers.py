@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,7 +15,7 @@ from torch import nn
 from ...data.examples import generator_for
 from .base_weight import NAME
 from .config import AdapterConfig
-from .kinds import Kind
+from .kinds import Kind, is_linear
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -27,16 +28,17 @@ def put_layers_into(module: nn.Module, base: Mapping[str, nn.Module], config: Ad
     ranks = config.ranks_of(base)
     for rank in dict.fromkeys(ranks.values()):
         exact = "|".join(re.escape(path) for path, own in ranks.items() if own == rank)
-        _inject(module, config.record.peft_config(rank, config.alpha, exact))
+        with _linear_to_peft(base.values()):
+            _inject(module, config.record.peft_config(rank, config.alpha, exact))
 
 
-def initialise(layer: nn.Module, kind: Kind, seed: int, path: str) -> None:
-    """Float32, and the start of this seed and path.
+def initialise(layer: nn.Module, kind: Kind, seed: int, path: str, device: torch.device | None) -> None:
+    """Float32 on the device (None: the layer's own), and the start of this seed and path.
 
     Half precision and fp8 networks would give adapters of their own dtype: NaN within a few steps, or no kernel at all.
     """
     for name, parameter in named_tensors(layer):
-        parameter.data = parameter.data.float()
+        parameter.data = parameter.data.to(device or parameter.device, torch.float32)
         parameter.requires_grad_(True)
         start_of = next((start for prefix, start in kind.starts.items() if name.startswith(prefix)), None)
         if start_of is not None:
@@ -54,6 +56,20 @@ def named_tensors(layer: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     for name, parameter in layer.named_parameters():
         if not name.startswith(_BASE):
             yield name.replace(f".{NAME}", ""), parameter
+
+
+@contextmanager
+def _linear_to_peft(layers: Iterable[nn.Module]) -> Iterator[None]:
+    """Within the context linear layers of a class of their own, as in quantised networks, are torch's, too."""
+    known = {layer: type(layer) for layer in layers if is_linear(layer) and not isinstance(layer, nn.Linear)}
+    classes = {own: type(own.__name__, (own, nn.Linear), {}) for own in set(known.values())}
+    for layer, own in known.items():
+        layer.__class__ = classes[own]
+    try:
+        yield
+    finally:
+        for layer, own in known.items():
+            layer.__class__ = own
 
 
 def _inject(module: nn.Module, peft_config: PeftConfig) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ...errors import require
 from ...patterns import matching
 from .config import TARGETS, AdapterConfig, parse_block_ranks
-from .kinds import KINDS
+from .kinds import KINDS, is_linear
 
 
 def find_all_targets(modules: Mapping[str, nn.Module],
@@ -57,7 +57,8 @@ def _matching(module: nn.Module, config: AdapterConfig) -> dict[str, nn.Module]:
 
 def _check_layer(path: str, layer: nn.Module, config: AdapterConfig, rank: int) -> None:
     if config.record.needs_whole_weights:
-        packed = any(is_eight_bit(parameter) for parameter in layer.parameters(recurse=False))
+        packed = (any(is_eight_bit(parameter) for parameter in layer.parameters(recurse=False))
+                  or is_linear(layer) and not isinstance(layer, nn.Linear))  # of a file with quantised layers
         others = ", ".join(kind.name for kind in KINDS.values() if not kind.needs_whole_weights)
         require(not packed, "adapter kind", f"{config.kind}, and layer {path} is stored in 8 bits",
                 f"{others} for such a model", "Choose one of them, or load the model in fp16 or bf16.")

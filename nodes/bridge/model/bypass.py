@@ -6,7 +6,7 @@ A MODEL has them as injections: functions that wrap the layers' forward while th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import comfy.sd
@@ -49,10 +49,35 @@ def adapters_of(patcher: Any) -> list[PatcherInjection]:
 def injected_adapters(module: nn.Module) -> Iterator[Any]:
     """The adapters that wrap the layers of a loaded module at the moment, the outermost of each layer first."""
     for layer in module.modules():
-        forward = layer.__dict__.get("forward")
-        while isinstance(hook := getattr(forward, "__self__", None), BypassForwardHook):
-            yield hook.adapter
-            forward = hook.original_forward
+        yield from (hook.adapter for hook in _hooks(layer))
+
+
+def innermost_forward(layer: nn.Module) -> Callable[..., Tensor]:
+    """A layer's forward below the adapters that wrap it at the moment."""
+    hooks = _hooks(layer)
+    forward: Callable[..., Tensor] = hooks[-1].original_forward if hooks else layer.forward
+    return forward
+
+
+def set_innermost_forward(layer: nn.Module, forward: Callable[..., Tensor]) -> None:
+    """Put another forward below the adapters that wrap a layer at the moment."""
+    hooks = _hooks(layer)
+    if hooks:
+        hooks[-1].original_forward = forward
+    elif getattr(forward, "__func__", None) is type(layer).forward:
+        layer.__dict__.pop("forward", None)
+    else:
+        layer.forward = forward
+
+
+def _hooks(layer: nn.Module) -> list[Any]:
+    """The hooks of ComfyUI's that wrap a layer, the outermost first."""
+    hooks: list[Any] = []
+    forward = layer.__dict__.get("forward")
+    while isinstance(hook := getattr(forward, "__self__", None), BypassForwardHook):
+        hooks.append(hook)
+        forward = hook.original_forward
+    return hooks
 
 
 def _keep_earlier(patcher: Any, before: Any) -> None:

@@ -22,8 +22,11 @@ from comfy.text_encoders.t5 import T5LayerNorm
 from torch import Tensor, nn
 
 from ....core.errors import InputError
+from ....core.model.storage import Placement
 from .bypass import injected_adapters
+from .frozen_layers import can_stream, frozen_layers, is_frozen
 from .latent_shapes import pixels_per_latent
+from .streaming import rest_on_device
 
 try:
     from comfy_kitchen.backends.eager import rope  # type: ignore[import-untyped]
@@ -35,36 +38,51 @@ ROPE_KERNELS = tuple(f"{kind}_rope{layout}" for kind in ("apply", "rms") for lay
 
 
 @contextmanager
-def trainable(*patchers: Any, memory: float = 0) -> Iterator[Callable[[], None]]:
+def trainable(*patchers: Any, memory: float = 0,
+              placement: Placement = Placement.RESIDENT) -> Iterator[Callable[[], None]]:
     """Load the models and make gradients flow through them; yields a function that does it again after a preview.
 
     LoRA patches of the graph stay applied, so training goes on top of them. Weights keep their bits.
 
     Args:
-        patchers: model patchers, as `static_patcher` gives them.
+        patchers: model patchers, as `placed` gives them.
         memory: bytes to leave free beside the weights.
+        placement: whether the models are whole on their device, or ComfyUI streams what does not fit.
     """
-    with torch.inference_mode(False), torch.enable_grad():
+    is_streamed = placement == Placement.STREAMED
+    with torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
+        again: list[Callable[[], None]] = []
+
         def prepare() -> None:
-            # Whole models only: an adapter on one device cannot learn from a weight on another.
-            comfy.model_management.load_models_gpu(list(patchers), memory_required=memory, force_full_load=True)
+            comfy.model_management.load_models_gpu(list(patchers), memory_required=memory,
+                                                   force_full_load=not is_streamed)
             for patcher in patchers:
-                patcher.unpin_all_weights()
-                replace_inference_tensors(patcher.model)
+                if not is_streamed:
+                    patcher.unpin_all_weights()
+            for step in again:
+                step()
+            for patcher in patchers:
+                replace_inference_tensors(patcher.model, is_streamed)
                 replace_injected_tensors(patcher.model)
 
+        for patcher in patchers:
+            if is_streamed:
+                again.append(stack.enter_context(rest_on_device(patcher)))
+            again.append(stack.enter_context(frozen_layers(patcher.model, is_streamed)))
         prepare()
-        with ExitStack() as stack:
-            stack.enter_context(differentiable_kernels())
-            for patcher in patchers:
-                stack.enter_context(own_norm_inputs(patcher.model))
-            yield prepare
+        stack.enter_context(differentiable_kernels())
+        for patcher in patchers:
+            stack.enter_context(own_norm_inputs(patcher.model))
+        yield prepare
 
 
-def replace_inference_tensors(module: nn.Module) -> None:
-    """Replace every inference parameter and buffer by a normal tensor over the same memory."""
+def replace_inference_tensors(module: nn.Module, is_streamed: bool = False) -> None:
+    """Replace every inference parameter and buffer by a normal tensor over the same memory, but for those of frozen
+    layers, which autograd keeps nothing of."""
     done: dict[int, nn.Parameter] = {}
     for part in module.modules():
+        if is_frozen(part) or is_streamed and can_stream(part):
+            continue
         for name, parameter in part._parameters.items():
             if parameter is not None and not is_tracked(parameter):
                 key = id(parameter)
@@ -106,6 +124,11 @@ def normal_tensor(tensor: Tensor) -> Tensor:
     """
     is_plain = type(tensor.data) is Tensor and tensor.device.type in ("cpu", "cuda")
     return torch.from_dlpack(tensor.detach()) if is_plain else tensor.detach().clone()
+
+
+def placed(patcher: Any, placement: Placement) -> Any:
+    """The patcher that trains: for streaming itself, otherwise as `static_patcher`."""
+    return patcher if placement == Placement.STREAMED else static_patcher(patcher)
 
 
 def static_patcher(patcher: Any) -> Any:
@@ -160,8 +183,9 @@ def casting_layers(model: Any, always: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
-        for layer in layers:
-            layer.comfy_cast_weights = False
+        for layer in layers:  # one that ComfyUI has moved away in the meantime casts until it is back
+            own = "prev_comfy_cast_weights" if hasattr(layer, "prev_comfy_cast_weights") else "comfy_cast_weights"
+            setattr(layer, own, False)
 
 
 def training_options() -> dict[str, Any]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import hashlib
 import uuid
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from operator import itemgetter
 from typing import Any
 
+import comfy.utils
 import torch
 from torch import Tensor, nn
 
@@ -33,15 +35,25 @@ def model_hash(patcher: Any) -> str:
     key = (patcher.patches_uuid, len(patcher.patches), tuple(injected))
     if key not in memo:
         digest = hashlib.blake2b(digest_size=20)
-        for name, patches in sorted(patcher.get_key_patches().items()):
+        for name, weight in sorted(_weights(patcher), key=itemgetter(0)):
             if name in UNUSED:
                 continue
             digest.update(name.encode())
-            digest.update(_value(patches[0][0]))
-            digest.update(_value(patches[1:]))
+            digest.update(_value(weight))
+            digest.update(_value(patcher.patches.get(name, [])))
         digest.update(b"".join(injected))
         memo[key] = digest.hexdigest()
     return memo[key]
+
+
+def _weights(patcher: Any) -> Iterator[tuple[str, Tensor]]:
+    """Each weight without patches. What a quantised weight is made of (scales, its format) is in it."""
+    for name in patcher.model_state_dict():
+        path, _, last = name.rpartition(".")
+        if hasattr(patcher.model.get_submodule(path), last):
+            kept = patcher.backup.get(name)
+            weight = comfy.utils.get_attr(patcher.model, name) if kept is None else kept.weight
+            yield name, patcher.hook_backup.get(name, (weight,))[0]
 
 
 def vae_hash(vae: Any) -> str:

@@ -6,10 +6,10 @@ from .loha import LOHA
 from .lokr import LOKR
 from .lora import LORA
 from .oft import OFT
-from .record import COMFYUI, DIFFUSERS, LYCORIS, SD_SCRIPTS, Kind
+from .record import COMFYUI, DIFFUSERS, LYCORIS, SD_SCRIPTS, Kind, is_linear
 from .rslora import RSLORA
 
 KINDS: dict[str, Kind] = {kind.name: kind for kind in (LORA, RSLORA, DORA, LOKR, LOHA, OFT, FULL)}
 """By name, in the order of the widget."""
 
-__all__ = ["COMFYUI", "DIFFUSERS", "FULL", "KINDS", "LYCORIS", "SD_SCRIPTS", "Kind"]
+__all__ = ["COMFYUI", "DIFFUSERS", "FULL", "KINDS", "LYCORIS", "SD_SCRIPTS", "Kind", "is_linear"]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from ..base_weight import NAME, base_weight
+from ..base_weight import NAME
 from .record import COMFYUI, LYCORIS, Kind, Tensors, number, zero
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ def _export(layer: nn.Module, tensors: Tensors, _: float) -> Tensors:
     whole = {"lokr_w1": tensors["lokr_w1"] * scaling}
     if "lokr_w2" in tensors:
         return whole | {"lokr_w2": tensors["lokr_w2"]}
-    weight, inner = base_weight(layer), tensors["lokr_w2_a"] @ tensors["lokr_w2_b"]
-    if weight.ndim == 4:  # programs without merging want a convolution's second factor whole
-        return whole | {"lokr_w2": inner.view(len(inner), -1, *weight.shape[2:])}
+    base, inner = layer.base_layer, tensors["lokr_w2_a"] @ tensors["lokr_w2_b"]
+    if isinstance(base, nn.Conv2d):  # programs without merging want a convolution's second factor whole
+        return whole | {"lokr_w2": inner.view(len(inner), -1, *base.kernel_size)}
     return whole | {name: tensors[name] for name in ("lokr_w2_a", "lokr_w2_b")}
 
 

@@ -32,8 +32,15 @@ def _delta_weight(layer: nn.Module) -> Tensor:
     return delta
 
 
+def is_linear(layer: nn.Module) -> bool:
+    """Whether a layer is y = W x + b, of torch's class or, as in quantised networks, of one that has its attributes."""
+    sides = [getattr(layer, name, None) for name in ("out_features", "in_features")]
+    weight = layer._parameters.get("weight")
+    return isinstance(layer, nn.Linear) or weight is not None and list(weight.shape) == sides
+
+
 def is_linear_or_convolution(layer: nn.Module) -> bool:
-    return isinstance(layer, nn.Linear | nn.Conv2d)
+    return isinstance(layer, nn.Conv2d) or is_linear(layer)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +86,7 @@ def zero(_: nn.Module) -> float:
 
 def check_low_rank(path: str, layer: nn.Module, rank: int) -> None:
     """B A has no more than the smaller side of its weight."""
-    if isinstance(layer, nn.Linear):
-        limit = min(layer.in_features, layer.out_features)
+    if is_linear(layer):
+        limit = min(int(layer.in_features), int(layer.out_features))  # type: ignore[arg-type]
         require(rank <= limit, "rank", rank, f"at most {limit}, the smaller side of layer {path}",
                 f"Use {limit}, or other targets.")

@@ -1,0 +1,173 @@
+"""A small Flux in each of the ways in which a network is stored, and the same weights in float32.
+
+Files are quantised by ComfyUI's own layouts and loaded by its own loader; a GGUF file is written with the gguf package
+and read by a small loader of operations, as packs for such files have.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import comfy.ops
+import comfy.sd
+import torch
+from comfy.quant_ops import QUANT_ALGOS, QuantizedTensor
+from torch import Tensor, nn
+
+from comfyui_personalize.benchmarks.every_family.cases import CASES
+from comfyui_personalize.benchmarks.every_family.networks import build_model
+from comfyui_personalize.benchmarks.every_family.rig import Rig
+
+CASE = CASES["flux"]
+FP8, FP8_RANGE, INT8, NVFP4, MXFP8 = "float8_e4m3fn", "float8_e5m2", "int8_tensorwise", "nvfp4", "mxfp8"
+STORED = {
+    "scaled fp8": dict.fromkeys(("attn", "mlp", "linear"), FP8),
+    "scaled fp8 (e5m2)": dict.fromkeys(("attn", "mlp", "linear"), FP8_RANGE),
+    "int8": dict.fromkeys(("attn", "mlp", "linear"), INT8),
+    "mixed precision": {"attn.qkv": FP8, "mlp": INT8, "linear": NVFP4},
+    "nvfp4": dict.fromkeys(("attn", "mlp", "linear"), NVFP4),
+    "mxfp8": dict.fromkeys(("attn", "mlp", "linear"), MXFP8),
+}
+"""For each kind of file which layers of blocks are stored how; the first part of a name that is found counts."""
+
+
+def published() -> dict[str, Tensor]:
+    """The weights of the small Flux, float32, by the names of Flux' files."""
+    weights = build_model(CASE).model.diffusion_model.state_dict()
+    return {name.replace("_norm.weight", "_norm.scale"): value for name, value in weights.items()}
+
+
+def quantised(formats: dict[str, str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """A file's tensors, and the float32 weights that they stand for."""
+    file, whole = {}, {}
+    for name, value in published().items():
+        stem, found = name.removesuffix("weight"), None
+        if "_blocks" in name and name.endswith(".weight") and value.ndim == 2:
+            found = next((kind for part, kind in formats.items() if part in name), None)
+        whole[name], file[name] = value, value
+        if found is not None:
+            packed = QuantizedTensor.from_float(value, QUANT_ALGOS[found]["comfy_tensor_layout"], scale="recalculate")
+            file |= {key: part.contiguous() for key, part in packed.state_dict(name).items()}
+            file[f"{stem}comfy_quant"] = torch.tensor(list(json.dumps({"format": found}).encode()), dtype=torch.uint8)
+            whole[name] = packed.dequantize().float()
+    return file, whole
+
+
+def scaled_as_before(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The older layout of scaled fp8 files: a marker, and scales by another name."""
+    file, whole = {"scaled_fp8": torch.empty(2, dtype=torch.float8_e4m3fn)}, dict(weights)
+    for name, value in weights.items():
+        file[name] = value
+        if "_blocks" in name and name.endswith(".weight") and value.ndim == 2:
+            scale = value.abs().max() / 448
+            file[name], file[f"{name.removesuffix('weight')}scale_weight"] = (value / scale).to(
+                torch.float8_e4m3fn), scale
+            whole[name] = file[name].float() * scale
+    return file, whole
+
+
+def load(weights: dict[str, Tensor], **options: Any) -> Any:
+    """A MODEL by ComfyUI's own loader of diffusion models."""
+    with torch.inference_mode():
+        return comfy.sd.load_diffusion_model_state_dict(dict(weights), model_options=options)
+
+
+def stored_as(kind: str, folder: Path | None = None) -> tuple[Rig, Rig]:
+    """The small Flux as it is stored in a kind of file, and in float32 with the same weights."""
+    with torch.inference_mode():
+        if kind == "weight_dtype fp8":
+            whole = {name: value.to(torch.float8_e4m3fn).float() for name, value in published().items()}
+            return Rig(CASE, load(whole, dtype=torch.float8_e4m3fn)), Rig(CASE, load(whole))
+        if kind == "GGUF":
+            assert folder is not None
+            path, whole = gguf_file(folder / "flux.gguf")
+            return Rig(CASE, load_gguf(path)), Rig(CASE, load(whole))
+        file, whole = (scaled_as_before(published()) if kind == "scaled fp8 (older files)" else
+                       quantised(STORED[kind]))
+    return Rig(CASE, load(file)), Rig(CASE, load(whole))
+
+
+# GGUF
+
+class PackedTensor(Tensor):
+    """Packed bytes that say which shape they stand for."""
+
+    kind: Any
+    whole_shape: torch.Size
+
+    @staticmethod
+    def of(packed: Tensor, kind: Any, shape: torch.Size) -> PackedTensor:
+        tensor = packed.as_subclass(PackedTensor)
+        tensor.kind, tensor.whole_shape = kind, shape
+        return tensor
+
+    @property
+    def shape(self) -> torch.Size:  # type: ignore[override]
+        return getattr(self, "whole_shape", super().shape)
+
+    def to(self, *args: Any, **named: Any) -> PackedTensor:
+        return self._like(super().to(*args, **named))
+
+    def clone(self, *args: Any, **named: Any) -> PackedTensor:
+        return self._like(super().clone(*args, **named))
+
+    def detach(self) -> PackedTensor:
+        return self._like(super().detach())
+
+    def _like(self, other: Tensor) -> PackedTensor:
+        has_kind = hasattr(self, "kind")
+        return PackedTensor.of(other, self.kind, self.whole_shape) if has_kind else cast(PackedTensor, other)
+
+    def unpacked(self) -> Tensor:
+        import gguf
+
+        packed = self.as_subclass(Tensor).numpy()
+        return torch.from_numpy(gguf.dequantize(packed, self.kind)).reshape(self.whole_shape)
+
+
+class PackedOperations(comfy.ops.manual_cast):
+    """Linear layers that unpack their weight when they multiply."""
+
+    class Linear(comfy.ops.manual_cast.Linear):
+        def _load_from_state_dict(self, state_dict: dict, prefix: str, *others: Any) -> None:
+            for name in ("weight", "bias"):
+                if f"{prefix}{name}" in state_dict:
+                    setattr(self, name, nn.Parameter(state_dict[f"{prefix}{name}"], requires_grad=False))
+
+        def forward_comfy_cast_weights(self, inputs: Tensor) -> Tensor:
+            weight, bias = (part.unpacked() if isinstance(part, PackedTensor) else part
+                            for part in (self.weight, self.bias))
+            return nn.functional.linear(inputs, weight.to(inputs), bias if bias is None else bias.to(inputs))
+
+
+def gguf_file(path: Path) -> tuple[Path, dict[str, Tensor]]:
+    """A real GGUF file, Q8_0 and Q5_0 in its blocks, and the float32 weights that it stands for."""
+    import gguf
+
+    writer, whole = gguf.GGUFWriter(str(path), "flux"), {}
+    for name, value in published().items():
+        kind = gguf.GGMLQuantizationType.F32
+        if "_blocks" in name and name.endswith(".weight") and value.ndim == 2:
+            kind = gguf.GGMLQuantizationType.Q8_0 if "attn" in name else gguf.GGMLQuantizationType.Q5_0
+        packed = gguf.quantize(value.numpy(), kind)
+        writer.add_tensor(name, packed, raw_dtype=kind)
+        whole[name] = torch.from_numpy(gguf.dequantize(packed, kind)).reshape(value.shape)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path, whole
+
+
+def load_gguf(path: Path) -> Any:
+    """A MODEL of a GGUF file, whose packed weights stay packed."""
+    import gguf
+
+    weights = {}
+    for tensor in gguf.GGUFReader(str(path)).tensors:
+        data, shape = torch.from_numpy(tensor.data.copy()), torch.Size(reversed(tensor.shape.tolist()))
+        is_packed = tensor.tensor_type != gguf.GGMLQuantizationType.F32
+        weights[tensor.name] = PackedTensor.of(data, tensor.tensor_type, shape) if is_packed else data.reshape(shape)
+    return load(weights, custom_operations=PackedOperations)
