@@ -5,9 +5,10 @@ from __future__ import annotations
 import comfy.samplers
 from comfy_api.v0_0_2 import io
 
+from ..core.training.automatic import AUTO, chosen_lines
 from .bridge.evaluation.checkpoint_grid import CONNECTED, check_run, draw_grid, make_request, run_choices, run_state
-from .bridge.notices import shown_pictures
-from .bridge.queue.queue_checks import WholeSteps, answer
+from .bridge.notices import show_notice, shown_pictures
+from .bridge.queue.queue_checks import ZeroOrWholeSteps, answer
 from .bridge.sockets import PERSONALIZATION
 
 
@@ -40,6 +41,7 @@ class CheckpointGrid(io.ComfyNode):
                 io.Image.Output("pictures", display_name="pictures",
                                 tooltip="All pictures, prompt by prompt, step by step, strength by strength."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -54,7 +56,9 @@ class CheckpointGrid(io.ComfyNode):
 
     @classmethod
     def execute(cls, personalization=None, **inputs) -> io.NodeOutput:
-        sheet, pictures = draw_grid(make_request(inputs, personalization))
+        request = make_request(inputs, personalization)
+        sheet, pictures = draw_grid(request)
+        show_notice(cls.hidden.unique_id, "\n".join([f"{len(pictures)} pictures", *chosen_lines(request.told)]))
         return io.NodeOutput(sheet, pictures, ui=shown_pictures(sheet, cls))
 
 
@@ -77,18 +81,19 @@ def _what() -> list[io.Input]:
 def _sampling() -> list[io.Input]:
     samplers, schedulers = comfy.samplers.KSampler.SAMPLERS, comfy.samplers.KSampler.SCHEDULERS
     return [
-        io.Int.Input("size", default=512, min=WholeSteps(64, 8), max=4096, step=8,
-                     tooltip="Width and height in pixels, 64 to 4096, a multiple of 8. Default 512 (SD 1.5); 1024 for "
-                             "SDXL, 96 for the pocket model."),
-        io.Int.Input("sampling_steps", default=20, min=1, max=1000,
-                     tooltip="Sampling steps per picture, 1 to 1000. Default 20."),
-        io.Float.Input("cfg", default=7.0, min=0.0, max=100.0, step=0.1,
-                       tooltip="Guidance scale, 0 to 100; 1 is without guidance. Default 7."),
+        io.Int.Input("size", default=0, min=ZeroOrWholeSteps(64, 8), max=4096, step=8,
+                     tooltip="Width and height in pixels, 64 to 4096, a multiple of 8. 0 (default): automatic, by the "
+                             "model's recipe."),
+        io.Int.Input("sampling_steps", default=0, min=0, max=1000,
+                     tooltip="Sampling steps per picture, up to 1000. 0 (default): automatic, by the model's recipe."),
+        io.Float.Input("cfg", default=0.0, min=0.0, max=100.0, step=0.1,
+                       tooltip="Guidance scale, up to 100; 1 is without guidance. 0 (default): automatic, by the "
+                               "model's recipe."),
         io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=False,
                      tooltip="The noise of every picture, 0 to 2^64 - 1, so that they can be compared. Default 0."),
-        io.Combo.Input("sampler", options=list(samplers), default="euler", advanced=True,
-                       tooltip="ComfyUI's sampler. Default euler."),
-        io.Combo.Input("scheduler", options=list(schedulers), default="normal", advanced=True,
-                       tooltip="ComfyUI's noise schedule. Default normal."),
+        io.Combo.Input("sampler", options=[AUTO, *samplers], default=AUTO, advanced=True,
+                       tooltip="ComfyUI's sampler. auto (default): by the model's recipe."),
+        io.Combo.Input("scheduler", options=[AUTO, *schedulers], default=AUTO, advanced=True,
+                       tooltip="ComfyUI's noise schedule. auto (default): by the model's recipe."),
         io.String.Input("negative_prompt", default="", advanced=True, tooltip="For all pictures. Default empty."),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.subject.subject import Subject
 from comfyui_personalize.core.training.config import TrainingOptions
 from comfyui_personalize.nodes.bridge.evaluation.checkpoint_grid import CONNECTED, run_choices
+from comfyui_personalize.nodes.bridge.model import automatic
+from comfyui_personalize.nodes.bridge.model.recipes import recipe_of
 from comfyui_personalize.nodes.bridge.sampling.sampling import sample_preview
 from comfyui_personalize.nodes.bridge.sockets import PreviewSettings
 from comfyui_personalize.nodes.checkpoint_grid import CheckpointGrid
@@ -51,7 +54,7 @@ def grid(models, **changes: Any):
     widgets = {entry.id: entry.default for entry in CheckpointGrid.define_schema().inputs
                if getattr(entry, "default", None) is not None}
     inputs = {"run": "run: dog", "prompts": "a {V} {noun}\na cat", "size": SIZE, "sampling_steps": 1, "seed": 3,
-              "strengths": "0, 1", "cfg": 1.0}
+              "strengths": "0, 1", "cfg": 1.0, "sampler": "euler", "scheduler": "normal"}
     return run_node(CheckpointGrid, model=models[0], clip=models[1], vae=models[2], **widgets | inputs | changes)
 
 
@@ -76,6 +79,16 @@ def test_the_run_of_a_trainer_in_the_graph_is_drawn(trained, store):
     chosen = grid(models, steps="2", strengths="1", prompts="a {V}")[1]
     assert torch.equal(grid(models, run=CONNECTED, personalization=personalization, steps="2", strengths="1",
                             prompts="a {V}")[1], chosen)
+
+
+def test_what_is_left_open_follows_the_models_recipe(trained):
+    recipe = replace(recipe_of(trained[0][0]), sampling_steps=3, cfg=2.0, sampler="heun", scheduler="karras")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(automatic, "recipe_of", lambda _: recipe)
+        open_ones = {"sampling_steps": 0, "cfg": 0.0, "sampler": "auto", "scheduler": "auto", "prompts": "a cat"}
+        found = grid(trained[0], strengths="1", steps="2", **open_ones)[1]
+    given = {"sampling_steps": 3, "cfg": 2.0, "sampler": "heun", "scheduler": "karras", "prompts": "a cat"}
+    assert torch.equal(found, grid(trained[0], strengths="1", steps="2", **given)[1])
 
 
 @pytest.mark.parametrize(("changes", "message"), [

@@ -129,7 +129,7 @@ def test_every_request_that_could_change_a_run_is_wrong_in_one_way_at_least():
                      for body in ({"run": run}, {"run": run, "name": "renamed"}))
              and one.path.endswith(route_requests.CHANGES)]
     strangers = [one for one in asked if any(name in one.headers for name in ("Origin", "Sec-Fetch-Site"))]
-    assert whole == [] and len(strangers) > 50
+    assert whole == [] and len(strangers) > 30
 
 
 def test_an_error_of_the_server_and_a_change_that_was_made_are_lost():

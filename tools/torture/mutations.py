@@ -33,8 +33,9 @@ NOTHING: Mapping[str, Any] = {"input": {}}
 """What is known of a class that is none."""
 LARGEST: Mapping[str, float] = {
     "steps": 4, "resolution": 64, "size": 64, "count": 3, "batch": 4, "seeds": 2, "fit_steps": 3, "preview_steps": 2,
-    "class_pictures": 2, "pictures": 2, "candidates": 4, "width": 128, "height": 128, "batch_size": 2,
-    "accumulation": 4, "preview_photos": 2, "views": 4, "repeats": 16, "shown": 16, "rank": 64, "vectors": 64}
+    "class_pictures": 2, "pictures": 2, "candidates": 4, "sampling_steps": 2, "width": 128, "height": 128,
+    "batch_size": 2, "accumulation": 4, "preview_photos": 2, "views": 4, "repeats": 16, "shown": 16, "rank": 64,
+    "vectors": 64}
 """Inputs that mean work: values that are allowed are made no larger than this, so that thousands of prompts can run."""
 
 

@@ -17,6 +17,7 @@ from ....core.wording import clean_prompt
 from ..files.embeddings import identifiers
 from ..files.personalizations import check_file, load_personalization
 from ..files.run_results import RUN, find_result, list_results, result_name
+from ..model.automatic import settle_sampling
 from ..output import runs_root
 from ..progress import Progress
 from ..sampling.sampling import sample_preview
@@ -24,6 +25,7 @@ from ..sockets import Personalization, PreviewSettings
 
 CONNECTED = "the connected run"
 MOST_PICTURES = 512
+SAMPLING = ("sampler", "scheduler", "sampling_steps", "cfg", "size")
 STRENGTHS = (-10.0, 10.0)
 
 
@@ -35,6 +37,7 @@ class GridRequest:
         run: its name.
         prompts: templates, with {V} and {noun}.
         settings: how every picture is sampled; its prompt is open.
+        told: what was chosen for the user, and why.
     """
 
     model: Any
@@ -46,6 +49,7 @@ class GridRequest:
     prompts: Sequence[str]
     settings: PreviewSettings
     size: int
+    told: Sequence[str]
 
 
 def run_choices() -> list[str]:
@@ -89,11 +93,12 @@ def make_request(inputs: Mapping[str, Any], personalization: Personalization | N
     require(count <= MOST_PICTURES, "steps", f"{len(steps)} steps x {len(strengths)} strengths x {len(prompts)} prompts"
             f" = {count} pictures", f"at most {MOST_PICTURES} pictures", "Name fewer steps.")
     _check_names(check_file(result_name(run)), prompts)
+    sampling, told = settle_sampling(inputs["model"], {name: inputs[name] for name in SAMPLING})
     settings = PreviewSettings(
-        prompt=prompts[0], negative_prompt=texts["negative_prompt"], sampler=inputs["sampler"],
-        scheduler=inputs["scheduler"], steps=inputs["sampling_steps"], cfg=inputs["cfg"], seed=inputs["seed"])
+        prompt=prompts[0], negative_prompt=texts["negative_prompt"], sampler=sampling["sampler"],
+        scheduler=sampling["scheduler"], steps=sampling["sampling_steps"], cfg=sampling["cfg"], seed=inputs["seed"])
     return GridRequest(model=inputs["model"], clip=inputs["clip"], vae=inputs["vae"], run=run, steps=steps,
-                       strengths=strengths, prompts=prompts, settings=settings, size=inputs["size"])
+                       strengths=strengths, prompts=prompts, settings=settings, size=sampling["size"], told=told)
 
 
 def _run(name: str, personalization: Personalization | None) -> str:
