@@ -20,8 +20,9 @@ NO_NODES = {"Stable Diffusion", "Textual Inversion", "Custom Diffusion", "Qwen-I
 STORED = ("ComfyUI: LoraLoader and LoadPersonalization", "ComfyUI: LoadPersonalization (LoraLoader")
 """What files say of the programs that read them: it stays as it was written."""
 CAPITALISED = re.compile(r"(?<![A-Za-z-])[A-Z][a-z]+(?:[ -][A-Z][a-z]+)+(?![A-Za-z])")
-PRESETS = {ROOT / "core" / "training" / name for name in ("presets.py", "measured_presets.py")}
-"""Recipes for people, who connect nodes by them."""
+PRESETS = {*(ROOT / "core" / "training" / name for name in ("presets.py", "measured_presets.py")),
+           ROOT / "nodes" / "bridge" / "model" / "families" / "measured.py"}
+"""Recipes for people, who connect nodes by them; and a list of families' names."""
 
 
 def node_names() -> dict[str, str]:
