@@ -18,7 +18,7 @@ endif
 # The checkout is the package comfyui_personalize, through a link that setup makes.
 RUN = HOME="$(HERE)/.comfyui/home" PYTHONPATH="$(HERE)/.comfyui/package" $(PY)
 
-.PHONY: help setup demo test test-core test-nodes test-full lint pocket families bench gpu evidence evidence-dci torture workflows gallery clean
+.PHONY: help setup demo test test-core test-nodes test-full lint pocket families bench gpu evidence evidence-dci torture pictures thumbnails workflows gallery clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
@@ -69,6 +69,12 @@ evidence-dci: setup  ## the same for DCI: the sweep behind its defaults, then he
 torture: setup  ## kills, full disks, flipped bits, 10,000 wrong prompts; resumable, an hour; TORTURE=--quick in minutes
 	@$(RUN) -m comfyui_personalize.tools.torture $(TORTURE)
 
+pictures: setup  ## every workflow on held-out subjects, judged: docs/pictures.md; resumable, hours; PICTURES="--subjects 2 --quick"
+	@$(RUN) -m comfyui_personalize.tools.pictures $(PICTURES)
+
+thumbnails: setup  ## the gallery's thumbnails again, from the pictures that make gallery kept
+	@$(RUN) -m comfyui_personalize.tools.thumbnails
+
 workflows: setup  ## write workflows/*.json again from tools/workflow_graphs
 	$(RUN) -m comfyui_personalize.tools.write_workflows
 
@@ -77,4 +83,4 @@ gallery: setup  ## the same, and run them for their thumbnails and the example p
 	$(RUN) -m comfyui_personalize.tools.write_workflows --run
 
 clean:  ## remove everything that setup, demo and tests made
-	rm -rf .venv .comfyui .demo .evidence .families .torture .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .comfyui .demo .evidence .families .gallery .pictures .torture .mypy_cache .ruff_cache .pytest_cache

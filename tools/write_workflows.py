@@ -17,17 +17,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from .comfyui_server import Client, Server
 from .graphs import Graph, api_form, ui_form
 from .install_comfyui import ROOT
+from .thumbnails import keep_pictures, write_thumbnail
 from .workflow_graphs import workflows
 from .workflow_graphs.parts import EXAMPLE_FILE, FILE
 
 FOLDER = ROOT / "workflows"
 EXAMPLE = FOLDER / "personalizations" / EXAMPLE_FILE
-THUMBNAIL = 384
 
 log = logging.getLogger("workflows")
 
@@ -44,28 +44,24 @@ def write_forms(graph: Graph, object_info: Mapping[str, Any]) -> None:
     write_json(FOLDER / "api" / f"{graph.name}.json", api_form(graph, object_info))
 
 
-def saved_pictures(client: Client, outputs: Mapping[str, Any]) -> list[Image.Image]:
-    """Every picture that a run's Save Image nodes wrote, loss curves left out."""
-    entries = [entry for node in outputs.values() for entry in node.get("images", [])]
-    kept = [entry for entry in entries if entry["type"] == "output" and "_loss_" not in entry["filename"]]
-    return [Image.open(io.BytesIO(client.download(entry))).convert("RGB") for entry in kept]
+def saved_pictures(client: Client, graph: Mapping[str, Any],
+                   outputs: Mapping[str, Any]) -> dict[str, list[Image.Image]]:
+    """The pictures that a run's Save Image nodes wrote, by the node's title.
 
-
-def thumbnail(pictures: list[Image.Image]) -> Image.Image:
-    """Four pictures in a square."""
-    tile = THUMBNAIL // 2
-    square = Image.new("RGB", (THUMBNAIL, THUMBNAIL))
-    for number in range(4):
-        picture = pictures[number * len(pictures) // 4]
-        picture = ImageOps.pad(picture, (tile, tile), Image.Resampling.LANCZOS, color="white")
-        square.paste(picture, (number % 2 * tile, number // 2 * tile))
-    return square
+    Args:
+        graph: in API form.
+    """
+    return {graph[number]["_meta"]["title"]: [Image.open(io.BytesIO(client.download(entry))).convert("RGB")
+                                              for entry in outputs[number]["images"]]
+            for number in outputs if graph[number]["class_type"] == "SaveImage"}
 
 
 def run_and_keep(server: Server, graph: Graph, object_info: Mapping[str, Any]) -> None:
     """Run a workflow as it stands; keep its pictures as a thumbnail, and its personalization as the example."""
-    outputs = server.client.run(api_form(graph, object_info), timeout=7200)
-    thumbnail(saved_pictures(server.client, outputs)).save(FOLDER / f"{graph.name}.jpg", quality=88)
+    form = api_form(graph, object_info)
+    outputs = server.client.run(form, timeout=7200)
+    keep_pictures(graph.name, saved_pictures(server.client, form, outputs))
+    write_thumbnail(graph.name)
     if not (saved := server.base / "models" / "loras" / f"{FILE}.safetensors").exists():
         return
     EXAMPLE.parent.mkdir(exist_ok=True)

@@ -2,8 +2,8 @@
 
     python -m pocket.second.export --state STATE --to pocket_second.safetensors
 
-Beside the checkpoint lie `pocket_clip.safetensors` (Load CLIP Vision) and `pocket_upscaler.safetensors`, where the
-state has them.
+Beside the checkpoint lie `pocket_clip.safetensors` (Load CLIP Vision), `pocket_upscaler.safetensors` and
+`second_judge.safetensors`, where the state has them.
 """
 
 from __future__ import annotations
@@ -99,6 +99,10 @@ def export(state: Path, path: Path) -> None:
     write_checkpoint(path, generator, autoencoder, {f"{name}_steps": kept[name]["step"] for name in kept})
     if "encoder" in kept:
         write_image_text(path.with_name(IMAGE_TEXT_FILE.name), kept, generator)
+    if "judge" in kept:
+        tensors = kept["judge"]["average"] | kept["judge"]["buffers"]
+        save_file({key: tensor.half().contiguous() for key, tensor in tensors.items()},
+                  path.with_name("second_judge.safetensors"))
     if "upscaler" in kept:
         write_upscaler(path.with_name("pocket_upscaler.safetensors"), kept)
 

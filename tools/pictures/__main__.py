@@ -1,0 +1,103 @@
+"""`make pictures`: runs every workflow on held-out subjects and judges what it draws; docs/pictures.md, .json, .jpg.
+
+    python -m comfyui_personalize.tools.pictures --subjects 10
+    python -m comfyui_personalize.tools.pictures --subjects 2 --quick --workflows 01 03
+
+Cell by cell and resumable: what is kept under `.pictures` is not run again while graph, photos and model are the same.
+`--judge-only` runs nothing and judges what is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..comfyui_server import Server
+from ..install_comfyui import ROOT
+from .cells import Cell, Cells, checkpoint_digest, graph_of
+from .judging import Panel, load_judge, reference
+from .measures import MEASURES, WITHOUT_SUBJECT
+from .page import sheet, write_page
+from .subjects import Subject, photos_of, small, subjects, write_photos
+
+log = logging.getLogger("pictures")
+
+FOLDER = ROOT / ".pictures"
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+"""The pocket model is too small for two."""
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--subjects", type=int, default=10)
+    parser.add_argument("--workflows", nargs="+", choices=tuple(MEASURES), default=list(MEASURES))
+    parser.add_argument("--quick", action="store_true", help="hardly any steps: does everything run? docs stay")
+    parser.add_argument("--judge", type=Path, help="the judge's file, or a state of training")
+    parser.add_argument("--judge-only", action="store_true", help="run nothing, judge what is kept")
+    parser.add_argument("--folder", type=Path, default=FOLDER)
+    return parser.parse_args(arguments)
+
+
+def cells_of(numbers: Sequence[str], chosen: tuple[Subject, ...]) -> list[Cell]:
+    """Every cell, subject by subject, so that a cut-off run has whole subjects."""
+    return [Cell(number, who) for who in chosen for number in MEASURES
+            if number in numbers and (number not in WITHOUT_SUBJECT or who == chosen[0])]
+
+
+def judged(cells: Cells, wanted: list[Cell], panel: Panel, chosen: tuple[Subject, ...]) -> dict[str, Any]:
+    """The figures of every cell whose pictures are kept."""
+    results: dict[str, dict[str, dict[str, float]]] = {}
+    for cell in wanted:
+        if pictures := cells.pictures(cell):
+            graph = graph_of(cell, write_photos(cell.who, cells.inputs), is_first=cell.who == chosen[0],
+                             is_quick=cells.is_quick)
+            with torch.no_grad():
+                figures = MEASURES[cell.workflow](graph, pictures, cell.who, panel)
+            results.setdefault(cell.workflow, {})[str(cell.who.number)] = figures
+    return results
+
+
+@torch.no_grad()
+def judge_itself(panel: Panel, chosen: tuple[Subject, ...]) -> float:
+    """Retrieval of true pictures of the subjects, other than their photos: what no workflow can be above."""
+    shares = []
+    for who in chosen:
+        views = torch.from_numpy(small(photos_of(who.number, 12)[4:])).permute(0, 3, 1, 2).float() / 255
+        shares.append(panel.retrieved(views, reference(panel.judge, who.number)))
+    return sum(shares) / len(shares)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run, judge, write."""
+    given = parse(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stdout)
+    with torch.no_grad():
+        panel = Panel.of(load_judge(given.judge))
+    folder = given.folder / ("quick" if given.quick else "full")
+    folder.mkdir(parents=True, exist_ok=True)
+    base, chosen = folder / "server", subjects(given.subjects)
+    cells, wanted = Cells(folder, base / "input", is_quick=given.quick), cells_of(given.workflows, chosen)
+    server = nullcontext() if given.judge_only else Server(base, environment=ONE_THREAD | dict(os.environ))
+    with server:
+        for cell in [] if given.judge_only else wanted:
+            cells.fill(server.client, cell, is_first=cell.who == chosen[0])  # type: ignore[union-attr]
+    results, place = judged(cells, wanted, panel, chosen), folder if given.quick else ROOT / "docs"
+    facts = {"subjects": len(chosen), "checkpoint": checkpoint_digest(),
+             "retrieval of true pictures by the judge": round(judge_itself(panel, chosen), 3)}
+    write_page(place, results, facts)
+    sheet(cells, chosen, cells.inputs).save(place / "pictures.jpg", quality=85)
+    log.info("wrote %s", place / "pictures.md")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

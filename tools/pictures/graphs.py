@@ -1,0 +1,105 @@
+"""A workflow's API form for another subject: its photos, noun and file names; every setting stays."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ..install_comfyui import ROOT
+from ..workflow_graphs.parts import EXAMPLE_FILE, FILE
+from .subjects import SECOND_NOUN, Subject, second_noun
+
+API_FORMS: Final = ROOT / "workflows" / "api"
+NAMED: Final = ("run_name", "filename_prefix")
+CLASS_TITLE: Final = "The class alone"
+QUICK: Final[dict[str, dict[str, int]]] = {
+    "PersonalizeTrainer": {"steps": 2}, "PersonalizeSuperResolution": {"steps": 2, "preview_steps": 1},
+    "PriorSampleGen": {"count": 2, "steps": 2}, "KSampler": {"steps": 3}, "EmptyLatentImage": {"batch_size": 1},
+    "PersonalizeDCIMasks": {"steps": 8}, "PersonalizeAuxiliaryNounPicker": {"pictures": 1, "steps": 2},
+    "PersonalizePrototypicalEmbedding": {"fit_steps": 2},
+}
+"""What `--quick` changes: everything runs, nothing is learned."""
+
+Graph = dict[str, Any]
+
+
+def workflow(number: str) -> tuple[str, Graph]:
+    """A workflow's name and API form, by its number."""
+    path, = API_FORMS.glob(f"{number} *.json")
+    return path.stem, json.loads(path.read_text(encoding="utf-8"))
+
+
+def nodes_of(graph: Graph, class_type: str) -> list[str]:
+    """Ids of the nodes of a class."""
+    return [key for key, node in graph.items() if node["class_type"] == class_type]
+
+
+def words_for(who: Subject) -> dict[str, str]:
+    """The workflows' nouns -> this subject's; where they speak of the subject's noun as another thing, of a dog."""
+    return {who.noun: "dog", SECOND_NOUN: second_noun(who), "dog": who.noun}
+
+
+def for_subject(graph: Graph, who: Subject, photos: Mapping[str, str]) -> Graph:
+    """The graph with another subject in it.
+
+    Args:
+        photos: names of the workflows' photos -> this subject's.
+    """
+    found, words = copy.deepcopy(graph), words_for(who)
+    spelled = re.compile(rf"(?<![\w/])({'|'.join(words)})(?![\w.])")
+    for node in found.values():
+        for name, value in node["inputs"].items():
+            if not isinstance(value, str):
+                continue
+            if node["class_type"] == "LoadImage":
+                node["inputs"][name] = photos.get(value, value)
+            elif value == EXAMPLE_FILE:
+                node["inputs"][name] = f"{FILE}_{who.number}.safetensors"
+            elif name in NAMED or (name == "name" and node["class_type"] == "PersonalizeSave"):
+                node["inputs"][name] = f"{value}_{who.number}"
+            else:
+                node["inputs"][name] = spelled.sub(lambda match: words[match[1]], value)
+    return found
+
+
+def with_the_class_alone(graph: Graph, noun: str) -> Graph:
+    """The graph with pictures of 'a {noun}', from the same model, sampler and noise as 'Your subject'."""
+    found = copy.deepcopy(graph)
+    save, = (key for key in nodes_of(found, "SaveImage") if found[key]["_meta"]["title"] == "Your subject")
+    decode = found[save]["inputs"]["images"][0]
+    sampler = found[decode]["inputs"]["samples"][0]
+    text = _upstream(found, sampler, "positive")
+    number = max(map(int, found))
+    ids = [str(number + k) for k in range(1, 5)]
+    copies = [copy.deepcopy(found[key]) for key in (text, sampler, decode, save)]
+    copies[0]["inputs"]["text"] = f"a {noun}"
+    copies[1]["inputs"]["positive"] = [ids[0], 0]
+    copies[2]["inputs"]["samples"] = [ids[1], 0]
+    copies[3]["inputs"] |= {"images": [ids[2], 0], "filename_prefix": "class_alone"}
+    copies[3]["_meta"] = {"title": CLASS_TITLE}
+    return found | dict(zip(ids, copies, strict=True))
+
+
+def _upstream(graph: Graph, node: str, name: str) -> str:
+    return str(graph[node]["inputs"][name][0])
+
+
+def with_pictures(graph: Graph, wanted: int) -> Graph:
+    """The graph with so many pictures a sampler."""
+    found = copy.deepcopy(graph)
+    for key in nodes_of(found, "EmptyLatentImage"):
+        found[key]["inputs"]["batch_size"] = wanted
+    return found
+
+
+def quickly(graph: Graph) -> Graph:
+    """The graph with hardly any steps, for tests."""
+    found = copy.deepcopy(graph)
+    for node in found.values():
+        for name, value in QUICK.get(node["class_type"], {}).items():
+            if name in node["inputs"] and not isinstance(node["inputs"][name], list):
+                node["inputs"][name] = value
+    return found

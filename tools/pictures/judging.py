@@ -1,0 +1,90 @@
+"""What does the second world's judge say of pictures: whose are they, where, and what is in them?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ...pocket.second.config import SIZE
+from ...pocket.second.judge import Judge, read
+from ...pocket.second.places import CONTEXTS
+from ...pocket.second.state import load_state, state_path
+from ..install_comfyui import ROOT
+from .subjects import FIRST_OTHER, OTHERS, photos_of, small
+
+JUDGE_FILE: Final = ROOT / "pocket" / "judge" / "second_judge.safetensors"
+
+
+def load_judge(path: Path | None = None) -> Judge:
+    """The frozen judge: from its file, or from training's state.
+
+    Raises:
+        SystemExit: there is none.
+    """
+    path = path or (JUDGE_FILE if JUDGE_FILE.is_file() else state_path())
+    if not path.is_file():
+        raise SystemExit(f"judge: got no file {path}, expected the second model's state or its exported judge; "
+                         "say --judge FILE")
+    tensors = load_file(path) if path.suffix == ".safetensors" else load_state(path).get("judge", {}).get("average")
+    if tensors is None:
+        raise SystemExit(f"judge: got a state without a judge, {path}; train it: --stage judge")
+    judge = Judge()
+    judge.load_state_dict({key: tensor.float() for key, tensor in tensors.items()})
+    return judge.eval().requires_grad_(False)
+
+
+def pixels(pictures: list[Image.Image]) -> Tensor:
+    """(N, 3, 96, 96) in [0, 1]; a picture of another size is made that size."""
+    scaled = [np.asarray(picture.convert("RGB").resize((SIZE, SIZE), Image.Resampling.LANCZOS)) for picture in pictures]
+    return torch.from_numpy(np.stack(scaled)).permute(0, 3, 1, 2).float() / 255
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A judge, and the 47 strangers that every subject stands among."""
+
+    judge: Any
+    strangers: Tensor
+    """Their mean unit vectors, (47, 64)."""
+
+    @classmethod
+    def of(cls, judge: Any, others: int = OTHERS) -> Panel:
+        """With the held-out subjects from `FIRST_OTHER` on."""
+        numbers = range(FIRST_OTHER, FIRST_OTHER + others)
+        return cls(judge, torch.stack([reference(judge, number) for number in numbers]))
+
+    def retrieved(self, pictures: Tensor, own: Tensor) -> float:
+        """Share of pictures that are more like `own` than like any stranger."""
+        vectors = self.judge(pictures)["identity"].float()
+        return float((vectors @ own > (vectors @ self.strangers.T).amax(-1)).float().mean())
+
+    def fidelity(self, pictures: Tensor, own: Tensor) -> float:
+        """Mean cosine to the photos."""
+        return float((self.judge(pictures)["identity"].float() @ own).mean())
+
+    def alignment(self, pictures: Tensor, place: str) -> float:
+        """Mean probability of the place."""
+        return float(self.judge(pictures)["context"].float().softmax(-1)[:, CONTEXTS.index(place)].mean())
+
+    def obeyed(self, pictures: Tensor, place: str) -> float:
+        """Share of pictures whose place is the one."""
+        return float((self.judge(pictures)["context"].argmax(-1) == CONTEXTS.index(place)).float().mean())
+
+    def holds(self, pictures: Tensor, nouns: tuple[str, ...]) -> float:
+        """Share of pictures in which all of these things are."""
+        answers = self.judge(pictures)
+        return float(np.mean([set(nouns) <= set(read(answers, row)["nouns"]) for row in range(len(pictures))]))
+
+
+def reference(judge: Any, number: int, noun: str | None = None) -> Tensor:
+    """The unit mean of what the judge says of a subject's photos, (64,)."""
+    pictures = torch.from_numpy(small(photos_of(number, noun=noun))).permute(0, 3, 1, 2).float() / 255
+    mean = judge(pictures)["identity"].float().mean(0)
+    return mean / mean.norm()

@@ -1,0 +1,90 @@
+"""`docs/pictures.md`, `docs/pictures.json` and one sheet: what was wanted, what was found, and the pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ..thumbnails import STORIES, whole
+from .cells import Cell, Cells
+from .graphs import workflow
+from .measures import WANTED, WITHOUT_SUBJECT, is_met
+from .subjects import Subject
+
+TILE, LABEL, COLUMNS = 128, 26, 10
+Results = Mapping[str, Mapping[str, Mapping[str, float]]]
+"""workflow -> subject's number -> figure -> value."""
+INTRODUCTION: Final = """# Do the workflows' pictures make their point?
+
+Made by `make pictures`: every workflow with its own settings, on held-out subjects of the second pocket world, on a
+real server; judged by the second world's judge, which never saw a generated picture. *Retrieval*: share of pictures
+that are more like the subject's photos than like those of any of 47 other held-out subjects. *Alignment*: the judge's
+probability of the prompt's place. *Fidelity*: cosine to the photos.
+"""
+
+
+def mean_of(results: Results, number: str, figure: str) -> tuple[float, int]:
+    """Mean over subjects, and of how many."""
+    values = [figures[figure] for figures in results.get(number, {}).values() if figure in figures]
+    return (float(np.mean(values)) if values else float("nan")), len(values)
+
+
+def wanted_table(results: Results) -> str:
+    """Every line of acceptance."""
+    lines = ["| workflow | figure | wanted | found | subjects | |", "|---|---|---|---|---|---|"]
+    for wanted in WANTED:
+        value, subjects = mean_of(results, wanted.workflow, wanted.figure)
+        if wanted.figure == "alignment, DCI minus plain" and subjects:  # asked of the shipped subject alone
+            value, subjects = next(iter(results["03"].values()))[wanted.figure], 1
+        found = f"{value:.3f}" if subjects else "not measured"
+        verdict = "met" if subjects and is_met(wanted, value) else "**not met**"
+        lines.append(f"| {wanted.workflow} | {wanted.figure} | {wanted.direction} {wanted.limit:g} | {found} | "
+                     f"{subjects} | {verdict} |")
+    return "\n".join(lines) + "\n"
+
+
+def figures_table(results: Results) -> str:
+    """Every figure's mean."""
+    lines = ["| workflow | figure | mean | subjects |", "|---|---|---|---|"]
+    for number in sorted(results):
+        for figure in dict.fromkeys(name for figures in results[number].values() for name in figures):
+            value, subjects = mean_of(results, number, figure)
+            lines.append(f"| {workflow(number)[0]} | {figure} | {value:.3f} | {subjects} |")
+    return "\n".join(lines) + "\n"
+
+
+def sheet(cells: Cells, subjects: tuple[Subject, ...], photos: Path) -> Image.Image:
+    """One row per workflow and subject: a photo, then pictures of every Save Image node in turn."""
+    rows: list[tuple[str, list[Image.Image]]] = []
+    for number in sorted(STORIES):
+        for who in subjects[:1] if number in WITHOUT_SUBJECT else subjects:
+            pictures = cells.pictures(Cell(number, who))
+            shown = [images[i] for i in range(4) for images in pictures.values() if i < len(images)]
+            if shown:
+                photo = photos / f"pictures_{who.number}_1.png"
+                first = [] if number in WITHOUT_SUBJECT else [Image.open(photo).convert("RGB")]
+                rows.append((f"{workflow(number)[0]}: {', '.join(pictures)}", first + shown))
+    page = Image.new("RGB", (COLUMNS * TILE, max(1, len(rows)) * (TILE + LABEL)), "white")
+    ink = ImageDraw.Draw(page)
+    for place, (label, images) in enumerate(rows):
+        top = place * (TILE + LABEL)
+        ink.text((4, top + 4), label, "black", ImageFont.load_default(15))
+        for column, image in enumerate(images[:COLUMNS]):
+            page.paste(whole(image, (TILE, TILE)), (column * TILE, top + LABEL))
+    return page
+
+
+def write_page(folder: Path, results: Results, facts: dict[str, Any]) -> None:
+    """Writes `pictures.json` and `pictures.md`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"facts": facts, "results": results}
+    (folder / "pictures.json").write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    told = "\n".join(f"- {name}: {value}" for name, value in facts.items())
+    (folder / "pictures.md").write_text(
+        f"{INTRODUCTION}\n{told}\n\n## Wanted and found\n\n{wanted_table(results)}\n## Every figure\n\n"
+        f"{figures_table(results)}\n![pictures](pictures.jpg)\n")
