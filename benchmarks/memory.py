@@ -254,7 +254,7 @@ def run_trainer(denoiser: Any, width: int, size: int, steps: int, free_bytes: in
         adapter_keys: Mapping[str, str] = {}
         widths: Mapping[str, int] = {}
 
-        def encode(self, prompts: Any, vectors: Any = None) -> list[Conditioning]:
+        def encode(self, prompts: Any, vectors: Any = None, pictures: Any = ()) -> list[Conditioning]:
             return [Conditioning(torch.randn(1, 77, width), torch.randn(1, 1280)) for _ in prompts]
 
         def token_rows(self, text: str) -> dict[str, torch.Tensor]:

@@ -217,7 +217,7 @@ def run_trainer(denoiser: Any, batch: int, steps: int, prior: bool = False) -> N
         adapter_keys: Mapping[str, str] = {}
         widths: Mapping[str, int] = {}
 
-        def encode(self, prompts: Any, vectors: Any = None) -> list[Conditioning]:
+        def encode(self, prompts: Any, vectors: Any = None, pictures: Any = ()) -> list[Conditioning]:
             return [Conditioning(torch.randn(1, bare_loop.TOKENS, bare_loop.CONTEXT)) for _ in prompts]
 
         def token_rows(self, text: str) -> dict[str, torch.Tensor]:

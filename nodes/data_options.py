@@ -43,12 +43,16 @@ class DataOptionsNode(io.ComfyNode):
                 io.Float.Input("caption_dropout", default=0.0, min=0.0, max=0.95, step=0.01,
                                tooltip="How often a photo is shown with an empty caption, 0 to 0.95. Default 0; 0.05 "
                                        "to 0.1 keeps guidance working in long runs."),
+                io.Boolean.Input("inpaint_masks", default=False, optional=True, advanced=True,
+                                 tooltip="For inpainting models: what the photos' masks mark is what the model learns "
+                                         "to paint. Default off: whole pictures, as it is sampled without a mask."),
             ],
             outputs=[DATA_OPTIONS.Output("DATA_OPTIONS", tooltip="For Subject Photos, Photos from Folder or "
                                                                  "Scene Photo.")],
         )
 
     @classmethod
-    def execute(cls, shape, repeats, flip, views, jitter, caption_dropout) -> io.NodeOutput:
+    def execute(cls, shape, repeats, flip, views, jitter, caption_dropout, inpaint_masks=False) -> io.NodeOutput:
         return io.NodeOutput(DataOptions(shape=shape, repeats=repeats, flip=flip, views=views, jitter=jitter,
-                                         caption_dropout=caption_dropout))
+                                         caption_dropout=caption_dropout,
+                                         inpaint_masks=inpaint_masks))

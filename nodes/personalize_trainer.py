@@ -31,6 +31,7 @@ from .bridge.sockets import (
 from .bridge.training.checks import warnings_about_run
 from .bridge.training.recipe_levels import with_recipe_levels
 from .bridge.training.recipe_report import about_recipe
+from .bridge.training.references import about_references
 from .bridge.training.request import Request
 from .bridge.training.run import personalize
 from .bridge.training.token_vectors import subject_texts, vectors_of_subjects, with_vectors
@@ -117,7 +118,8 @@ class PersonalizeTrainer(io.ComfyNode):
                           validation=validation, starts=starts, image_text=image_text, sample_with=sample_with)
         result, pictures = personalize(request)
         warnings = warnings_about_run(request)
-        told = "\n".join([result.report, *chosen_lines([*settled.told, *of_preview]), *about_recipe(request)])
+        told = "\n".join([result.report, *chosen_lines([*settled.told, *of_preview]), *about_references(request),
+                          *about_recipe(request)])
         report = "\n".join([told, *(f"Warning: {warning}" for warning in warnings)])
         show_notice(cls.hidden.unique_id, told, warnings)
         trained_model, trained_clip = patched(request.sampling_model, clip, result.lora,

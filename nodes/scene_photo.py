@@ -79,15 +79,19 @@ class ScenePhoto(io.ComfyNode):
                 SUBJECT.Input("subject", optional=True,
                               tooltip="Another Scene Photo or Subject Photos, trained together with this one. The same "
                                       "words there mean the same subject."),
+                io.Image.Input("references", optional=True,
+                               tooltip="Reference images for edit models (Kontext, Qwen-Image-Edit, Flux.2): one "
+                                       "picture or a batch. The photo is what the model learns to make of them."),
             ],
             outputs=[SUBJECT.Output("SUBJECT", tooltip="All subjects so far, for Personalize Trainer.")],
             hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def execute(cls, image, objects, caption_template, data=None, subject=None) -> io.NodeOutput:
+    def execute(cls, image, objects, caption_template, data=None, subject=None, references=None) -> io.NodeOutput:
         template = clean_prompt(caption_template, "caption_template")
-        scene = scene_from_image(image, tuple(objects), template, data)
+        scene = scene_from_image(image, tuple(objects), template, data,
+                                 () if references is None else (references,))
         warnings = [*warnings_about_data(scene), *warnings_about_photos(scene)]
         show_notice(cls.hidden.unique_id, f"'{scene.caption}'", warnings)
         return io.NodeOutput((*(subject or ()), scene))

@@ -10,7 +10,7 @@ from ..core.subject.photo_warnings import warnings_about_photos
 from ..core.subject.subject import CAPTION_TEMPLATE, Subject, check_name, warnings_about_data
 from ..core.wording import clean_prompts
 from .bridge.notices import show_notice
-from .bridge.photos.photos import photos_from_images, with_captions
+from .bridge.photos.photos import photos_from_images, with_captions, with_references
 from .bridge.queue.queue_checks import answer
 from .bridge.sockets import DATA_OPTIONS, SUBJECT
 
@@ -26,6 +26,7 @@ class SubjectPhotos(io.ComfyNode):
         mask = io.Mask.Input(
             "mask", optional=True, tooltip="White where the subject is, at the photo's own size."
         )
+        reference = io.Image.Input("reference", optional=True, tooltip="One picture, a batch, or a list; any sizes.")
         return io.Schema(
             node_id="PersonalizeSubjectPhotos",
             display_name="Subject Photos",
@@ -79,6 +80,13 @@ class SubjectPhotos(io.ComfyNode):
                 SUBJECT.Input(
                     "subject", optional=True, tooltip="Another subject, trained together with this one."
                 ),
+                io.Autogrow.Input(
+                    "references",
+                    io.Autogrow.TemplatePrefix(reference, prefix="reference", min=0, max=MAX_SOCKETS),
+                    optional=True,
+                    tooltip="Reference images for edit models (Kontext, Qwen-Image-Edit, Flux.2): as many for each "
+                    "photo, in the photos' order. The photo is what the model learns to make of them.",
+                ),
             ],
             outputs=[
                 SUBJECT.Output("SUBJECT", tooltip="All subjects so far, for Personalize Trainer."),
@@ -91,21 +99,24 @@ class SubjectPhotos(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, identifier=None, caption_template=None, images=None, masks=None) -> bool | str:
+    def validate_inputs(cls, identifier=None, caption_template=None, images=None, masks=None,
+                        references=None) -> bool | str:
         """Refuses typed words when the graph is queued; linked ones are seen by `execute`.
 
-        ComfyUI hands over inputs that grow (images, masks) whether they are asked for or not.
+        ComfyUI hands over inputs that grow (images, masks, references) whether they are asked for or not.
         """
         return answer(("identifier", lambda text: check_name(text, CAPTION_TEMPLATE), identifier),
                       ("caption_template", lambda text: check_name("linked", text), caption_template))
 
     @classmethod
     def execute(
-        cls, images, identifier, class_noun, caption_template, masks=None, captions=None, data=None, subject=None
+        cls, images, identifier, class_noun, caption_template, masks=None, captions=None, data=None, subject=None,
+        references=None
     ) -> io.NodeOutput:
         identifier, class_noun, template = clean_prompts(
             identifier=identifier[0], class_noun=class_noun[0], caption_template=caption_template[0])
         photos = with_captions(photos_from_images(_flat(images), _flat(masks)), captions or ())
+        photos = with_references(photos, _flat(references))
         chosen = Subject(
             identifier=identifier.strip(),
             class_noun=class_noun.strip(),

@@ -122,7 +122,8 @@ class Prompts:
         self.module = nn.Module()
         self._caption, self._other = rig.rows
 
-    def encode(self, prompts: Sequence[str], vectors: WordVectors | None = None) -> list[Conditioning]:
+    def encode(self, prompts: Sequence[str], vectors: WordVectors | None = None,
+               pictures: Sequence[Sequence[Tensor]] = ()) -> list[Conditioning]:
         return [self._caption if prompt == CAPTION else self._other for prompt in prompts]
 
     def token_rows(self, text: str) -> dict[str, Tensor]:

@@ -9,6 +9,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from .examples import References
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Rows:
@@ -20,6 +22,7 @@ class Rows:
         index: (N,), levels of the noise schedule.
         prompts: N texts.
         concat: (N, K, h, w), channels that the network reads beside the noisy latents; None for most networks.
+        references: what an edit model is shown beside each row, None for a row without; empty where no row has any.
         is_taught_by_base: whether the target is the base prediction.
     """
 
@@ -28,6 +31,7 @@ class Rows:
     index: Tensor
     prompts: tuple[str, ...]
     concat: Tensor | None = None
+    references: tuple[References | None, ...] = ()
     is_taught_by_base: bool = False
 
     def __len__(self) -> int:
@@ -41,7 +45,8 @@ class Rows:
     def first(self) -> Rows:
         """The first row alone."""
         return Rows(latents=self.latents[:1], noise=self.noise[:1], index=self.index[:1],
-                    prompts=self.prompts[:1], concat=None if self.concat is None else self.concat[:1])
+                    prompts=self.prompts[:1], concat=None if self.concat is None else self.concat[:1],
+                    references=self.references[:1])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,6 +75,7 @@ class SubjectRows(Rows):
 def stack(groups: Iterable[Rows]) -> Rows:
     """Groups of rows one below the other, as one forward takes them."""
     blocks = tuple(groups)
+    references = tuple(one for rows in blocks for one in rows.references or (None,) * len(rows))
     concats = [rows.concat for rows in blocks if rows.concat is not None]
     return Rows(
         latents=torch.cat([rows.latents for rows in blocks]),
@@ -77,4 +83,5 @@ def stack(groups: Iterable[Rows]) -> Rows:
         index=torch.cat([rows.index for rows in blocks]),
         prompts=tuple(prompt for rows in blocks for prompt in rows.prompts),
         concat=torch.cat(concats) if len(concats) == len(blocks) else None,
+        references=references if any(references) else (),
     )

@@ -53,6 +53,22 @@ def centred_crop(height: int, width: int, size: tuple[int, int]) -> Crop:
     return Crop(top=(height - tall) // 2, left=(width - wide) // 2, height=tall, width=wide, size=size)
 
 
+def reference_crop(height: int, width: int, photo: tuple[int, int], crop: Crop, resolution: int, step: int) -> Crop:
+    """How a reference of height x width is cut beside a view of its photo: one of the photo's own size as the view, so
+    that the two stay aligned; another whole, but for what its size is rounded by, at about resolution² pixels.
+
+    Args:
+        photo: height and width of the photo.
+        crop: the view of the photo.
+        step: what sides in pixels are multiples of.
+    """
+    if (height, width) == photo:
+        return crop
+    scale = resolution / math.sqrt(height * width)
+    size = (max(1, round(height * scale / step)) * step, max(1, round(width * scale / step)) * step)
+    return replace(centred_crop(height, width, size), mirrored=crop.mirrored)
+
+
 def find_bucket(height: int, width: int, resolution: int) -> tuple[int, int]:
     """The bucket whose aspect ratio is nearest to the photo's; of equals the one with most pixels."""
     aspect = math.log(min(MAX_ASPECT, max(1 / MAX_ASPECT, height / width)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Generator, Tensor
 
@@ -41,6 +41,32 @@ class Masks(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class References:
+    """What an edit or an inpainting model is shown beside the noise of one photo.
+
+    Attributes:
+        latents: (C, h, w) each, as the VAE gives them; sizes may differ.
+        concat: (C, h, w), likewise, for a network that reads a picture of the photo's own size in more channels.
+        mask: (1, H, W) in 0..1 in pixels, 1 = what an inpainting model is to paint.
+        pictures: (H, W, 3) each, for a text encoder that looks at pictures; empty for others.
+        key: tells pictures from other pictures.
+    """
+
+    latents: tuple[Tensor, ...] = ()
+    concat: Tensor | None = None
+    mask: Tensor | None = None
+    pictures: tuple[Tensor, ...] = ()
+    key: str = ""
+
+    def conditions(self) -> dict[str, Any]:
+        """What goes with a row, under ComfyUI's own names."""
+        found: dict[str, Any] = {"reference_latents": [latents[None] for latents in self.latents]}
+        found |= {"concat_latent_image": None if self.concat is None else self.concat[None],
+                  "concat_mask": None if self.mask is None else self.mask[None]}
+        return {name: value for name, value in found.items() if value is not None and value != []}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class View:
     """One crop of a photo, mirrored or not.
 
@@ -50,6 +76,7 @@ class View:
         object_masks: (r, h, w), one for each of several objects, or None.
         concat: (K, h, w), or None.
         grown: the masks grown by so many pixels before they were brought to latent size, where objectives ask for it.
+        references: for an edit or inpainting model, or None.
     """
 
     latents: Tensor
@@ -57,6 +84,7 @@ class View:
     object_masks: Tensor | None = None
     concat: Tensor | None = None
     grown: Mapping[int, Masks] = field(default_factory=dict)
+    references: References | None = None
 
     @property
     def masks(self) -> Mapping[int, Masks]:
@@ -84,6 +112,7 @@ class Example:
         repeats: how often an epoch shows the photo.
         caption_dropout: how often the caption is replaced by an empty one, 0..1.
         has_own_caption: whether the caption was written for this photo, and not made of a template for all.
+        references: for an edit or inpainting model, or None.
         noun_caption: the caption with class nouns in place of identifiers; empty where nobody asks for it.
     """
 
@@ -102,13 +131,14 @@ class Example:
     repeats: int = 1
     caption_dropout: float = 0.0
     has_own_caption: bool = False
+    references: References | None = None
     noun_caption: str = ""
 
     @property
     def views(self) -> tuple[View, ...]:
         """All views, the first one first."""
         first = View(latents=self.latents, mask=self.mask, object_masks=self.object_masks, concat=self.concat,
-                     grown=self.grown)
+                     grown=self.grown, references=self.references)
         return (first, *self.more_views)
 
     @property
@@ -134,6 +164,12 @@ class Example:
         first, *others = latents
         return replace(self, latents=first, more_views=tuple(replace(view, latents=own) for view, own
                                                              in zip(self.more_views, others, strict=True)))
+
+    def with_references(self, references: Sequence[References]) -> Example:
+        """The same photo with what an edit model is shown beside each view."""
+        first, *others = references
+        return replace(self, references=first, more_views=tuple(replace(view, references=own) for view, own
+                                                                in zip(self.more_views, others, strict=True)))
 
     def prompts(self) -> tuple[str, ...]:
         """Every text of this photo."""
@@ -185,6 +221,18 @@ class TrainingData:
         """The same data about these latents (C, h, w) of every view of every photo."""
         return replace(self, examples=tuple(example.with_latents(views) for example, views
                                             in zip(self.examples, latents, strict=True)))
+
+    def with_references(self, references: Sequence[Sequence[References]]) -> TrainingData:
+        """The same data with the references of every view of every photo; none for a photo that has none."""
+        return replace(self, examples=tuple(example.with_references(views) if views else example for example, views
+                                            in zip(self.examples, references, strict=True)))
+
+    def prompts_with_references(self) -> tuple[tuple[str, References], ...]:
+        """Every text that can stand beside references that a text encoder looks at, with them."""
+        return tuple((prompt, example.references) for example in self.examples
+                     if example.references is not None and example.references.pictures
+                     for prompt in dict.fromkeys((*example.prompts(), *self.class_prompts.values(),
+                                                  *self.other_prompts)))
 
     @property
     def nouns(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ They belong to a subject and not to the run: one subject may be mirrored, the ot
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from ..errors import require
@@ -25,6 +25,7 @@ class DataOptions:
         views: crops per photo; the first is the centred one.
         jitter: how much smaller the other crops are, and how far off the centre, at most, as a fraction of the side.
         caption_dropout: how often a caption is replaced by an empty one.
+        inpaint_masks: whether an inpainting model is to paint what the photos' masks mark, and not whole pictures.
     """
 
     shape: Shape = "square"
@@ -33,6 +34,7 @@ class DataOptions:
     views: int = 1
     jitter: float = 0.1
     caption_dropout: float = 0.0
+    inpaint_masks: bool = False
 
     def __post_init__(self) -> None:
         require(self.shape in get_args(Shape), "shape", repr(self.shape), "one of " + ", ".join(get_args(Shape)),
@@ -42,6 +44,10 @@ class DataOptions:
         require(0 < self.jitter <= 0.5, "jitter", self.jitter, "above 0, up to 0.5", "Use 0.1.")
         require(0 <= self.caption_dropout < 1, "caption_dropout", self.caption_dropout, "0 or more, below 1",
                 "Use 0.05 to 0.1, or 0.")
+
+    def key_fields(self) -> dict[str, Any]:
+        """Plain values, as run keys hold them: later options only where they are on, so that old runs keep theirs."""
+        return {name: value for name, value in asdict(self).items() if name != "inpaint_masks" or value}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> DataOptions:

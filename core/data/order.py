@@ -89,6 +89,7 @@ def draw_subject_rows(data: TrainingData, source: NoiseSource, seed: int, micro_
         class_images=_class_images(data, seed, draws),
         masks=_masks(views),
         concat=_concat(views, source, seed, micro_step),
+        references=tuple(view.references for view in views) if any(view.references for view in views) else (),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -39,6 +39,10 @@ class Conditioning:
     def copy_to(self, device: torch.device) -> Conditioning:
         """A copy without a graph on the device."""
         return self._of_tensors(lambda tensor: tensor.detach().clone().to(device))
+
+    def beside(self, conditions: Mapping[str, Any]) -> Conditioning:
+        """The same row with more that goes with it, as `extra`."""
+        return replace(self, extra={**self.extra, **conditions})
 
     def _of_tensors(self, change: Callable[[Tensor], Tensor]) -> Conditioning:
         return Conditioning(change(self.context), map_tensors(change, self.pooled), map_tensors(change, self.concat),
@@ -106,12 +110,14 @@ class TextEncoder(Protocol):
     adapter_keys: Mapping[str, str]
     widths: Mapping[str, int]
 
-    def encode(self, prompts: Sequence[str], vectors: WordVectors | None = None) -> list[Conditioning]:
+    def encode(self, prompts: Sequence[str], vectors: WordVectors | None = None,
+               pictures: Sequence[Sequence[Tensor]] = ()) -> list[Conditioning]:
         """One row per prompt, with a graph when gradients are enabled.
 
         Args:
             prompts: the texts.
             vectors: words that are read as these vectors instead of their own tokens.
+            pictures: for each prompt those (H, W, 3) that the encoder looks at with it; empty for none at all.
         """
         ...
 

@@ -71,7 +71,7 @@ class BasePrior(Objective):
 def taught_by_base(rows: Rows, prompts: Sequence[str]) -> Rows:
     """The same noisy latents under other prompts, with the base prediction as their target."""
     return Rows(latents=rows.latents, noise=rows.noise, index=rows.index, prompts=tuple(prompts), concat=rows.concat,
-                is_taught_by_base=True)
+                references=rows.references, is_taught_by_base=True)
 
 
 def _with_noun_caption(example: Example) -> Example:

@@ -98,6 +98,7 @@ class ObjectSpecificLoss(Objective):
             noise=subject_rows.noise[parents],
             index=subject_rows.index[parents],
             prompts=tuple(cut.prompt for cut in cuts),
+            references=tuple(subject_rows.references[row] for row in parents) if subject_rows.references else (),
             parents=tuple(parents),
             masks=masks,
         )

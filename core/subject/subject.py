@@ -35,12 +35,15 @@ class Photo:
         mask: (H, W), values 0..1, 1 = subject (any object); None where the user gave none.
         caption: a template for this photo alone; None = the subject's.
         object_masks: (H, W) for each of several objects.
+        references: pictures of any size that an edit model is shown with this photo, which is what it is to make of
+            them.
     """
 
     pixels: Tensor
     mask: Tensor | None = None
     caption: str | None = None
     object_masks: tuple[Tensor, ...] = ()
+    references: tuple[Photo, ...] = ()
 
     def __post_init__(self) -> None:
         height, width = self.pixels.shape[:2]
@@ -57,10 +60,12 @@ class Photo:
 
     @cached_property
     def digest(self) -> str:
-        """A digest of pixels and masks."""
+        """A digest of pixels, masks and references."""
         digest = hashlib.blake2b(digest_size=20)
         for tensor in (self.pixels, self.mask, *self.object_masks):
             digest.update(b"none" if tensor is None else str(tuple(tensor.shape)).encode() + float_bytes(tensor))
+        for reference in self.references:
+            digest.update(f"reference {reference.digest}".encode())
         return digest.hexdigest()
 
     @cached_property

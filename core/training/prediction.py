@@ -21,4 +21,7 @@ def predict(denoiser: Denoiser, rows: Rows, texts: Sequence[Conditioning]) -> Te
     noisy = denoiser.schedule.add_noise(rows.latents, rows.noise, rows.index)
     if rows.concat is not None:
         texts = [replace(text, concat=concat) for text, concat in zip(texts, rows.concat.split(1), strict=True)]
+    if rows.references:
+        texts = [text if shown is None else text.beside(shown.conditions())
+                 for text, shown in zip(texts, rows.references, strict=True)]
     return denoiser(noisy, rows.index, texts).float()

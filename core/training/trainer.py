@@ -166,7 +166,8 @@ class Trainer:
         for shape in dict.fromkeys(rows.latents.shape[1:] for rows in blocks.values()):
             names = [name for name, rows in blocks.items() if rows.latents.shape[1:] == shape]
             rows = stack(blocks[name] for name in names)
-            parts = self._denoise(rows, encode(rows.prompts)).split([len(blocks[name]) for name in names])
+            prediction = self._denoise(rows, encode(rows.prompts, rows.references))
+            parts = prediction.split([len(blocks[name]) for name in names])
             predictions |= dict(zip(names, parts, strict=True))
         return predictions
 
@@ -268,7 +269,7 @@ class Trainer:
         with self.updates.averaged():
             for rows in (rows.to(self.denoiser.device) for rows in self._held_out):
                 target = self.denoiser.schedule.target(rows.latents, rows.noise, rows.index)
-                prediction = self._denoise(rows, self._text.rows(rows.prompts))
+                prediction = self._denoise(rows, self._text.rows(rows.prompts, rows.references))
                 losses.append((target - prediction).square().mean())
         return float(torch.stack(losses).mean())
 
@@ -296,8 +297,11 @@ class Trainer:
     @torch.inference_mode(False)
     def _start(self) -> None:
         prompts = dict.fromkeys((*self.data.prompts(), *(text for rows in self._held_out for text in rows.prompts)))
+        held_out = [(prompt, shown) for rows in self._held_out
+                    for prompt, shown in zip(rows.prompts, rows.references, strict=False) if shown and shown.pictures]
         self._text = TextSide(self.text_encoder, tuple(prompts), self.denoiser.device,
-                              base_prompts=self.data.base_prompts)
+                              base_prompts=self.data.base_prompts,
+                              with_references=(*self.data.prompts_with_references(), *held_out))
         self._trainables = make_trainables(self._owners(), self.config, self.data, self.text_encoder, self._starts,
                                             self.denoiser.schedule)
         ranks = self._trainables.get(RANKS)
@@ -316,7 +320,8 @@ class Trainer:
         if switch != "auto" or self._free_bytes is None:
             return switch == "on"
         first = self._draw_rows(0)[SUBJECT].first()
-        kept = measure_kept(lambda: self._denoise(first, self._text.rows([self._text.longest()])),
+        prompt, shown = self._text.longest()
+        kept = measure_kept(lambda: self._denoise(first, self._text.rows([prompt], [shown])),
                             self.denoiser.module.parameters())
         learned = sum(parameter.nbytes for trainable in self._trainables.values()
                       for parameter in trainable.parameters())

@@ -55,7 +55,9 @@ def validation_rows(data: TrainingData, levels: int, draws: int) -> list[Rows]:
     noise = [torch.randn(draws, *example.latents.shape, generator=generator_for(0, "validation", number))
              for number, example in enumerate(data.examples)]
     return [Rows(latents=example.latents.float().expand(draws, -1, -1, -1), noise=own, index=index,
-                 prompts=(example.caption,) * draws) for example, own in zip(data.examples, noise, strict=True)]
+                 prompts=(example.caption,) * draws,
+                 references=(example.references,) * draws if example.references else ())
+            for example, own in zip(data.examples, noise, strict=True)]
 
 
 class History:

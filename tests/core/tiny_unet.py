@@ -87,7 +87,7 @@ class TinyTextEncoder:
         self.widths: Mapping[str, int] = {"l": CONTEXT}
         self.encoded: Counter[str] = Counter()
 
-    def encode(self, prompts, vectors=None):
+    def encode(self, prompts, vectors=None, pictures=()):
         self.encoded.update(prompts)
         return [Conditioning(self.module["self_attn"](self._tokens(prompt, vectors or {}))) for prompt in prompts]
 

@@ -23,7 +23,7 @@ def white(height=32, width=24, batch=1):
     return torch.ones(batch, height, width)
 
 
-def load(*images, masks=(), subject=None, **words):
+def load(*images, masks=(), subject=None, references=(), **words):
     """The node as the executor calls it: every input is a list, sockets of one kind come as a dict."""
     words = {"identifier": "sks", "class_noun": "dog", "caption_template": "a {V} {noun}"} | words
     return run_node(
@@ -31,6 +31,7 @@ def load(*images, masks=(), subject=None, **words):
         images={f"image{i}": image if isinstance(image, list) else [image] for i, image in enumerate(images)},
         masks={f"mask{i}": [mask] for i, mask in enumerate(masks)},
         subject=None if subject is None else [subject],
+        references={f"reference{i}": [one] for i, one in enumerate(references)} or None,
         **{name: [value] for name, value in words.items()})[0]
 
 
@@ -44,6 +45,14 @@ def test_photos_of_several_sockets_batches_and_lists_keep_order_and_size():
     (subject,) = load(picture(16, 20), picture(24, 24, batch=2), [picture(40, 30), picture(30, 40)])
     assert [tuple(photo.pixels.shape[:2]) for photo in subject.photos] == [
         (16, 20), (24, 24), (24, 24), (40, 30), (30, 40)]
+
+
+def test_references_of_any_size_go_to_their_photos_in_order_and_another_number_is_refused():
+    (subject,) = load(picture(), picture(), references=[picture(20, 40), picture(16, 16)])
+    assert [tuple(one.pixels.shape[:2]) for photo in subject.photos for one in photo.references] == [(20, 40), (16, 16)]
+    assert load(picture())[0].photos[0].references == ()
+    with pytest.raises(InputError, match="3 reference images for 2 photos"):
+        load(picture(), picture(), references=[picture(batch=3)])
 
 
 def test_subjects_chain_in_order():
@@ -175,5 +184,6 @@ def test_a_folder_of_photos_of_mixed_sizes_is_one_subject(base_directory):
 def test_schema_grows_by_one_socket_per_photo_and_shows_few_widgets():
     inputs = SubjectPhotos.GET_SCHEMA().inputs
     assert [entry.id for entry in inputs] == [
-        "images", "masks", "identifier", "class_noun", "caption_template", "captions", "data", "subject"]
+        "images", "masks", "identifier", "class_noun", "caption_template", "captions", "data", "subject",
+        "references"]
     assert all(entry.tooltip for entry in inputs)

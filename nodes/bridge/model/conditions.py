@@ -10,6 +10,7 @@ from comfy.conds import CONDCrossAttn
 from torch import Tensor
 
 from ....core.model.contracts import Conditioning, map_tensors
+from .latent_shapes import has_frames
 
 Conditions = Mapping[str, Any]
 """ComfyUI's `comfy.conds` objects by the names under which the network takes them."""
@@ -26,11 +27,18 @@ def conditions_of(model: Any, row: Conditioning, noisy: Tensor, size: tuple[int,
     """
     device = noisy.device
     given = {"height": size[0], "width": size[1], **row.extra}
+    if "reference_latents" in given:
+        given["reference_latents"] = with_frames(model, given["reference_latents"])
     given = {name: map_tensors(lambda tensor: tensor.to(device), value) for name, value in given.items()}
     pooled = None if row.pooled is None else row.pooled.to(device)
     made = model.extra_conds(cross_attn=row.context.to(device), pooled_output=pooled, noise=noisy, device=device,
                              latent_image=torch.zeros_like(noisy), prompt_type="positive", **given)
     return {name: value.process_cond(batch_size=1, area=None, device=device) for name, value in made.items()}
+
+
+def with_frames(model: Any, latents: Sequence[Tensor]) -> list[Tensor]:
+    """Reference latents (1, C, h, w) as the model's VAE gives them to stock nodes: of one frame where it has frames."""
+    return [one[:, :, None] if has_frames(model) and one.ndim == 4 else one for one in latents]
 
 
 def calls_of(rows: Sequence[Conditions], may_repeat_text: bool) -> list[list[int]]:

@@ -18,6 +18,7 @@ from .conditions import Conditions, calls_of, conditions_of, joined
 from .families import family_of
 from .gradients import training_options
 from .latent_shapes import has_frames
+from .padding import are_masked, padded, reads_masks
 from .raw_prediction import predict
 
 TOLD_DOWNSCALE = 8
@@ -31,7 +32,8 @@ class ComfyDenoiser:
         model: the MODEL's patcher, loaded.
         size: width and height of square training images in pixels, for models that are told it (SDXL).
 
-    Rows are one network call as far as the model's own conditions of them can be stacked.
+    Rows are one network call as far as the model's own conditions of them can be stacked; texts of other lengths are
+    padded where the network reads a mask over them.
     """
 
     def __init__(self, model: Any, size: int):
@@ -41,14 +43,17 @@ class ComfyDenoiser:
         self.adapter_keys = unet_adapter_keys(model)
         self.may_repeat_text = family_of(model).has_cross_attention
         self.device: torch.device = model.load_device
+        self._reads_masks: bool | None = None  # nobody asked yet
 
     def __call__(self, noisy: Tensor, index: Tensor, rows: Sequence[Conditioning]) -> Tensor:
         noisy, index = noisy.to(self.device), index.to(self.device)
         if has_frames(self.model):
             noisy = noisy.unsqueeze(2)
-        conditions = [conditions_of(self.model, row, noisy[number:number + 1], self._pixels(noisy))
-                      for number, row in enumerate(rows)]
+        conditions = self._conditions(noisy, rows)
         calls = calls_of(conditions, self.may_repeat_text)
+        if len(calls) > 1:
+            conditions = self._padded(noisy, index, rows, len(calls)) or conditions
+            calls = calls_of(conditions, self.may_repeat_text)
         if len(calls) == 1:
             output = self._predict(noisy, index, conditions)
         else:
@@ -56,6 +61,26 @@ class ComfyDenoiser:
             order = torch.tensor([number for call in calls for number in call], device=self.device)
             output = torch.cat(parts)[order.argsort()]
         return output.squeeze(2) if has_frames(self.model) else output
+
+    def _conditions(self, noisy: Tensor, rows: Sequence[Conditioning]) -> list[Conditions]:
+        return [conditions_of(self.model, row, noisy[number:number + 1], self._pixels(noisy))
+                for number, row in enumerate(rows)]
+
+    def _padded(self, noisy: Tensor, index: Tensor, rows: Sequence[Conditioning],
+                calls: int) -> list[Conditions] | None:
+        """The conditions of rows of one length, where those are fewer calls and the same predictions."""
+        lengths = [row.context.shape[1] for row in rows]
+        if self._reads_masks is False or len(set(lengths)) == 1:
+            return None
+        made = self._conditions(noisy, [padded(row, max(lengths)) for row in rows])
+        if not are_masked(made) or len(calls_of(made, False)) >= calls:
+            return None
+        if self._reads_masks is None:
+            short = lengths.index(min(lengths))
+            one, level = noisy[short:short + 1], index[short:short + 1]
+            self._reads_masks = reads_masks(lambda row: self._predict(one, level, self._conditions(one, [row])),
+                                            rows[short], max(lengths))
+        return made if self._reads_masks else None
 
     def _predict(self, noisy: Tensor, index: Tensor, rows: Sequence[Conditions]) -> Tensor:
         return predict(self.model, noisy, index, self.schedule.timesteps, training_options(), joined(rows))
@@ -105,11 +130,17 @@ def _cosmos_flow(sampling: Any, k_sigmas: Tensor) -> NoiseSchedule:
     return NoiseSchedule.rectified_flow(times, sampling.timestep(times / (1 - times)))
 
 
-def check_model(model: Any) -> None:
-    """Raise `InputError` for a MODEL that cannot be trained, before anything is loaded."""
+def check_model(model: Any, has_references: bool = False) -> None:
+    """Raise `InputError` for a MODEL that cannot be trained, before anything is loaded.
+
+    Args:
+        has_references: whether every photo has a picture that the model can read beside the noise.
+    """
     schedule_of(model)
-    require(not needs_picture(model), "model", "a model that reads a picture beside the noise (edit, image to video)",
-            "a text-to-image or inpainting model", "Connect the base checkpoint.")
+    require(not needs_picture(model) or has_references and not has_frames(model.model), "model",
+            "a model that reads a picture beside the noise (edit, image to video)",
+            "a text-to-image or inpainting model, or a reference image with every photo of an edit model",
+            "Connect the base checkpoint, or reference images to Subject Photos.")
     require(not family_of(model).is_upscaler, "model", "an upscaler",
             "a text-to-image model", "Use Personalize Super-Resolution for the upscaler.")
 
@@ -125,6 +156,21 @@ def needs_picture(model: Any) -> bool:
     if whole is None or has_frames(base):
         return whole is not None
     return torch.equal(whole, base.concat_cond(**given, denoise_mask=torch.zeros(1, 1, cells, cells)))
+
+
+def is_inpainting(model: Any) -> bool:
+    """Whether the network reads a mask and the picture around it beside the noise."""
+    if needs_picture(model) or has_frames(model.model):
+        return False
+    noise = torch.zeros(1, model.get_model_object("latent_format").latent_channels, 8, 8)
+    return model.model.concat_cond(noise=noise, latent_image=noise, device=noise.device) is not None
+
+
+def reads_references(model: Any) -> bool:
+    """Whether the model's family takes reference latents, as ReferenceLatent hands them on."""
+    channels = model.get_model_object("latent_format").latent_channels
+    shape = (1, channels, *([1] if has_frames(model.model) else []), 8, 8)
+    return "ref_latents" in model.model.extra_conds_shapes(reference_latents=[torch.zeros(shape)])
 
 
 def unet_adapter_keys(model: Any) -> Mapping[str, str]:

@@ -249,10 +249,14 @@ def _copied(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(value.clone() if value.requires_grad else value for value in inputs)
 
 
-def training_memory(model: Any, rows: int, size: int, channels: int) -> float:
-    """Bytes that ComfyUI should leave free: its own estimate of a forward, three times over for the backward pass."""
+def training_memory(model: Any, rows: int, size: int, channels: int, references: int = 0) -> float:
+    """Bytes that ComfyUI should leave free: its own estimate of a forward, three times over for the backward pass.
+
+    Args:
+        references: pictures of about the same size that each row is shown.
+    """
     side = size // pixels_per_latent(model)
-    return 3.0 * model.memory_required([rows, channels, side, side])
+    return 3.0 * model.memory_required([rows * (1 + references), channels, side, side])
 
 
 def free_memory(model: Any) -> int:

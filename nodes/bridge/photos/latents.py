@@ -73,7 +73,7 @@ def data_hash(subjects: Iterable[Subject]) -> str:
 def _unusual(subject: Subject) -> Iterator[str]:
     """What a plain subject has not: data options, captions of single photos, several objects."""
     if subject.data != DataOptions():
-        yield f"data options: {canonical_json(asdict(subject.data))}"
+        yield f"data options: {canonical_json(subject.data.key_fields())}"
     if any(photo.caption is not None for photo in subject.photos):
         yield f"captions: {canonical_json([photo.caption for photo in subject.photos])}"
     if subject.objects:
@@ -87,7 +87,7 @@ def encode_views(vae: Any, subjects: Sequence[Subject], size: int, root: Path,
     Raises:
         InputError: when the VAE gives NaN.
     """
-    encoder = _Encoder(vae, root, vae_hash)
+    encoder = ViewEncoder(vae, root, vae_hash)
     return [[encoder(photo, crop) for crop in photo_crops(photo, size, subject.data)]
             for subject in subjects for photo in subject.photos]
 
@@ -108,10 +108,10 @@ def encode_photo(vae: Any, photo: Photo, size: int, root: Path, vae_hash: str) -
     Raises:
         InputError: when the VAE gives NaN.
     """
-    return _Encoder(vae, root, vae_hash)(photo, photo_crops(photo, size, DataOptions())[0])
+    return ViewEncoder(vae, root, vae_hash)(photo, photo_crops(photo, size, DataOptions())[0])
 
 
-class _Encoder:
+class ViewEncoder:
     """Encodes views, each kept on disk under a key of everything that its latents depend on."""
 
     def __init__(self, vae: Any, root: Path, vae_hash: str):
@@ -119,6 +119,7 @@ class _Encoder:
         self.settings = f"{vae_hash}/{getattr(vae, 'vae_dtype', None)}/{getattr(vae, 'device', None)}"
 
     def __call__(self, photo: Photo, crop: Crop) -> Tensor:
+        """Raw VAE latents (C, h, w) of one view of a photo."""
         text = f"{self.settings}/{photo.pixels_digest}/{canonical_json(asdict(crop))}"
         digest = "latents-" + hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
         cached = read_cache(self.root, digest)

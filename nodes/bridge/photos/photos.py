@@ -61,8 +61,29 @@ def with_captions(photos: Sequence[Photo], captions: Sequence[str]) -> tuple[Pho
     return tuple(replace(photo, caption=line or None) for photo, line in zip(photos, lines, strict=True))
 
 
+def with_references(photos: Sequence[Photo], images: Iterable[Tensor]) -> tuple[Photo, ...]:
+    """The photos with reference images: as many for each, those of the first photo first.
+
+    Raises:
+        InputError: a number that is no multiple of the photos, or an unusable picture.
+    """
+    pictures = [picture for batch in images for picture in _unbatched(batch, 4, "references")]
+    if not pictures:
+        return tuple(photos)
+    require(bool(photos) and len(pictures) % len(photos) == 0, "references",
+            f"{len(pictures)} reference images for {len(photos)} photos", "as many for every photo, or none at all",
+            "Connect one for each photo in the same order; or two for the first, two for the second, and so on.")
+    try:
+        found = [_photo(picture, None) for picture in pictures]
+    except InputError as fault:
+        raise InputError("references", fault.got, fault.expected, fault.fix) from fault
+    each = len(found) // len(photos)
+    return tuple(replace(photo, references=tuple(found[number * each:(number + 1) * each]))
+                 for number, photo in enumerate(photos))
+
+
 def scene_from_image(image: Tensor, objects: Sequence[SceneObject], caption_template: str,
-                     data: DataOptions | None) -> Subject:
+                     data: DataOptions | None, references: Sequence[Tensor] = ()) -> Subject:
     """One picture of several objects, each with its mask (H, W) or (1, H, W), as a subject.
 
     Raises:
@@ -75,7 +96,8 @@ def scene_from_image(image: Tensor, objects: Sequence[SceneObject], caption_temp
     photos = [_photo(pictures[0], mask) for mask in masks]
     scaled = [replace(found, mask=photo.mask) for found, photo in zip(objects, photos, strict=True)
               if photo.mask is not None]
-    return make_scene(photos[0].pixels if photos else raw, scaled, caption_template, data)
+    scene = make_scene(photos[0].pixels if photos else raw, scaled, caption_template, data)
+    return replace(scene, photos=with_references(scene.photos, references))
 
 
 def _one_mask(mask: Tensor, pixels: Tensor) -> Tensor:

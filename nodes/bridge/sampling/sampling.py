@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import comfy.sample
@@ -11,11 +11,14 @@ import comfy.utils
 import torch
 from torch import Tensor
 
+from ....core.data.examples import References
 from ..model.bypass import load_beside
+from ..model.conditions import with_frames
 from ..model.denoiser import has_eight_bit_weights, is_quantised
 from ..model.latent_shapes import pixels_per_latent
 from ..model.rank_by_timestep import load_by_timestep
 from ..sockets import PreviewSettings
+from ..text.pictures import tokenize_with_pictures
 
 TEXT_KEYS = ("lora_te", "text_encoder")
 """How the names of a text encoder's tensors begin in an adapter file."""
@@ -43,11 +46,17 @@ def patched(model: Any, clip: Any, lora: Mapping[str, Tensor], strength_model: f
     return on_model, clip and load_clip(None, clip, text, 0.0, strength_clip)[1]
 
 
-def sample_preview(model: Any, clip: Any, vae: Any, settings: PreviewSettings, size: int) -> Tensor:
-    """One picture (1, size, size, 3) of the preview's prompt. The global random state is left as it was."""
+def sample_preview(model: Any, clip: Any, vae: Any, settings: PreviewSettings, size: int,
+                   shown: References | None = None) -> Tensor:
+    """One picture (1, size, size, 3) of the preview's prompt. The global random state is left as it was.
+
+    Args:
+        shown: what an edit or inpainting model is shown beside the noise, with both prompts.
+    """
     devices = [model.load_device.index or 0] if model.load_device.type == "cuda" else []
     with torch.inference_mode(), torch.random.fork_rng(devices=devices):
-        positive, negative = (conditioning(clip, text) for text in (settings.prompt, settings.negative_prompt))
+        positive, negative = (_beside(model, conditioning(clip, text, shown.pictures if shown else ()), shown)
+                              for text in (settings.prompt, settings.negative_prompt))
         latent = empty_latent(model, vae, size)
         noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(settings.seed))
         samples = comfy.sample.sample(model, noise, settings.steps, settings.cfg, settings.sampler, settings.scheduler,
@@ -56,9 +65,18 @@ def sample_preview(model: Any, clip: Any, vae: Any, settings: PreviewSettings, s
     return picture.reshape(-1, *picture.shape[-3:])[:1].clone()
 
 
-def conditioning(clip: Any, text: str) -> list[list[Any]]:
-    """A CONDITIONING, as CLIPTextEncode makes it."""
-    return clip.encode_from_tokens_scheduled(clip.tokenize(text), show_pbar=False)
+def conditioning(clip: Any, text: str, pictures: Sequence[Tensor] = ()) -> list[list[Any]]:
+    """A CONDITIONING, as CLIPTextEncode makes it, or of a text encoder that looks at pictures (H, W, 3) with it."""
+    tokens = tokenize_with_pictures(clip, text, pictures) if pictures else clip.tokenize(text)
+    return clip.encode_from_tokens_scheduled(tokens, show_pbar=False)
+
+
+def _beside(model: Any, made: list[list[Any]], shown: References | None) -> list[list[Any]]:
+    """A CONDITIONING with what is shown beside the noise."""
+    conditions = shown.conditions() if shown else {}
+    if "reference_latents" in conditions:
+        conditions["reference_latents"] = with_frames(model.model, conditions["reference_latents"])
+    return [[context, {**others, **conditions}] for context, others in made]
 
 
 def empty_latent(model: Any, vae: Any, size: int) -> Tensor:

@@ -21,7 +21,10 @@ from ....core.store.runs import read_cache, write_cache
 from ..model.hashes import tensor_digest
 from .adapter_keys import text_adapter_keys
 from .learned_vectors import CLIP_ENCODERS, tokenize_with_vectors
+from .pictures import tokenize_with_pictures
 
+Pictures = Sequence[Tensor]
+"""(H, W, 3) each, of whatever sizes."""
 WeightedTokens = Sequence[tuple[Any, float]]
 
 
@@ -39,15 +42,16 @@ class ComfyTextEncoder:
         self.module: nn.Module = clip.cond_stage_model
         self.adapter_keys = text_adapter_keys(self.module)
         self.widths: Mapping[str, int] = {kind: self._table(kind).shape[1] for kind in self._kinds}
-        self._frozen: dict[str, Conditioning] = {}
+        self._frozen: dict[tuple[str, str], Conditioning] = {}
 
-    def encode(self, prompts: Sequence[str], vectors: WordVectors | None = None) -> list[Conditioning]:
+    def encode(self, prompts: Sequence[str], vectors: WordVectors | None = None,
+               pictures: Sequence[Pictures] = ()) -> list[Conditioning]:
         """One row per prompt; prompts over 77 tokens become longer rows.
 
         Where a prompt has learned vectors, the CLIP must be inside `trainable` and `out_of_place_layers`.
         """
-        return [self._encode(prompt, {word: found for word, found in (vectors or {}).items() if reads(prompt, word)})
-                for prompt in prompts]
+        return [self._encode(prompt, {word: found for word, found in (vectors or {}).items() if reads(prompt, word)},
+                             shown) for prompt, shown in zip(prompts, pictures or [()] * len(prompts), strict=True)]
 
     def token_rows(self, text: str) -> dict[str, Tensor]:
         """For each text encoder the embedding rows (n, D) of a text's tokens; `embedding:` files give their vectors."""
@@ -70,36 +74,39 @@ class ComfyTextEncoder:
         rows = [token if isinstance(token, Tensor) else table[token] for token in tokens]
         return torch.stack([row.detach().clone().float().cpu() for row in rows])
 
-    def _encode(self, prompt: str, vectors: WordVectors) -> Conditioning:
+    def _encode(self, prompt: str, vectors: WordVectors, pictures: Pictures) -> Conditioning:
         if vectors or (self.with_gradients and torch.is_grad_enabled()):
-            return encode_with_gradients(self.clip, prompt, vectors)
-        return self._encode_frozen(prompt)
+            return encode_with_gradients(self.clip, prompt, vectors, pictures)
+        return self._encode_frozen(prompt, pictures)
 
-    def _encode_frozen(self, prompt: str) -> Conditioning:
+    def _encode_frozen(self, prompt: str, pictures: Pictures) -> Conditioning:
         if self.with_gradients:  # its adapter changes from step to step
             with torch.no_grad():
-                return encode_with_gradients(self.clip, prompt)
-        if prompt not in self._frozen:
-            self._frozen[prompt] = self._from_disk(prompt) or self._to_disk(prompt, encode(self.clip, prompt))
-        return self._frozen[prompt]
+                return encode_with_gradients(self.clip, prompt, None, pictures)
+        shown = _digest_of(pictures)
+        if (prompt, shown) not in self._frozen:
+            row = self._from_disk(prompt, shown) or self._to_disk(prompt, shown, encode(self.clip, prompt, pictures))
+            self._frozen[prompt, shown] = row
+        return self._frozen[prompt, shown]
 
-    def _from_disk(self, prompt: str) -> Conditioning | None:
-        found = read_cache(self.cache[0], self._digest(prompt)) if self.cache and is_cachable(prompt) else None
+    def _from_disk(self, prompt: str, shown: str) -> Conditioning | None:
+        found = read_cache(self.cache[0], self._digest(prompt, shown)) if self.cache and is_cachable(prompt) else None
         return None if found is None else row_from_tensors(found)
 
-    def _to_disk(self, prompt: str, row: Conditioning) -> Conditioning:
+    def _to_disk(self, prompt: str, shown: str, row: Conditioning) -> Conditioning:
         tensors = row_to_tensors(row) if self.cache and is_cachable(prompt) else None
         if self.cache and tensors is not None:
-            write_cache(self.cache[0], self._digest(prompt), tensors)
+            write_cache(self.cache[0], self._digest(prompt, shown), tensors)
         return row
 
-    def _digest(self, prompt: str) -> str:
+    def _digest(self, prompt: str, shown: str) -> str:
         """Of the weights and of how they are read: one file is the encoder of several families, each with its own
         template, padding and layers (Z-Image and Flux.2 klein, Qwen-Image and LongCat-Image, SDXL and SD3)."""
         assert self.cache is not None
         reader = type(self.module)
         settings = (f"{self.cache[1]}\0{self.clip.layer_idx}\0{sorted(self.clip.tokenizer_options.items())}\0{prompt}"
                     f"\0{reader.__module__}.{reader.__qualname__}\0{embedded_digest(self.clip, prompt)}")
+        settings += f"\0{shown}" if shown else ""
         return f"{self._cache_name}-{hashlib.blake2b(settings.encode(), digest_size=20).hexdigest()}"
 
     @cached_property
@@ -123,10 +130,19 @@ def embedded_digest(clip: Any, prompt: str) -> str:
     return digest.hexdigest()
 
 
-def encode(clip: Any, prompt: str) -> Conditioning:
+def _digest_of(pictures: Pictures) -> str:
+    """Of what is looked at with a prompt; empty for nothing."""
+    digest = hashlib.blake2b(digest_size=20)
+    for picture in pictures:
+        digest.update(f"{tuple(picture.shape)}".encode() + tensor_digest(picture))
+    return digest.hexdigest() if pictures else ""
+
+
+def encode(clip: Any, prompt: str, pictures: Pictures = ()) -> Conditioning:
     """One row, as CLIPTextEncode makes it, in tensors that autograd may use."""
     with torch.inference_mode(False), torch.no_grad():
-        found = clip.encode_from_tokens(clip.tokenize(prompt), return_pooled=True, return_dict=True)
+        tokens = tokenize_with_pictures(clip, prompt, pictures) if pictures else clip.tokenize(prompt)
+        found = clip.encode_from_tokens(tokens, return_pooled=True, return_dict=True)
         return row_of(found.pop("cond"), found)
 
 
@@ -155,7 +171,8 @@ def row_from_tensors(tensors: Mapping[str, Tensor]) -> Conditioning:
     return Conditioning(tensors["context"], tensors.get("pooled"), extra=extra)
 
 
-def encode_with_gradients(clip: Any, prompt: str, vectors: WordVectors | None = None) -> Conditioning:
+def encode_with_gradients(clip: Any, prompt: str, vectors: WordVectors | None = None,
+                          pictures: Pictures = ()) -> Conditioning:
     """The same row, with a graph back to the text encoder's adapters and to the vectors that words are read as: no
     model is moved, nothing edited in place.
 
@@ -165,7 +182,8 @@ def encode_with_gradients(clip: Any, prompt: str, vectors: WordVectors | None = 
     model.reset_clip_options()
     model.set_clip_options({"layer": clip.layer_idx} if clip.layer_idx is not None else {})
     model.set_clip_options({"execution_device": clip.patcher.load_device})
-    tokens = tokenize_with_vectors(clip, prompt, vectors or {})
+    tokens = (tokenize_with_pictures(clip, prompt, pictures) if pictures
+              else tokenize_with_vectors(clip, prompt, vectors or {}))
     if not all(key in CLIP_ENCODERS for key in tokens):
         context, pooled, *others = model.encode_token_weights(tokens)  # nothing of it is edited that the graph needs
         model.reset_clip_options()

@@ -20,6 +20,7 @@ from ..model.gradients import training_memory
 from ..model.latent_shapes import size_step
 from ..model.rank_by_timestep import has_rank_by_timestep
 from ..photos.latents import blank_latents
+from ..photos.references import all_have_references, check_references, most_references
 from ..text.learned_vectors import PREFIX, embedding_names
 from ..text.same_word import check_spelling, has_same_word, same_words
 from ..text.vocabulary import unknown_words, vocabularies_of
@@ -41,7 +42,8 @@ def check(request: Request) -> TrainerPlan:
     check_run_name(request.run_name)
     require(request.clip is not None, "clip", "nothing", "the CLIP of the checkpoint",
             "This checkpoint has no text encoder; load one with CLIPLoader.")
-    check_model(request.model)
+    check_model(request.model, all_have_references(request.subjects))
+    check_references(request.model, request.subjects)
     require(not has_rank_by_timestep(request.model), "model", "a model with a LoRA whose rank goes by the timestep "
             "(T-LoRA)", "a model that is the same network at every timestep", "Connect the base model, or put that "
             "file on it with the stock Load LoRA, which applies the whole rank.")
@@ -63,7 +65,7 @@ def check(request: Request) -> TrainerPlan:
     check_token_vectors(request, data, token_vectors)
     check_validation(request)
     plan = make_plan(request, compatible_programs(request, modules))
-    memory = (training_memory(request.model, request.rows, size, channels)
+    memory = (training_memory(request.model, request.rows, size, channels, most_references(request.subjects))
               + full_weights_memory(modules, adapter_configs(options), plan.optimizer))
     return TrainerPlan(**vars(plan), data=data, token_vectors=token_vectors, memory=memory)
 
@@ -144,7 +146,8 @@ def shared_identifiers(request: Request) -> list[list[str]]:
 
 def warnings_about_own_masks(request: Request) -> list[str]:
     """Masks and several objects of the photos that no objective reads."""
-    has_masks = any(photo.mask is not None for subject in request.subjects for photo in subject.photos)
+    has_masks = any(photo.mask is not None for subject in request.subjects for photo in subject.photos
+                    if not subject.data.inpaint_masks)
     has_objects = any(len(subject.objects) > 1 for subject in request.subjects)
     return warnings_about_masks(request.config.objectives, has_masks, has_objects)
 

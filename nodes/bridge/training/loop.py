@@ -17,6 +17,7 @@ from ..notices import show_on_running_node, warn_running_node
 from ..progress import Progress, plot_losses
 from ..sampling.sampling import patched, sample_preview
 from ..sockets import PreviewSettings
+from .references import preview_references
 from .request import Request
 from .token_vectors import preview_of, with_vectors
 from .validation import picture_figures, wants_pictures
@@ -89,8 +90,9 @@ class NodeWatcher(Watcher):
             model, clip = patched(self.request.sampling_model, self.request.clip, learned.adapter,
                                   min_rank=self.request.config.options.min_rank)
             clip, settings = with_vectors(clip, learned.token_vectors), preview_of(settings, learned.token_vectors)
+            shown = preview_references(self.request)
             return [sample_preview(model, clip, self.request.vae, replace(settings, seed=settings.seed + number),
-                                   self.request.config.resolution)[0] for number in range(count)]
+                                   self.request.config.resolution, shown)[0] for number in range(count)]
         finally:
             self.prepare()
             self.trainer.inject()

@@ -28,6 +28,7 @@ from .checks import check
 from .loop import NodeWatcher
 from .notes import note, note_picture
 from .plan import Plan, TrainerPlan
+from .references import preview_references, references_of
 from .request import Request
 from .token_vectors import image_text_in, preview_of, with_vectors
 
@@ -51,7 +52,7 @@ def personalize(request: Request) -> tuple[Personalization, Tensor]:
                               min_rank=request.config.options.min_rank)
         settings = preview_of(request.preview, result.token_vectors)
         pictures.append(sample_preview(model, with_vectors(clip, result.token_vectors), request.vae, settings,
-                                       request.config.resolution))
+                                       request.config.resolution, preview_references(request)))
     if pictures:
         note_picture(request, result.file.parent, pictures[-1][-1])
     return result, torch.cat(pictures) if pictures else plot_losses(result.losses, result.validation)
@@ -87,7 +88,8 @@ def held_out_data(plan: TrainerPlan) -> TrainingData | None:
         return None
     size = request.config.resolution
     latents = encode_views(request.vae, request.validation.held_out, size, runs_root(), plan.hashes.vae)
-    return TrainingData(examples=make_examples(request.model, request.validation.held_out, latents, size))
+    data = TrainingData(examples=make_examples(request.model, request.validation.held_out, latents, size))
+    return data.with_references(references_of(request, request.validation.held_out))
 
 
 def encoded_data(plan: TrainerPlan) -> TrainingData:
@@ -95,7 +97,8 @@ def encoded_data(plan: TrainerPlan) -> TrainingData:
     request = plan.request
     latents = encode_views(request.vae, request.subjects, request.config.resolution, runs_root(), plan.hashes.vae)
     with torch.inference_mode(False), torch.no_grad():
-        return plan.data.with_latents([in_model_space(request.model, views) for views in latents])
+        data = plan.data.with_latents([in_model_space(request.model, views) for views in latents])
+        return data.with_references(references_of(request, request.subjects))
 
 
 @contextmanager

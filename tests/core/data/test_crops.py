@@ -4,7 +4,14 @@ import math
 
 import pytest
 
-from comfyui_personalize.core.data.crops import MAX_ASPECT, bucket_sizes, centred_crop, find_bucket, plan_crops
+from comfyui_personalize.core.data.crops import (
+    MAX_ASPECT,
+    bucket_sizes,
+    centred_crop,
+    find_bucket,
+    plan_crops,
+    reference_crop,
+)
 from comfyui_personalize.core.data.options import DataOptions
 from comfyui_personalize.core.errors import InputError
 
@@ -84,3 +91,16 @@ def test_options_that_cannot_work_are_refused(options, message):
 def test_options_survive_metadata():
     options = DataOptions(shape="buckets", repeats=3, flip=True, views=4, jitter=0.2, caption_dropout=0.1)
     assert DataOptions.from_dict(vars(options)) == options
+
+
+def test_a_reference_of_the_photos_own_size_is_cut_as_each_view_of_it():
+    crops = plan_crops(60, 100, 32, DataOptions(views=3, flip=True), "k")
+    assert [reference_crop(60, 100, (60, 100), crop, 32, 8) for crop in crops] == list(crops)
+
+
+@pytest.mark.parametrize(("height", "width", "size"), [(50, 50, (64, 64)), (30, 120, (32, 128)), (8, 80, (16, 208))])
+def test_another_reference_stays_whole_at_about_the_pixels_of_the_square(height, width, size):
+    *_, mirrored = plan_crops(60, 100, 64, DataOptions(flip=True), "")
+    crop = reference_crop(height, width, (60, 100), mirrored, 64, 16)
+    assert crop.size == size and crop.mirrored
+    assert crop.height * crop.width >= 0.7 * height * width

@@ -11,6 +11,8 @@ from comfy.conds import CONDConstant, CONDCrossAttn, CONDRegular
 from comfy.model_patcher import ModelPatcher
 from tiny_model import random_weights
 
+from comfyui_personalize.benchmarks.every_family.cases import CASES
+from comfyui_personalize.benchmarks.every_family.networks import build_model
 from comfyui_personalize.nodes.bridge.model.conditions import calls_of, joined
 from comfyui_personalize.nodes.bridge.model.denoiser import ComfyDenoiser, check_model
 from comfyui_personalize.nodes.bridge.model.gradients import trainable
@@ -91,6 +93,26 @@ def test_rows_of_other_texts_are_what_they_are_alone_and_calls_of_their_own():
         alone = [denoiser(noisy[n:n + 1], index[n:n + 1], [row]) for n, row in enumerate(rows)]
     assert sizes == [2, 1]
     assert torch.allclose(together, torch.cat(alone), atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "calls"), [
+    ("qwen_image", [3]), ("lens", [3]), ("mage_flow", [3]), ("ideogram4", [3]), ("kandinsky5", [2, 1]),
+    ("pixeldit", [2, 1]), ("lumina2", [2, 1]), ("flux", [2, 1])])
+def test_texts_of_other_lengths_are_padded_in_one_call_where_the_network_reads_a_mask_over_them(name, calls):
+    case = CASES[name]
+    model = build_model(case)
+    rows = [row_of(*case.entry(seed, length)) for seed, length in enumerate((20, 13, 20))]
+    noisy = noise(3, case.latent[0], *case.latent[-2:], seed=2)
+    index = torch.tensor([100, 500, 900])
+    with trainable(model), torch.no_grad():
+        denoiser, sizes = ComfyDenoiser(model, 64), []
+        denoiser(noisy, index, rows)  # asks once whether the mask is read
+        hook = denoiser.module.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+        together = denoiser(noisy, index, rows)
+        hook.remove()
+        alone = torch.cat([denoiser(noisy[n:n + 1], index[n:n + 1], [row]) for n, row in enumerate(rows)])
+    assert sizes == calls
+    assert float((together - alone).abs().max() / alone.abs().max()) <= 1e-5
 
 
 def test_an_error_in_the_network_leaves_the_model_as_it_was():

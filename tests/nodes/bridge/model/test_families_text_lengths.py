@@ -54,7 +54,7 @@ class Texts:
     def __init__(self, name: str):
         self.width, self.pooled = WIDTHS.get(name, SD3_WIDTH), POOLED.get(name, 2 * TEXT)
 
-    def encode(self, prompts: Sequence[str], vectors: Any = None) -> list[Conditioning]:
+    def encode(self, prompts: Sequence[str], vectors: Any = None, pictures: Any = ()) -> list[Conditioning]:
         return [self._encode(prompt, generator_for(0, prompt, 0)) for prompt in prompts]
 
     def token_rows(self, text: str) -> dict[str, Tensor]:
