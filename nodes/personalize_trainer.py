@@ -112,7 +112,7 @@ class PersonalizeTrainer(io.ComfyNode):
         config = TrainingConfig(
             **settled.values, seed=seed, options=settled.options, objectives=chain.objectives,
             token_vectors=vectors, validation=validation.config if validation else None)
-        config = with_recipe_levels(config, model)
+        config = with_recipe_levels(config, model, is_automatic=not learning_rate)
         request = Request(model=model, clip=clip, vae=vae, subjects=tuple(subject), config=config,
                           run_name=run_name, class_images=chain.class_images, preview=preview,
                           validation=validation, starts=starts, image_text=image_text, sample_with=sample_with)

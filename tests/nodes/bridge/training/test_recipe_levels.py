@@ -54,6 +54,17 @@ def test_a_value_of_ones_own_wins(flux):
     assert settled(flux[0], 512, LossWeighting(levels="auto", shift=2.0))[0].shift == 2.0
 
 
+def test_an_automatic_learning_rate_brings_the_noise_levels_that_it_was_found_at(flux):
+    def levels(model, *objectives):
+        config = TrainingConfig(steps=1, resolution=256, objectives=objectives)
+        return with_recipe_levels(config, model, is_automatic=True).objectives
+
+    (found,) = levels(flux[0])
+    assert (found.levels, found.shift) == ("logit_normal", pytest.approx(1.6487))
+    assert levels(flux[0], LossWeighting()) == (LossWeighting(),)
+    assert levels(tiny_models()[0]) == ()  # uniform, as without: the same run
+
+
 def test_a_graph_of_before_keeps_its_key_and_its_levels():
     made = run_node(LossWeightingNode, **WIDGETS, levels="uniform")[0]  # as saved graphs and the API give it
     assert made.objectives == (LossWeighting(),)
