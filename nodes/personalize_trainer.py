@@ -13,6 +13,7 @@ from ..core.training.automatic import chosen_lines
 from ..core.training.config import TrainingConfig
 from .bridge.model.automatic import settle_preview, settle_training
 from .bridge.notices import show_notice, shown_pictures
+from .bridge.progress import chart
 from .bridge.queue.queue_checks import ZeroOrWholeSteps, answer
 from .bridge.sampling.sampling import patched
 from .bridge.sockets import (
@@ -125,7 +126,8 @@ class PersonalizeTrainer(io.ComfyNode):
         trained_model, trained_clip = patched(request.sampling_model, clip, result.lora,
                                               min_rank=config.options.min_rank)
         trained_clip = with_vectors(trained_clip, result.token_vectors)
-        shown = shown_pictures(pictures, cls) | {"text": (report,)}
+        drawn = shown_pictures(pictures, cls) if preview else {}  # without pictures the node draws the chart alone
+        shown = drawn | {"text": (report,), "personalize_chart": (chart(result.losses, result.validation),)}
         return io.NodeOutput(trained_model, trained_clip, dict(result.lora), {"loss": list(result.losses)}, pictures,
                              result, report, subject_texts(result), ", ".join(result.metadata["class_nouns"]), ui=shown)
 

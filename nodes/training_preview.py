@@ -19,7 +19,7 @@ class TrainingPreview(io.ComfyNode):
             node_id="PersonalizeTrainingPreview",
             display_name="Training Preview",
             category="personalize",
-            description="What Personalize Trainer samples on the way: a picture every so many steps, and one at the "
+            description="What Personalize Trainer samples on the way: pictures on the way, and one at the "
                         "end. Changing it never retrains.",
             search_aliases=["training samples", "validation image"],
             inputs=[
@@ -36,9 +36,9 @@ class TrainingPreview(io.ComfyNode):
                                        "model's recipe."),
                 io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=False,
                              tooltip="Noise of the preview: the same for every one, so that they can be compared."),
-                io.Int.Input("every", default=100, min=1, max=100000,
-                             tooltip="Training steps between two previews. A preview costs about as much as its "
-                                     "sampling steps in training steps. Default 100."),
+                io.Int.Input("every", default=0, min=0, max=100000,
+                             tooltip="Training steps between two previews; 0 (default): after 25, 50 and 75 % of the "
+                                     "run. A preview costs about as much as its sampling steps in training steps."),
                 io.String.Input("negative_prompt", default="", advanced=True, tooltip="What to avoid. Default empty."),
             ],
             outputs=[PREVIEW.Output("PREVIEW", tooltip="For Personalize Trainer.")],

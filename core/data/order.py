@@ -35,9 +35,12 @@ class Exposure:
     views: tuple[int, ...] = ()
 
     def __str__(self) -> str:
-        shown = f", in {_range(self.views)} views" if any(count > 1 for count in self.views) else ""
-        pools = [f"{noun!r} class images: {_times(counts)}" for noun, counts in self.class_images.items()]
-        return "; ".join([f"photos: {_times(self.photos)}{shown}", *pools])
+        count = len(self.photos)
+        shown = f", in {_range(self.views)} views" if any(each > 1 for each in self.views) else ""
+        photos = "Your photo" if count == 1 else f"Each of your {count} photos"
+        pools = [f"each of {len(counts)} {noun} class images {_times(counts)}" if len(counts) > 1 else
+                 f"one {noun} class image {_times(counts)}" for noun, counts in self.class_images.items()]
+        return ", ".join([f"{photos} was used {_times(self.photos)}{shown}", *pools])
 
 
 @dataclass(frozen=True)
@@ -221,7 +224,7 @@ def _order(seed: int, stream: str, epoch: int, count: int) -> tuple[int, ...]:
 
 
 def _times(counts: tuple[int, ...]) -> str:
-    return f"each of {len(counts)} seen {_range(counts)} times"
+    return "once" if set(counts) == {1} else f"{_range(counts)} times"
 
 
 def _range(counts: tuple[int, ...]) -> str:

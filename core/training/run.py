@@ -7,6 +7,7 @@ outside, too, so that nothing is loaded for a result that is already there.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from ..store.runs import Run, SavedState, only_here, open_run
 from .config import TrainingConfig
 from .divergence import divergence, explosion, is_diverged
 from .keeper import Description, Keeper, Result, load_result
+from .status import duration, first_and_final
 from .trainer import Trainer
 from .validation import History
 from .watcher import Watcher
@@ -140,10 +142,16 @@ def _said_of(history: History | None, best: int | None, end: int) -> str:
     return f"; the best of {len(history.figures)} checkpoints is step {best} of {end} ({name} {figure:.4g})"
 
 
+def _said_of_memory(memory: int | None) -> str:
+    return "" if memory is None else f", with {memory / 1e9:.1f} GB of memory"
+
+
 def _result(run: Run, result: Result, losses: list[float], what: str, history: History | None,
             warnings: Iterable[str] = ()) -> Finished:
     path = run.adapter_path(result.step)
-    report = "\n".join([f"run {run.name}: {what}", f"seen: {result.metadata['exposure']}",
+    loss = first_and_final(losses)
+    report = "\n".join([f"run {run.name}: {what}", f"{result.metadata['exposure']}.",
+                        *([f"Final loss {loss[1]:.3g} (start {loss[0]:.3g})."] if loss else []),
                         f"layers that learned: {len(layer_names(result.learned.adapter))}", f"adapter file: {path}",
                         *(f"Warning: {warning}" for warning in warnings)])
     return Finished(result=result, file=path, losses=losses, report=report,
@@ -156,7 +164,7 @@ def _train(job: Job, run: Run, saved: SavedState | None, damage: InputError | No
         raise InputError(damage.name, damage.got, f"{damage.expected}, or one of its results: "
                          f"steps {', '.join(map(str, run.results()))}", damage.fix) from damage
     usable = saved if saved is not None and saved.step <= job.config.steps else None
-    first, history = usable.step if usable else 0, _history(job, usable)
+    first, history, began = usable.step if usable else 0, _history(job, usable), time.monotonic()
     with opening() as (trainer, watcher):
         if usable is not None:
             restore(trainer, run, usable)
@@ -165,10 +173,11 @@ def _train(job: Job, run: Run, saved: SavedState | None, damage: InputError | No
         loop.run()
         result = keeper.keep_result()
         losses, last = list(trainer.losses), trainer.step
+        spent = f" in {duration(time.monotonic() - began)}{_said_of_memory(watcher.memory())}"
     best = history.best_step(last) if history else None
     if best is not None and best != last:
         result = keeper.best or load_result(keeper.run, best, job.text_encoders) or result
-    what = f"trained {last - first} steps" + (f", resumed from step {first}" if first else "")
+    what = f"trained {last - first} steps" + (f", resumed from step {first}" if first else "") + spent
     warnings = [*keeper.failures.values(), *(told for told in (loop.divergence, loop.explosion) if told)]
     return _result(keeper.run, result, losses, what + _said_of(history, best, last), history, warnings)
 
@@ -215,8 +224,10 @@ class Loop:
                 self._after(step.step)
                 if self._is_over(step.step):
                     break
-        except ends:  # no defects: what keeping it has to say counts more
+        except ends as end:  # no defects: what keeping it has to say counts more
             self.keeper.keep_what_was_learned()
+            if isinstance(end, self.watcher.cancels):
+                self.watcher.stopped(self.trainer.step, self.keeper.newest)
             raise
         except Exception:  # out of memory in a preview, a sampler's own error
             try:

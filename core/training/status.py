@@ -60,3 +60,23 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def stopped(step: int, total: int, kept: int, how: str = "Stopped") -> str:
+    """What a run that the user ended came to: "Stopped at step 67 of 120, kept. Press Run to go on".
+
+    Args:
+        kept: step of the state that it goes on from; 0 = none.
+        how: "Paused" for one that was asked to pause.
+    """
+    if kept <= 0 or kept > step:
+        return f"{how} at step {step} of {total}. Press Run to start again"
+    if kept == step:
+        return f"{how} at step {step} of {total}, kept. Press Run to go on"
+    return f"{how} at step {step} of {total}, kept up to step {kept}. Press Run to go on from there"
+
+
+def first_and_final(losses: Sequence[float]) -> tuple[float, float] | None:
+    """The mean loss of the first and of the last tenth of a run, since single ones jump with the timestep."""
+    few = max(1, len(losses) // 10)
+    return (statistics.fmean(losses[:few]), statistics.fmean(losses[-few:])) if losses else None

@@ -31,6 +31,13 @@ class Watcher:
             BaseException: one of `cancels`.
         """
 
+    def memory(self) -> int | None:
+        """Bytes in use where it trains; None where nobody counts them."""
+        return None
+
+    def stopped(self, step: int, kept: int) -> None:
+        """Tell that the user ended the run after a step, and from which step it goes on; 0 = from the start."""
+
     def warn(self, text: str) -> None:
         """Tell the user at once."""
         logging.warning("%s", text)

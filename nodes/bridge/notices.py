@@ -12,8 +12,14 @@ from comfy_execution.utils import get_executing_context
 from server import PromptServer
 from torch import Tensor
 
+from .plain_paths import plain_paths
+
 EVENT = "personalize.warning"
 """web/warnings.js listens to it and shows its text as text."""
+STOPPED = "personalize.stopped"
+"""web/messages.js says where a run goes on that was cancelled or paused."""
+TRAINING = "personalize.training"
+"""web/training.js draws the chart of a run, and its buttons."""
 
 _MARKUP = re.compile(r"[^\w\s]|_")
 _SPACES = re.compile(r"^ +| {2,}", re.MULTILINE)
@@ -24,7 +30,7 @@ def show_notice(node_id: str | None, text: str, warnings: Sequence[str] = ()) ->
     server = getattr(PromptServer, "instance", None)
     if server is not None and node_id is not None:
         lines = [text, *(f"Warning: {warning}" for warning in warnings)]
-        server.send_progress_text(as_markup("\n".join(lines)), str(node_id), server.client_id)
+        server.send_progress_text(as_markup(plain_paths("\n".join(lines))), str(node_id), server.client_id)
     for warning in warnings:
         warn(node_id, warning, getattr(server, "client_id", None))
 
@@ -34,7 +40,7 @@ def warn(node_id: str | None, warning: str, client_id: str | None) -> None:
     logging.warning("%s", warning)
     server = getattr(PromptServer, "instance", None)
     if server is not None and node_id is not None:
-        server.send_sync(EVENT, {"node": str(node_id), "text": warning}, client_id)
+        server.send_sync(EVENT, {"node": str(node_id), "text": plain_paths(warning)}, client_id)
 
 
 def as_markup(text: str) -> str:
@@ -57,11 +63,23 @@ def shown_pictures(pictures: Tensor, node: type[io.ComfyNode]) -> dict[str, Any]
 
 def show_on_running_node(text: str) -> None:
     """Show a line on the node that runs, in place of the last one."""
+    show_notice(running_node(), text)
+
+
+def running_node() -> str | None:
+    """The id of the node that runs."""
     context = get_executing_context()
-    show_notice(None if context is None else context.node_id, text)
+    return None if context is None else str(context.node_id)
+
+
+def tell(event: str, **values: Any) -> None:
+    """Send an event in the name of the node that runs to the client that queued it."""
+    node, server = running_node(), getattr(PromptServer, "instance", None)
+    if server is not None and node is not None:
+        server.send_sync(event, {"node": node, **values}, server.client_id)
 
 
 def warn_running_node(warning: str) -> None:
     """Warn at once in the name of the node that runs, which may still run for hours."""
-    context, server = get_executing_context(), getattr(PromptServer, "instance", None)
-    warn(context.node_id if context is not None else None, warning, getattr(server, "client_id", None))
+    server = getattr(PromptServer, "instance", None)
+    warn(running_node(), warning, getattr(server, "client_id", None))

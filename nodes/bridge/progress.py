@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import comfy.model_management
 import comfy.utils
@@ -96,6 +98,20 @@ def plot_losses(losses: Sequence[float], validation: Mapping[int, float] | None 
     if validated:
         draw.text((4 * MARGIN, MARGIN - 14), f"squares: held-out photos, last {validated[-1][1]:.4g}", fill="black")
     return torch.from_numpy(numpy.asarray(image).copy()).float()[None] / 255
+
+
+def chart(losses: Sequence[float], validation: Mapping[int, float] | None = None) -> dict[str, Any]:
+    """The same for web/training.js: at most `MOST_DOTS` points [step, loss] of each kind; what is not finite is left
+    out, since JSON has no word for it."""
+    every, means = max(1, -(-len(losses) // MOST_DOTS)), running_means(losses)
+    steps = sorted({*range(every - 1, len(losses), every), *([len(losses) - 1] if losses else [])})
+    return {"losses": _points((step + 1, losses[step]) for step in steps),
+            "means": _points((step + 1, means[step]) for step in steps),
+            "validation": _points(sorted((validation or {}).items()))}
+
+
+def _points(pairs: Iterable[tuple[int, float]]) -> list[list[float]]:
+    return [[step, float(f"{loss:.5g}")] for step, loss in pairs if math.isfinite(loss)]
 
 
 def running_means(losses: Sequence[float]) -> list[float]:

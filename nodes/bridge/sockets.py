@@ -79,7 +79,7 @@ class PreviewSettings:
     scheduler, steps and cfg are the recipe's, which the trainer puts in.
 
     Attributes:
-        every: steps between two previews; one more is made at the end.
+        every: steps between two previews; 0 = after 25, 50 and 75 %. One more is made at the end.
     """
 
     prompt: str
@@ -89,13 +89,14 @@ class PreviewSettings:
     steps: int = 20
     cfg: float = 7.0
     seed: int = 0
-    every: int = 100
+    every: int = 0
 
     def __post_init__(self) -> None:
         require(bool(self.prompt.strip()), "prompt", "an empty text", "what the preview should show",
                 "Write for example 'a {V} dog in the snow'.")
         require(self.steps >= 0, "steps", self.steps, "1 or more sampling steps, or 0", "Use for example 20.")
-        require(self.every >= 1, "every", self.every, "1 or more training steps", "Use for example 100.")
+        require(self.every >= 0, "every", self.every, "0 or more training steps",
+                "Use for example 100, or 0 for pictures after 25, 50 and 75 %.")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

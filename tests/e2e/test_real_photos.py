@@ -41,6 +41,6 @@ def test_real_photos_with_rough_masks_train(server):
     graph, photos = masked_photos_graph(server, "toy car")
     outputs = server.client.run(changed(graph, "PersonalizeTrainer", run_name="real", seed=5))
     count = sum(name.startswith("images.") for name in graph[photos]["inputs"])
-    (report,) = (output["text"][0] for output in outputs.values() if "seen:" in str(output.get("text")))
+    (report,) = (output["text"][0] for output in outputs.values() if "was used" in str(output.get("text")))
     assert count == len(photos_with_masks())
     assert f"of {count} " in report, report

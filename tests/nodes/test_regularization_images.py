@@ -97,7 +97,7 @@ def test_the_whole_method_trains_reports_and_saves_the_subject_alone(models, sto
     pools, _ = pool_of(models, *pictures(4), captions=["a {noun} asleep", "", "", ""])
     words = (TokenVectorsSettings(identifier="sks", config=TokenVectorsConfig(word="sks", start_text="dog")),)
     *_, personalization, report, _ = train(models, objective=chain(pools), token_vectors=words, steps=4)
-    assert "'dog' class images: each of 4 seen 1 times" in report and "photos: each of 2 seen 2 times" in report
+    assert "Each of your 2 photos was used 2 times, each of 4 dog class images once." in report
     assert personalization.metadata["identifiers"] == ["sks"] and personalization.metadata["class_nouns"] == ["dog"]
     assert personalization.metadata["config"]["objectives"] == [{"kind": "prior_preservation", "weight": 1.0}]
     assert "loaded 4 steps" in train(models, objective=chain(pools), token_vectors=words, steps=4)[6]
@@ -118,7 +118,7 @@ def test_the_weight_the_pictures_and_their_captions_each_make_another_run(models
 def test_one_image_stands_beside_every_photo_of_a_batch(models):
     pools, _ = pool_of(models, *pictures(4))
     report = train(models, objective=chain(pools), batch=2, steps=4)[6]
-    assert "photos: each of 2 seen 4 times" in report and "'dog' class images: each of 4 seen 2 times" in report
+    assert "Each of your 2 photos was used 4 times, each of 4 dog class images 2 times." in report
 
 
 def test_own_and_generated_pools_of_two_nouns_chain_and_of_one_noun_are_refused(models):

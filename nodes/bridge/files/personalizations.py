@@ -246,7 +246,7 @@ def describe(metadata: Mapping[str, Any]) -> str:
     return "\n".join([
         f"captions: {', '.join(metadata['captions'])}",
         f"steps: {metadata['steps']} at learning rate {config['learning_rate']:g}, {config['resolution']} px",
-        f"seen: {metadata['exposure']}",
+        str(metadata["exposure"]),
         f"read by: {metadata['readers']}",
         *([f"in prompts: {', '.join(identifiers(metadata))}; read by: {PROGRAMS}"] if EMBEDDINGS in metadata else []),
     ])

@@ -11,7 +11,9 @@ from typing import Any
 
 from comfy_api.v0_0_2 import io
 
-from ....core.errors import InputError, require
+from ....core.errors import InputError, TrainingDiverged, require
+from ....core.store.files import StorageError
+from ..plain_paths import plain_paths
 
 PLAIN = (str, int, float, bool)
 AS_TYPED = frozenset({"*", "STRING", "INT", "FLOAT", "BOOLEAN", "COMBO", "LOSS_MAP", "LORA_MODEL"})
@@ -23,7 +25,8 @@ MAY_BE_MISSING = frozenset({"CLIP", "VAE"})
 
 def with_checked_sockets(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
     """The same class, whose `execute` raises InputError for a value that was typed where a link belongs, for a link
-    that is missing or has an unknown name, and for NaN and infinity: no range keeps NaN out."""
+    that is missing or has an unknown name, and for NaN and infinity: no range keeps NaN out. What its errors say names
+    no folder outside ComfyUI's."""
     execute = node.execute.__func__
 
     @functools.wraps(execute)
@@ -40,7 +43,11 @@ def with_checked_sockets(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
         for name, value in inputs.items():
             for each in value if isinstance(value, list) else [value]:
                 require(not isinstance(each, float) or math.isfinite(each), name, each, "a finite number", "Type one.")
-        return execute(cls, *arguments, **inputs)
+        try:
+            return execute(cls, *arguments, **inputs)
+        except (InputError, StorageError, TrainingDiverged) as told:
+            told.args = (plain_paths(str(told)),)
+            raise
 
     node.execute = classmethod(checked)
     return node

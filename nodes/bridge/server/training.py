@@ -7,18 +7,22 @@ from typing import Any
 
 from aiohttp import web
 
+from ....core.errors import require
 from ..training.control import RUNNING, Control
 from .routes import NotThere, change_route, read_route
 
 
 async def tell_training(_: web.Request, __: dict[str, Any]) -> list[dict[str, Any]]:
     """What trains at the moment: run, name and node of each, and how it goes."""
-    return [{"run": one.run, "name": one.name, "node": one.node, **one.shown} for one in list(RUNNING.values())]
+    return [{"run": one.run, "name": one.name, "node": one.node, "draws": one.draws, **one.shown}
+            for one in list(RUNNING.values())]
 
 
 async def draw(_: web.Request, values: dict[str, Any]) -> dict[str, Any]:
     """Ask for a picture after the current step."""
-    _found(values["run"]).ask_picture()
+    found = _found(values["run"])
+    require(found.draws, "run", ascii(found.name), "a run that samples pictures", "Wait for its end.")
+    found.ask_picture()
     return {"run": values["run"]}
 
 

@@ -17,12 +17,14 @@ class Control:
         run: the key that it is found by.
         name: its label.
         node: id of the node that trains it.
+        draws: whether it can sample a picture.
         shown: how it goes, as the node's chart takes it.
     """
 
     run: str
     name: str
     node: str
+    draws: bool = True
     shown: dict[str, Any] = field(default_factory=dict)
     _draw: threading.Event = field(default_factory=threading.Event)
     _pause: threading.Event = field(default_factory=threading.Event)
@@ -40,6 +42,11 @@ class Control:
         asked = self._draw.is_set()
         self._draw.clear()
         return asked
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether a picture is asked for and did not come yet."""
+        return self._draw.is_set()
 
     @property
     def is_paused(self) -> bool:

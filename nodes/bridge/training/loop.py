@@ -1,4 +1,4 @@
-"""What ComfyUI shows of a run while it trains, and what it samples for it."""
+"""What ComfyUI shows of a run while it trains, what it samples for it, and what the user asks of it meanwhile."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ import psutil
 import torch
 from torch import Tensor
 
-from ....core.training.status import Status
+from ....core.training.status import Status, stopped
 from ....core.training.trainer import Trainer
 from ....core.training.watcher import Watcher
-from ..notices import show_on_running_node, warn_running_node
-from ..progress import Progress, plot_losses
+from ..notices import STOPPED, TRAINING, show_on_running_node, tell, warn_running_node
+from ..progress import Progress, chart
 from ..sampling.sampling import patched, sample_preview
 from ..sockets import PreviewSettings
+from .control import Control
+from .previews import is_due, usual_preview
 from .references import preview_references
 from .request import Request
 from .token_vectors import preview_of, with_vectors
 from .validation import picture_figures, wants_pictures
-
-CHART_EVERY = 10
-"""Steps between two charts of the loss while it trains, where no picture is shown."""
 
 
 @dataclass
@@ -32,7 +31,8 @@ class NodeWatcher(Watcher):
 
     Attributes:
         prepare: makes the models trainable again after a preview.
-        pictures: the previews so far.
+        control: what the user asks of it.
+        pictures: the previews so far; not those that the user asked for.
     """
 
     cancels = (comfy.model_management.InterruptProcessingException,)
@@ -43,6 +43,7 @@ class NodeWatcher(Watcher):
     trainer: Trainer
     bar: Progress
     prepare: Callable[[], None]
+    control: Control
     pictures: list[Tensor] = field(default_factory=list)
     _new: Tensor | None = None
     _status: Status = field(init=False)
@@ -52,11 +53,20 @@ class NodeWatcher(Watcher):
         self._status = Status(self.bar.total, lambda: memory_in_use(device))
 
     def preview(self, step: int) -> None:
-        """Sample one picture, where it is time."""
-        settings = self.request.preview
-        if settings is not None and step % settings.every == 0:
+        """Sample one picture, where it is time or one was asked for."""
+        settings, is_asked = self.request.preview, self.control.takes_picture()
+        if settings is not None and is_due(step, self.bar.total, settings.every):
             self._new = self._sample(settings)[0][None]
             self.pictures.append(self._new)
+        elif is_asked:
+            self._draw_now()
+
+    def _draw_now(self) -> None:
+        """Sample the picture that was asked for; where that fails, training goes on."""
+        try:
+            self._new = self._sample(self.request.preview or usual_preview(self.request))[0][None]
+        except Exception as reason:  # noqa: BLE001 - out of memory, a sampler's own error, a recipe of the user's
+            self.warn(f"no picture could be drawn, training goes on: {reason}")
 
     def picture_figures(self) -> dict[str, float]:
         """CLIP-I, CLIP-T and DINO, as far as there are encoders and a preview."""
@@ -66,13 +76,30 @@ class NodeWatcher(Watcher):
         return picture_figures(self.request, self._sample(settings, config.pictures))
 
     def progress(self, step: int, losses: Sequence[float], validation: Mapping[int, float]) -> None:
-        """Show the step with its preview, or now and then the chart; each second how it goes, in words."""
+        """Show the step with its preview; each second how it goes, in words and as a chart.
+
+        Raises:
+            InterruptProcessingException: a BaseException, when the user cancelled, or asked for a pause.
+        """
         picture, self._new = self._new, None
-        if self.request.preview is None and losses and step % CHART_EVERY == 0:
-            picture = plot_losses(losses, validation)
         if (line := self._status.line(step, losses)) is not None:
             show_on_running_node(line)
+            self.control.shown = {"step": step, "of": self.bar.total, "line": line, "chart": chart(losses, validation),
+                                  "drawing": self.control.is_asked, "pausing": self.control.is_paused}
+            tell(TRAINING, run=self.control.run, draws=self.control.draws, **self.control.shown)
         self.bar.show(step, picture)
+        if self.control.is_paused and step < self.bar.total:
+            raise comfy.model_management.InterruptProcessingException()
+
+    def memory(self) -> int:
+        """Bytes, as `memory_in_use` counts them."""
+        return memory_in_use(self.request.model.load_device)
+
+    def stopped(self, step: int, kept: int) -> None:
+        """Say on the node, and as a pop-up, where the run goes on."""
+        text = stopped(step, self.bar.total, kept, "Paused" if self.control.is_paused else "Stopped")
+        show_on_running_node(text)
+        tell(STOPPED, text=text)
 
     def warn(self, text: str) -> None:
         """Say it on the node."""

@@ -16,8 +16,10 @@ from ....core.training.trainer import Trainer
 from ..model.denoiser import ComfyDenoiser
 from ..model.gradients import casting_layers, free_memory, static_clip, static_patcher, trainable
 from ..model.latent_shapes import in_model_space
+from ..notices import TRAINING, running_node, tell
 from ..output import runs_root
 from ..photos.latents import encode_views, make_examples
+from ..plain_paths import plain_paths
 from ..progress import Progress, plot_losses
 from ..sampling.sampling import patched, sample_preview
 from ..sockets import Personalization
@@ -25,6 +27,7 @@ from ..text.encoder import ComfyTextEncoder, out_of_place_layers
 from ..text.learned_vectors import CLIP_ENCODERS
 from ..text.trainable_encoders import recomputed_layers
 from .checks import check
+from .control import Control, running
 from .loop import NodeWatcher
 from .notes import note, note_picture
 from .plan import Plan, TrainerPlan
@@ -65,20 +68,25 @@ def run(plan: AnyPlan, prepare: Preparation[AnyPlan], pictures: list[Tensor]) ->
         InputError: as `core.training.run.train_or_load`.
     """
     request = plan.request
+    control = Control(run=plan.key, name=request.run_name, node=running_node() or "",
+                      draws=isinstance(plan, TrainerPlan))
 
     @contextmanager
     def opening() -> Iterator[tuple[Trainer, NodeWatcher]]:
         bar = Progress(request.config.steps)
-        with bar.heartbeat(), prepare(plan) as (trainer, again):
-            yield trainer, NodeWatcher(request, trainer, bar, again, pictures)
+        try:
+            with bar.heartbeat(), running(control), prepare(plan) as (trainer, again):
+                yield trainer, NodeWatcher(request, trainer, bar, again, control, pictures)
+        finally:
+            tell(TRAINING, run=control.run, ended=True)
 
     job = Job(root=runs_root(), name=request.run_name, key=plan.key, config=request.config, describe=plan.describe,
               text_encoders=CLIP_ENCODERS, note=partial(note, request))
     done = train_or_load(job, opening)
     learned = done.result.learned
     return Personalization(lora=learned.adapter, metadata=done.result.metadata, file=done.file, losses=done.losses,
-                           report=done.report, token_vectors=learned.token_vectors, contexts=learned.contexts,
-                           validation=done.validation)
+                           report=plain_paths(done.report), token_vectors=learned.token_vectors,
+                           contexts=learned.contexts, validation=done.validation)
 
 
 def held_out_data(plan: TrainerPlan) -> TrainingData | None:

@@ -74,7 +74,7 @@ def test_exposure_counts_what_was_drawn(micro_steps, batch):
 
 def test_the_exposure_report_is_a_sentence():
     report = exposure(training_data(photos(2, "dog"), class_images=3), 0, 5, 1)
-    assert str(report) == "photos: each of 2 seen 2 to 3 times; 'dog' class images: each of 3 seen 1 to 2 times"
+    assert str(report) == "Each of your 2 photos was used 2 to 3 times, each of 3 dog class images 1 to 2 times"
 
 
 def test_no_class_images_are_drawn_without_pools():
@@ -172,7 +172,7 @@ def test_every_view_is_shown_once_before_any_is_shown_again():
 
 def test_the_exposure_report_names_the_views():
     data = training_data(tuple(mirrored(example, 3) for example in photos(2)), class_images=3)
-    assert str(exposure(data, 0, 4, 1)).startswith("photos: each of 2 seen 2 times, in 3 views;")
+    assert str(exposure(data, 0, 4, 1)).startswith("Each of your 2 photos was used 2 times, in 3 views, each of ")
 
 
 def test_masks_follow_their_views():

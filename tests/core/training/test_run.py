@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -37,6 +38,7 @@ class Recorder(Watcher):
     shown: list[int] = field(default_factory=list)
     previewed: list[int] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
+    stops: list[tuple[int, int]] = field(default_factory=list)
 
     def preview(self, step):
         self.previewed.append(step)
@@ -51,6 +53,12 @@ class Recorder(Watcher):
         self.shown.append(step)
         if step == self.cancel_at:
             raise Cancelled
+
+    def memory(self):
+        return 3_100_000_000
+
+    def stopped(self, step, kept):
+        self.stops.append((step, kept))
 
     def warn(self, text):
         self.told.append(text)
@@ -108,6 +116,23 @@ def disk_full(monkeypatch, about, last=999):
     monkeypatch.setattr(files, "_fill", fill)
 
 
+# What a run says
+
+
+def test_the_report_says_time_memory_exposure_and_loss_in_words(rig):
+    finished = rig.run()
+    first, second, third = finished.report.splitlines()[:3]
+    assert re.fullmatch(r"run test: trained 3 steps in \d+ s, with 3\.1 GB of memory", first)
+    assert second == f"{finished.result.metadata['exposure']}." and " used " in second
+    start, final = finished.losses[0], finished.losses[-1]
+    assert third == f"Final loss {final:.3g} (start {start:.3g})."
+
+
+def test_a_run_that_is_loaded_says_the_same_but_for_time_and_memory(rig):
+    trained, loaded = rig.run().report.splitlines(), rig.run().report.splitlines()
+    assert loaded[1:] == trained[1:] and loaded[0] == "run test: loaded 3 steps, nothing to train"
+
+
 # Load, resume, extend
 
 
@@ -160,9 +185,24 @@ def test_a_cancel_keeps_state_and_result_and_the_run_goes_on_to_the_same_bits(ri
 
 
 def test_a_cancel_before_the_first_step_keeps_nothing(rig):
+    watcher = Recorder(cancel_at=0)
     with pytest.raises(Cancelled):
-        rig.run(Recorder(cancel_at=0))
-    assert rig.steps() == ([], None)
+        rig.run(watcher)
+    assert rig.steps() == ([], None) and watcher.stops == [(0, 0)]
+
+
+def test_a_cancel_says_what_is_kept_and_an_error_does_not(rig, monkeypatch):
+    cancelled, failing = Recorder(cancel_at=2), Recorder(fail_at=3)
+    with pytest.raises(Cancelled):
+        rig.run(cancelled, steps=5)
+    with pytest.raises(RuntimeError):
+        rig.run(failing, steps=5)
+    assert (cancelled.stops, failing.stops) == ([(2, 2)], [])
+    disk_full(monkeypatch, "state.")
+    cancelled = Recorder(cancel_at=4)
+    with pytest.raises(Cancelled):
+        rig.run(cancelled, steps=5)
+    assert cancelled.stops == [(4, 3)]
 
 
 def test_an_error_in_a_preview_keeps_what_was_learned(rig):

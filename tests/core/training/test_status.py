@@ -2,7 +2,7 @@
 
 import pytest
 
-from comfyui_personalize.core.training.status import Status, duration
+from comfyui_personalize.core.training.status import Status, duration, first_and_final, stopped
 
 
 class Clock:
@@ -51,3 +51,21 @@ def test_before_the_second_step_there_is_no_pace():
 @pytest.mark.parametrize(("seconds", "text"), [(45, "45 s"), (89.6, "90 s"), (720, "12 min"), (12_600, "3.5 h")])
 def test_durations_are_for_people(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(("kept", "text"), [
+    (67, "Stopped at step 67 of 120, kept. Press Run to go on"),
+    (60, "Stopped at step 67 of 120, kept up to step 60. Press Run to go on from there"),
+    (0, "Stopped at step 67 of 120. Press Run to start again"),
+    (300, "Stopped at step 67 of 120. Press Run to start again")])  # the state of a longer run
+def test_a_run_that_was_stopped_says_from_where_it_goes_on(kept, text):
+    assert stopped(67, 120, kept) == text
+
+
+def test_a_pause_says_so():
+    assert stopped(67, 120, 67, "Paused") == "Paused at step 67 of 120, kept. Press Run to go on"
+
+
+def test_the_first_and_the_final_loss_are_means_over_a_tenth_of_the_run():
+    assert first_and_final([2.0, 4.0, *[9.0] * 16, 1.0, 2.0]) == (3.0, 1.5)
+    assert first_and_final([0.5]) == (0.5, 0.5) and first_and_final([]) is None

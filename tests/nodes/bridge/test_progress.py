@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 
@@ -12,7 +13,7 @@ import torch
 from comfy_execution.utils import CurrentNodeContext
 
 from comfyui_personalize.nodes.bridge import progress as progress_module
-from comfyui_personalize.nodes.bridge.progress import Progress, plot_losses, running_means
+from comfyui_personalize.nodes.bridge.progress import MOST_DOTS, Progress, chart, plot_losses, running_means
 
 
 @pytest.fixture
@@ -73,3 +74,15 @@ def test_any_loss_history_becomes_a_picture(losses):
 
 def test_the_running_mean_of_a_constant_is_the_constant():
     assert running_means([0.25] * 50) == pytest.approx([0.25] * 50)
+
+
+def test_a_chart_of_a_long_run_has_few_points_and_the_last_step():
+    made = chart([1 / (step + 1) for step in range(5000)], {4000: 0.5, 2000: float("nan"), 1000: 0.6})
+    assert len(made["losses"]) == len(made["means"]) <= MOST_DOTS + 1
+    assert made["losses"][-1] == [5000, 0.0002] and made["validation"] == [[1000, 0.6], [4000, 0.5]]
+    assert json.dumps(made, allow_nan=False)
+
+
+def test_a_chart_of_nothing_is_empty_and_of_few_steps_has_all_of_them():
+    assert chart([]) == {"losses": [], "means": [], "validation": []}
+    assert chart([0.5, 0.25])["losses"] == [[1, 0.5], [2, 0.25]]

@@ -26,7 +26,7 @@ def ask(method: str, path: str, **request: Any) -> tuple[int, Any]:
 
 def test_what_trains_is_listed_with_how_it_goes_and_no_longer():
     with running(Control(run="k1", name="my_dog", node="5", shown={"step": 7})):
-        listed = [{"run": "k1", "name": "my_dog", "node": "5", "step": 7}]
+        listed = [{"run": "k1", "name": "my_dog", "node": "5", "draws": True, "step": 7}]
         assert ask("GET", "/personalize/training") == (200, listed)
     assert ask("GET", "/personalize/training") == (200, []) and RUNNING == {}
 
@@ -38,6 +38,12 @@ def test_a_picture_is_asked_for_once_and_a_pause_stays():
         assert [control.takes_picture(), control.takes_picture(), control.is_paused] == [True, False, False]
         ask("POST", "/personalize/training/pause", json={"run": "k1"})
         assert control.is_paused and control.is_paused and not control.takes_picture()
+
+
+def test_a_run_that_samples_no_pictures_is_not_asked_for_one():
+    with running(Control(run="k1", name="my_dog", node="5", draws=False)) as control:
+        status, answer = ask("POST", "/personalize/training/draw", json={"run": "k1"})
+        assert status == 400 and answer["error"]["name"] == "run" and not control.takes_picture()
 
 
 @pytest.mark.parametrize("path", ["draw", "pause"])

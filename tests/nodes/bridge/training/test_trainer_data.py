@@ -83,7 +83,7 @@ def test_everything_together_trains_and_a_cancelled_run_resumes_to_the_same_bits
     use_store(tmp_path / "other", monkeypatch)
     whole = train(models, **given)
     assert equal(resumed[2], whole[2])
-    assert "photos: each of 4 seen" in whole[6] and ", in 4 views;" in whole[6] and "'cat' class images" in whole[6]
+    assert all(said in whole[6] for said in ("Each of your 4 photos was used", ", in 4 views,", "cat class images"))
     metadata = whole[5].metadata
     assert metadata["identifiers"] == ["sks", "sks", "tqz"] and metadata["class_nouns"] == ["dog", "dog", "cat"]
     assert metadata["data_options"][0]["shape"] == "buckets"
