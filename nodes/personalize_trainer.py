@@ -15,6 +15,7 @@ from .bridge.model.automatic import settle_preview, settle_training
 from .bridge.notices import show_notice, shown_pictures
 from .bridge.progress import chart
 from .bridge.queue.queue_checks import ZeroOrWholeSteps, answer
+from .bridge.queue.settings_checks import check_class_image_sizes
 from .bridge.sampling.sampling import patched
 from .bridge.sockets import (
     IMAGE_TEXT_ENCODER,
@@ -98,8 +99,9 @@ class PersonalizeTrainer(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, run_name=None) -> bool | str:
-        """Refuse a name that is none for a folder before anything runs."""
-        return answer(("run_name", check_run_name, run_name))
+        """Refuse a name that is none for a folder, and class images of another size, before anything runs."""
+        return answer(("run_name", lambda name: (check_run_name(name), check_class_image_sizes(cls.hidden.unique_id)),
+                       run_name))
 
     @classmethod
     def execute(cls, model, clip, vae, subject, steps, learning_rate, batch, resolution, seed, run_name,

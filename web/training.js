@@ -14,7 +14,7 @@ const STYLE = `
   background: var(--comfy-input-bg, #222); }
 .personalize-training text { fill: currentColor; }
 .personalize-training .axis { stroke: currentColor; opacity: .35; fill: none; }
-.personalize-training .loss { fill: currentColor; opacity: .3; }
+.personalize-training .loss { fill: currentColor; opacity: .45; }
 .personalize-training .mean { stroke: #4a90d9; stroke-width: 2; fill: none; }
 .personalize-training .held-out { stroke: #e0913a; stroke-width: 1.5; fill: none; }
 .personalize-training .held-out-point, .personalize-training .held-out-text { fill: #e0913a; }
@@ -49,8 +49,7 @@ export function draw({ losses = [], means = [], validation = [] }) {
     svg("text", { x: WIDTH - RIGHT, y: HEIGHT - 7, "text-anchor": "end" }, `step ${last}`));
   for (const [step, loss] of losses) made.append(svg("circle", { class: "loss", cx: x(step), cy: y(loss), r: 1.5 }));
   made.append(svg("polyline", { class: "mean", points: line(means) }));
-  if (now !== undefined)
-    made.append(svg("text", { x: (LEFT + WIDTH) / 2, y: HEIGHT - 7, "text-anchor": "middle" }, `loss ${now.toPrecision(3)}`));
+  made.append(svg("text", { x: (LEFT + WIDTH) / 2, y: HEIGHT - 7, "text-anchor": "middle" }, "loss"));
   if (validation.length) {
     made.append(svg("polyline", { class: "held-out", points: line(validation) }));
     for (const [step, loss] of validation)

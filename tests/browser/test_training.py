@@ -25,6 +25,7 @@ NO_NAME = {
 def page(browser, server) -> Iterator:
     """The editor, started."""
     page = browser.pages[0]
+    page.set_default_timeout(2 * MINUTE)
     page.goto(server.client.address, timeout=2 * MINUTE)
     page.get_by_role("button", name="Templates").first.wait_for(timeout=2 * MINUTE)
     yield page
@@ -70,7 +71,7 @@ def test_a_mistake_is_told_once_without_a_path_and_its_node_is_shown(page, serve
     assert selected == ["PersonalizeSubjectPhotos"] and off < 60
 
 
-@pytest.mark.parametrize("nodes_2", [False, True], ids=["canvas", "nodes 2.0"])
+@pytest.mark.parametrize("nodes_2", [False, pytest.param(True, marks=pytest.mark.full)], ids=["canvas", "nodes 2.0"])
 def test_a_run_draws_now_pauses_goes_on_and_is_stopped(page, server, screenshots, nodes_2):
     page.evaluate("on => window.app.ui.settings.setSettingValueAsync('Comfy.VueNodes.Enabled', on)", nodes_2)
     graph = plain_training(f"browser_{nodes_2}")

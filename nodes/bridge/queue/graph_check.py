@@ -16,6 +16,7 @@ from .. import pocket_files
 from ..notices import warn
 from .graph_names import Warnings, name_warnings
 from .graph_walk import Graph, links, readable, title
+from .settings_checks import remember
 
 DUAL_BRANCH_NODES = frozenset({"PersonalizeDCIModel", "DCIConditioning"})
 DUAL_PROMPT_NODES = frozenset({"PersonalizeDCIEncode", "DCIConditioning"})
@@ -31,6 +32,7 @@ def watch_queue() -> None:
 def check_queued(request: dict[str, Any]) -> dict[str, Any]:
     """A request to queue a graph, as it came, after warnings to the client that sent it."""
     graph = readable(request.get("prompt"))
+    remember(graph)
     for warnings in (dci_warnings(graph), name_warnings(graph), pocket_files.warnings_of(graph)):
         try:
             for name, warning in warnings:
