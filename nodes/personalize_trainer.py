@@ -100,8 +100,8 @@ class PersonalizeTrainer(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, run_name=None) -> bool | str:
         """Refuse a name that is none for a folder, and class images of another size, before anything runs."""
-        return answer(("run_name", lambda name: (check_run_name(name), check_class_image_sizes(cls.hidden.unique_id)),
-                       run_name))
+        return answer(("run_name", check_run_name, run_name),
+                      ("run_name", lambda _: check_class_image_sizes(getattr(cls.hidden, "unique_id", None)), run_name))
 
     @classmethod
     def execute(cls, model, clip, vae, subject, steps, learning_rate, batch, resolution, seed, run_name,

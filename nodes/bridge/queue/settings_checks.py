@@ -41,11 +41,13 @@ def queued() -> Graph:
 
 def with_settings_check(node: Node) -> Node:
     """The same class; one that gives nothing but settings is built when it is queued."""
+    if "validate_inputs" in vars(node) or not _gives_settings(node):  # in this order: a schema may list a folder
+        return node
     schema = node.GET_SCHEMA()
     slot = _checked_input(schema)
-    if not _gives_settings(node) or slot is None or "validate_inputs" in vars(node):
+    if slot is None:
         return node
-    define = node.define_schema.__func__  # type: ignore[attr-defined]
+    define = node.define_schema.__func__
 
     def define_schema(cls: Node) -> io.Schema:
         made = define(cls)
@@ -53,8 +55,8 @@ def with_settings_check(node: Node) -> Node:
                                                [io.Hidden.unique_id])]
         return made
 
-    def validate_inputs(cls: Node, **given: Any) -> bool | str:
-        graph, name = queued(), str(cls.hidden.unique_id)
+    def validate_inputs(cls: Node, /, **given: Any) -> bool | str:
+        graph, name = queued(), str(getattr(cls.hidden, "unique_id", None))
         try:
             require(_is_in_range(slot, given.get(slot.id)), slot.id, given.get(slot.id), _range(slot), "Type one.")
             if all(_is_in_range(one, graph[name]["inputs"].get(one.id)) for one in schema.inputs):
