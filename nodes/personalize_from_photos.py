@@ -18,6 +18,7 @@ from .bridge.sampling.sampling import patched
 from .bridge.sockets import PERSONALIZATION, SUBJECT
 from .bridge.training.checks import warnings_about_run
 from .bridge.training.from_photos import Wish, check_noun, empty_latents, settle
+from .bridge.training.previews import shown_chart, with_usual_preview
 from .bridge.training.recipe_report import about_recipe
 from .bridge.training.run import personalize
 
@@ -97,7 +98,7 @@ class PersonalizeFromPhotos(io.ComfyNode):
         found = one_subject(photos[0], [image for image in images or () if image is not None], noun)
         settled = settle(Wish(model=model[0], clip=clip[0], vae=vae[0], photos=found, noun=noun, kind=kind[0],
                               effort=effort[0], seed=seed[0], steps=steps[0], run_name=run_name[0]))
-        request, sampling = settled.request, settled.sampling.values
+        request, sampling = with_usual_preview(settled.request), settled.sampling.values
         result, shown = personalize(request)
         warnings = [*found.warnings, *warnings_about_run(request)]
         name = request.subjects[0].identifier
@@ -109,7 +110,7 @@ class PersonalizeFromPhotos(io.ComfyNode):
         report = "\n".join([told, *(f"Warning: {warning}" for warning in warnings)])
         return io.NodeOutput(trained_model, trained_clip, result, latents, sampling["sampling_steps"], sampling["cfg"],
                              sampling["sampler"], sampling["scheduler"], request.subjects, shown, name, noun, report,
-                             ui=shown_pictures(shown, cls) | {"text": (report,)})
+                             ui=shown_pictures(shown, cls) | shown_chart(result) | {"text": (report,)})
 
 
 def _outputs() -> list[io.Output]:
@@ -124,7 +125,7 @@ def _outputs() -> list[io.Output]:
         SAMPLERS.Output("sampler_name", display_name="sampler_name", tooltip="Sampler of the recipe, for KSampler."),
         SCHEDULERS.Output("scheduler", display_name="scheduler", tooltip="Noise schedule of the recipe, for KSampler."),
         SUBJECT.Output("SUBJECT", tooltip="Photos and words, for the other nodes."),
-        io.Image.Output(tooltip="The loss curve."),
+        io.Image.Output(tooltip="Pictures of the subject after 25, 50 and 75 % of the training and at its end."),
         io.String.Output("identifier", display_name="identifier", tooltip="The rare word that means your subject."),
         io.String.Output("class_noun", display_name="class_noun", tooltip="What it is."),
         io.String.Output("report", display_name="report", tooltip="Every number that was chosen, and why."),

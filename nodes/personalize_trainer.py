@@ -13,7 +13,6 @@ from ..core.training.automatic import chosen_lines
 from ..core.training.config import TrainingConfig
 from .bridge.model.automatic import settle_preview, settle_training
 from .bridge.notices import show_notice, shown_pictures
-from .bridge.progress import chart
 from .bridge.queue.queue_checks import ZeroOrWholeSteps, answer
 from .bridge.queue.settings_checks import check_class_image_sizes
 from .bridge.sampling.sampling import patched
@@ -31,6 +30,7 @@ from .bridge.sockets import (
     ObjectiveChain,
 )
 from .bridge.training.checks import warnings_about_run
+from .bridge.training.previews import shown_chart
 from .bridge.training.recipe_levels import with_recipe_levels
 from .bridge.training.recipe_report import about_recipe
 from .bridge.training.references import about_references
@@ -129,7 +129,7 @@ class PersonalizeTrainer(io.ComfyNode):
                                               min_rank=config.options.min_rank)
         trained_clip = with_vectors(trained_clip, result.token_vectors)
         drawn = shown_pictures(pictures, cls) if preview else {}  # without pictures the node draws the chart alone
-        shown = drawn | {"text": (report,), "personalize_chart": (chart(result.losses, result.validation),)}
+        shown = drawn | shown_chart(result) | {"text": (report,)}
         return io.NodeOutput(trained_model, trained_clip, dict(result.lora), {"loss": list(result.losses)}, pictures,
                              result, report, subject_texts(result), ", ".join(result.metadata["class_nouns"]), ui=shown)
 

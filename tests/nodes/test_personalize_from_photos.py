@@ -82,6 +82,7 @@ def test_photos_of_a_folder_and_a_word_give_everything_that_a_sampler_takes(mode
     assert (found["steps"], found["cfg"]) == (2, recipe["cfg"])
     assert (found["sampler_name"], found["scheduler"]) == (recipe["sampler"], recipe["scheduler"])
     assert (found["class_noun"], found["SUBJECT"][0].identifier) == ("dog", found["identifier"])
+    assert found["IMAGE"].shape == (2, 64, 64, 3)  # after half of two steps, and at the end
     assert (store / "dog").is_dir() and found["MODEL"] is not models[0]
 
 

@@ -1,10 +1,14 @@
-"""When pictures are sampled on the way, and how one looks that nobody described."""
+"""When pictures are sampled on the way, how one looks that nobody described, and the chart of a finished run."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 from ....core.training.recipe import resolve_sampling
 from ..model.recipes import recipe_of
-from ..sockets import PreviewSettings
+from ..progress import chart
+from ..sockets import Personalization, PreviewSettings
 from .request import Request
 
 PARTS = (0.25, 0.5, 0.75)
@@ -29,3 +33,17 @@ def usual_preview(request: Request) -> PreviewSettings:
     found = resolve_sampling(recipe_of(request.sampling_model)).values
     return PreviewSettings(prompt=request.subjects[0].caption, sampler=found["sampler"], scheduler=found["scheduler"],
                            steps=found["sampling_steps"], cfg=found["cfg"])
+
+
+def with_usual_preview(request: Request) -> Request:
+    """The request with pictures after 25, 50 and 75 % and at the end.
+
+    Raises:
+        InputError: as `usual_preview`.
+    """
+    return replace(request, preview=usual_preview(request))
+
+
+def shown_chart(result: Personalization) -> dict[str, Any]:
+    """What a node's `ui` takes for web/training.js to draw the chart of a run."""
+    return {"personalize_chart": (chart(result.losses, result.validation),)}
