@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import comfy.model_detection
 import comfy.sd
@@ -16,9 +17,10 @@ import comfy.text_encoders.qwen_image as qwen_image
 import comfy.text_encoders.sd3_clip as sd3_text
 import comfy.text_encoders.z_image as z_image
 import torch
-from comfy import sd1_clip, sdxl_clip
+from comfy import sd1_clip, sdxl_clip, supported_models
 from comfy.ldm.models.autoencoder import AutoencoderKL, AutoencodingEngine
 from comfy.ldm.wan.vae import WanVAE
+from comfy.text_encoders import qwen_vl
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -30,6 +32,8 @@ from .forms import FORMS, Form
 VAE_WIDTH = 32
 """Channels of the widest resolution; published: 128, or 96 in Wan's."""
 SDXL_PREFIXES = {"clip_l": "conditioner.embedders.0", "clip_g": "conditioner.embedders.1.model"}
+VISION = {"hidden_size": 64, "intermediate_size": 64, "num_heads": 2, "num_layers": 1}
+"""The eyes of Qwen2.5-VL, which no plain prompt reaches."""
 Weights = dict[str, Tensor]
 
 
@@ -122,14 +126,17 @@ def network_weights(name: str) -> tuple[Weights, dict[str, Any]]:
     network = config.get_model({}, device="cpu").diffusion_model
     randomise(network, seed=1)
     weights = as_published(network.state_dict())
-    said = {"class": case.config.__name__, "network": unseen(weights, settings)}
+    said = unseen(weights, settings, case.config)
     return halved(weights) | {"shrunk": as_bytes(said)}, said
 
 
-def unseen(weights: Weights, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that ComfyUI's detection reads off these weights otherwise, or not at all."""
+def unseen(weights: Weights, settings: Mapping[str, Any], config: type) -> dict[str, Any]:
+    """The settings that ComfyUI's detection reads off these weights otherwise, or not at all; and the family's class,
+    where it does not find it."""
     seen = comfy.model_detection.detect_unet_config(weights, "")
-    return {key: value for key, value in settings.items() if key not in seen or seen[key] != value}
+    network = {key: value for key, value in settings.items() if key not in seen or seen[key] != value}
+    found = next((known for known in supported_models.models if known.matches(seen | network, weights)), None)
+    return {"network": network} | ({} if found is config else {"class": config.__name__})
 
 
 def as_published(weights: Weights) -> Weights:
@@ -142,9 +149,10 @@ def encoder_weights(name: str) -> Weights:
     """A text encoder's file."""
     encoder = ENCODERS[name]
     options = {f"{name}_model_config": dict(encoder.sizes), "model_name": name}
-    part = encoder.make(device="meta", dtype=torch.float32, model_options=options).transformer
-    text_alone = {key: value for key, value in part.state_dict().items() if not key.startswith("visual.")}
-    return halved(random_like(text_alone))
+    eyes = qwen_vl.Qwen2VLVisionTransformer
+    with mock.patch.object(qwen_vl, eyes.__name__, lambda **published: eyes(**published | VISION)):
+        part = encoder.make(device="meta", dtype=torch.float32, model_options=options).transformer
+    return halved(random_like(part.state_dict()))
 
 
 def vae_weights(kind: str) -> Weights:
@@ -169,7 +177,7 @@ def inside_checkpoint(encoders: Mapping[str, Weights]) -> Weights:
 def sizes_of(name: str, form: Form) -> dict[str, Any]:
     """What a text encoder's file says."""
     encoder = ENCODERS[name]
-    return {"kind": encoder.kind, "encoders": {name: dict(encoder.sizes)},
+    return {"kind": encoder.kind, "encoders": {name: dict(encoder.sizes)}, "vision": VISION,
             "rows": {name: form.rows[name]} if name in form.rows else {}}
 
 

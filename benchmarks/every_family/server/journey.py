@@ -57,7 +57,7 @@ def travel(name: str, server: Server, nodes: Mapping[str, Any]) -> dict[str, Any
             file.unlink()
     previews, layers = titled(prompt, outputs, "previews")["images"], layers_of(server, name)
     return {
-        "loaders": list(FORMS[name].loaders), "said": said["network"], "identifier": identifier,
+        "loaders": list(FORMS[name].loaders), "said": said.pop("network") | said, "identifier": identifier,
         "class_images": len(titled(prompt, outputs, "class images")["images"]), "previews": len(previews),
         "losses": losses_of(server, name), "lora_keys": f"{layers - lost}/{layers}",
     } | compared(server, name, pictured(server, previews[-1]))

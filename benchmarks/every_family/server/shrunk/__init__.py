@@ -20,6 +20,8 @@ import torch
 
 NODE_CLASS_MAPPINGS: dict[str, Any] = {}
 SHRUNK = "shrunk"
+AutoencoderKL, AutoencodingEngine = comfy.sd.AutoencoderKL, comfy.sd.AutoencodingEngine
+Qwen2VLVisionTransformer = comfy.text_encoders.qwen_vl.Qwen2VLVisionTransformer
 
 
 def told(weights: MutableMapping[str, Any], prefix: str = "") -> dict[str, Any] | None:
@@ -29,14 +31,16 @@ def told(weights: MutableMapping[str, Any], prefix: str = "") -> dict[str, Any] 
 
 
 def detected_network(stock: Callable[..., Any]) -> Callable[..., Any]:
-    """A network: the published class by its name, and what cannot be read off the weights."""
+    """A network: what cannot be read off the weights; its class by name, where ComfyUI knows it by published sizes."""
     def model_config_from_unet(weights: Any, prefix: str, use_base_if_no_match: bool = False,
                                metadata: Any = None) -> Any:
         sizes = told(weights, prefix)
         if sizes is None:
             return stock(weights, prefix, use_base_if_no_match, metadata)
         network = comfy.model_detection.detect_unet_config(weights, prefix, metadata=metadata) | sizes["network"]
-        return getattr(comfy.supported_models, sizes["class"])(network)
+        if "class" in sizes:
+            return getattr(comfy.supported_models, sizes["class"])(network)
+        return comfy.model_detection.model_config_from_unet_config(network, weights, prefix)
 
     return model_config_from_unet
 
@@ -59,20 +63,15 @@ def small_clip(stock: Callable[..., None]) -> Callable[..., None]:
         model_options = dict(model_options or {})
         for each in sizes:
             model_options |= {f"{name}_model_config": config for name, config in each["encoders"].items()}
-        vision = comfy.text_encoders.qwen_vl.Qwen2VLVisionTransformer
-        with mock.patch.object(comfy.text_encoders.qwen_vl, vision.__name__, small_vision(vision) if sizes else vision):
+        eyes = {key: size for each in sizes for key, size in each.get("vision", {}).items()}
+        with mock.patch.object(comfy.text_encoders.qwen_vl, "Qwen2VLVisionTransformer",
+                               lambda **published: Qwen2VLVisionTransformer(**published | eyes)):
             stock(self, *args, state_dict=state_dict, model_options=model_options, **others)
         for each in sizes:
             for name, width in each.get("rows", {}).items():
                 widen(getattr(self.cond_stage_model, name), width)
 
     return start
-
-
-def small_vision(stock: Callable[..., Any]) -> Callable[..., Any]:
-    """The language model's eyes, which no plain prompt reaches."""
-    return lambda **sizes: stock(**sizes | {"hidden_size": 64, "intermediate_size": 64, "num_heads": 2,
-                                            "num_layers": 1})
 
 
 def widen(encoder: Any, width: int) -> None:
@@ -96,9 +95,6 @@ def small_vae(stock: Callable[..., None]) -> Callable[..., None]:
             stock(self, sd, *args, **others)
 
     return start
-
-
-AutoencoderKL, AutoencodingEngine = comfy.sd.AutoencoderKL, comfy.sd.AutoencodingEngine
 
 
 def narrow_kl(ddconfig: Any, decoder_ddconfig: Any, **others: Any) -> Any:
