@@ -42,6 +42,9 @@ def randomise(module: nn.Module, seed: int = 0, frozen: tuple[str, ...] = ()) ->
         else:
             is_gain = name.endswith(("weight", "scale", "gamma", "inv_freq"))
             parameter.copy_((float(is_gain) + 0.02 * noise).to(parameter.dtype))
+    for name, table in module.named_buffers():
+        if name == "pos_embed":  # of SD3, which stock code leaves as it finds the memory
+            table.copy_(torch.randn(table.shape, generator=generator).to(table.dtype))
 
 
 def describe(module: nn.Module) -> Any:

@@ -11,7 +11,7 @@ from comfy import supported_models
 
 from comfyui_personalize.benchmarks.every_family.cases import CASES
 from comfyui_personalize.benchmarks.every_family.measure import measure
-from comfyui_personalize.benchmarks.every_family.networks import build_model
+from comfyui_personalize.benchmarks.every_family.networks import build_model, randomise
 from comfyui_personalize.benchmarks.every_family.page import VERIFIED, found
 from comfyui_personalize.benchmarks.every_family.verdict import LIMITS
 from comfyui_personalize.nodes.bridge.model.families import family_warnings, measured
@@ -45,6 +45,14 @@ def test_every_text_to_image_family_in_comfyuis_list_is_a_case():
 
 def test_the_document_has_every_case_in_order():
     assert list(DOCUMENTED) == [case.title for case in CASES.values()]
+
+
+def test_a_network_is_drawn_whole_whatever_the_memory_held():
+    """Stock code leaves SD3's table of places as it finds the memory."""
+    table = CASES["sd35"].config(dict(CASES["sd35"].network)).get_model({}, "", device="cpu").diffusion_model
+    table.pos_embed.fill_(math.nan)
+    randomise(table)
+    assert table.pos_embed.isfinite().all() and 0.9 < table.pos_embed.std() < 1.1
 
 
 def test_families_that_the_document_calls_verified_are_trained_without_a_warning():
