@@ -3,8 +3,9 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { showComparison } from "./runs_compare.js";
 
-const EMPTY = "Nothing here yet: a run of Personalize Trainer appears as soon as it starts.";
+const EMPTY = "Nothing here yet: a run appears as soon as Personalize from Photos or Personalize Trainer starts it.";
 const LOADER = "PersonalizeLoad";
+const PATIENCE = 10_000; // milliseconds between two looks at what trains
 const CHANGES = ["execution_start", "execution_success", "execution_error", "execution_interrupted"];
 
 /** An element with properties and children; texts stay texts. */
@@ -80,6 +81,7 @@ async function released(event) {
 class RunsTab {
   constructor(element) {
     this.chosen = new Set();
+    this.steps = new Map();
     this.filter = make("input", { type: "search", placeholder: "Search", ariaLabel: "Search runs", oninput: () => this.draw() });
     this.compare = make("button", { type: "button", onclick: () => this.doing(() => this.showChosen()) });
     this.list = make("ul", { className: "pz-runs", ariaLabel: "Runs" });
@@ -91,18 +93,23 @@ class RunsTab {
       make("div", { className: "pz-bar pz-foot" }, this.compare));
     this.element = element;
     this.listener = () => this.refresh();
+    this.watcher = () => Date.now() - this.looked > PATIENCE && this.refresh();
     for (const event of CHANGES) api.addEventListener(event, this.listener);
+    api.addEventListener("progress", this.watcher);
     this.refresh();
   }
 
   close() {
     for (const event of CHANGES) api.removeEventListener(event, this.listener);
+    api.removeEventListener("progress", this.watcher);
   }
 
   async refresh() {
     if (!this.element.isConnected && this.runs) return;
+    this.looked = Date.now();
     await this.doing(async () => {
       const { runs, can_open } = await ask("/runs");
+      if (JSON.stringify(runs) === JSON.stringify(this.runs)) return;
       Object.assign(this, { runs, canOpen: can_open });
       this.chosen = new Set(runs.map((run) => run.run).filter((id) => this.chosen.has(id)));
       this.draw();
@@ -126,7 +133,9 @@ class RunsTab {
       return words.every((word) => text.includes(word));
     });
     this.note.textContent = runs.length === 0 ? EMPTY : found.length === 0 ? "No run has these words." : "";
+    const focused = this.list.contains(document.activeElement) && document.activeElement.ariaLabel;
     this.list.replaceChildren(...found.map((run) => this.entry(run)));
+    if (focused) [...this.list.querySelectorAll("[aria-label]")].find((one) => one.ariaLabel === focused)?.focus();
     this.drawCompare();
   }
 
@@ -156,6 +165,10 @@ class RunsTab {
     const steps = run.steps.length > 1 ? make("select", { ariaLabel: `Step of ${run.name} to load` },
       make("option", { value: "", textContent: "newest" }),
       ...run.steps.toReversed().map((step) => make("option", { value: step, textContent: `step ${step}` }))) : null;
+    if (steps) {
+      steps.value = this.steps.get(run.run) ?? "";
+      steps.onchange = () => this.steps.set(run.run, steps.value);
+    }
     const button = (text, does, title, off = false) => make("button", {
       type: "button", textContent: text, title, disabled: off, ariaLabel: `${text}: ${run.name}`,
       onclick: (event) => this.doing(async () => { await released(event); await does(); }) });

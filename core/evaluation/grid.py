@@ -13,7 +13,7 @@ from torch import Tensor
 from ..errors import InputError
 from .sheet import CAPTION_SIZE, GAP, INK, LINE, MARGIN, RULE, SEAM, SOFT, font_of, to_image, wrap
 
-LARGEST_TILE, SMALLEST_TILE = 320, 96
+LARGEST_TILE, SMALLEST_TILE = 320, 128
 """Pixels of a picture's longer side on the sheet."""
 LABEL_WIDTH = 110
 LEAST_WIDTH = 480

@@ -98,6 +98,15 @@ def test_a_run_or_a_step_of_it_is_loaded_into_the_graph(page):
     assert page.evaluate(loaded) == [*before, "run: my_dog", f"run: {NAMES[1]}, step 100"]
 
 
+def test_a_list_that_is_drawn_again_keeps_the_focus_and_the_chosen_step(page, root):
+    entry(page, NAMES[1]).get_by_role("button", name="Rename").focus()
+    (root / "my_dog" / "notes.txt").write_text("mine" * 1000)
+    page.evaluate("window.app.api.dispatchCustomEvent('execution_success', {})")
+    entry(page, "my_dog").get_by_text("32 kB").wait_for(timeout=MINUTE)
+    assert page.evaluate("document.activeElement.ariaLabel") == f"Rename: {NAMES[1]}"
+    assert entry(page, NAMES[1]).get_by_role("combobox").input_value() == "100"
+
+
 def test_two_runs_are_compared_side_by_side_and_escape_closes(page, screenshots):
     for box in page.get_by_role("checkbox", name="Compare").all():
         box.check()
@@ -141,6 +150,6 @@ def test_a_run_is_renamed_and_deleted_by_keys_alone_after_a_question(page, root,
         page.get_by_role("dialog").get_by_role("button", name="Delete").click()
         entry(page, name).wait_for(state="detached", timeout=MINUTE)
         assert not (root / name).exists()
-    assert "Nothing here yet: a run of Personalize Trainer appears as soon as it starts." in \
+    assert "Nothing here yet: a run appears as soon as Personalize from Photos or Personalize Trainer starts it." in \
         page.locator(".pz-tab").inner_text()
     page.screenshot(path=screenshots / "runs none.png")

@@ -46,6 +46,8 @@ MOST_POINTS = 200
 """Of a loss curve."""
 FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 """Headers of proxies, behind which everybody seems to be on this machine."""
+THUMBNAIL_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private, max-age=86400"}
+"""A changed thumbnail has another address, for the list says when it changed."""
 Value = TypeVar("Value")
 
 
@@ -80,7 +82,7 @@ async def show_thumbnail(request: web.Request, values: dict[str, Any]) -> web.Re
         data = await _in_thread(path.read_bytes)
     except OSError as reason:
         raise NotThere("run", values["run"], "a run with a thumbnail", "There is none.") from reason
-    return web.Response(body=data, content_type="image/jpeg", headers={"X-Content-Type-Options": "nosniff"})
+    return web.Response(body=data, content_type="image/jpeg", headers=THUMBNAIL_HEADERS)
 
 
 async def rename(request: web.Request, values: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from comfyui_personalize.core.evaluation.grid import LABEL_WIDTH, Block, read_nu
 from comfyui_personalize.core.evaluation.sheet import GAP, LINE, MARGIN, SEAM
 
 
-def flat(rows: int, columns: int, side: int = 96) -> torch.Tensor:
+def flat(rows: int, columns: int, side: int = 128) -> torch.Tensor:
     """(rows, columns, side, side, 3), each of a grey of its own."""
     greys = (torch.arange(rows * columns) + 1) / (rows * columns + 1)
     return greys.view(rows, columns, 1, 1, 1).expand(rows, columns, side, side, 3)
@@ -17,14 +17,14 @@ def flat(rows: int, columns: int, side: int = 96) -> torch.Tensor:
 def test_every_picture_stands_in_its_row_and_column_of_its_block():
     pictures = [flat(2, 3), 1 - flat(2, 3)]
     sheet = render_grid([Block(f"prompt {n}", p) for n, p in enumerate(pictures)], ["a", "b"], ["1", "2", "3"])
-    block = GAP + LINE + GAP + LINE + 2 * (96 + SEAM) + GAP
-    assert sheet.shape == (1, 2 * block + 2 * MARGIN, 480, 3)
+    block = GAP + LINE + GAP + LINE + 2 * (128 + SEAM) + GAP
+    assert sheet.shape == (1, 2 * block + 2 * MARGIN, 2 * MARGIN + LABEL_WIDTH + 3 * (128 + SEAM) - SEAM, 3)
     for number, of_prompt in enumerate(pictures):
         for row in range(2):
             for column in range(3):
-                top = MARGIN + number * block + 2 * GAP + 2 * LINE + row * (96 + SEAM)
-                left = MARGIN + LABEL_WIDTH + column * (96 + SEAM)
-                tile = sheet[0, top:top + 96, left:left + 96]
+                top = MARGIN + number * block + 2 * GAP + 2 * LINE + row * (128 + SEAM)
+                left = MARGIN + LABEL_WIDTH + column * (128 + SEAM)
+                tile = sheet[0, top:top + 128, left:left + 128]
                 assert (tile - of_prompt[row, column]).abs().max() <= 1 / 255
 
 
@@ -38,7 +38,7 @@ def test_labels_and_headings_are_drawn_outside_of_the_pictures():
 def test_large_pictures_are_shown_smaller_and_small_ones_larger():
     assert render_grid([Block("", flat(1, 2, 640))], ["a"], ["1", "2"]).shape[2] == 2 * MARGIN + LABEL_WIDTH + 642
     large, small = (render_grid([Block("", flat(2, 1, side))], ["a", "b"], ["1"]).shape[1] for side in (320, 16))
-    assert large - small == 2 * (320 - 96)
+    assert large - small == 2 * (320 - 128)
 
 
 @pytest.mark.parametrize(("text", "numbers"), [("0.6, 0.8,1", [0.6, 0.8, 1.0]), (" -1  2 ", [-1.0, 2.0]),
