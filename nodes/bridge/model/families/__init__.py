@@ -51,7 +51,8 @@ def check_targets(model: Any, targets: str) -> None:
 def programs_for_family(model: Any, programs: Iterable[str]) -> list[str]:
     """Of the programs that read a kind of adapter file, those that read it for the MODEL's family."""
     known = family_of(model)
-    return [program for program in programs if known.is_read_by_diffusers or not program.startswith("diffusers")]
+    return [program for program in programs if program.startswith("ComfyUI")
+            or (known.is_read_by_diffusers if program.startswith("diffusers") else known.is_read_by_sd_scripts)]
 
 
 def family_warnings(model: Any) -> list[str]:

@@ -41,6 +41,7 @@ class Family:
             nothing; otherwise image and text attend jointly.
         resolutions: at which its models were trained; the first that fits counts.
         is_read_by_diffusers: whether `load_lora_weights` reads a LoRA of it; tests read it there.
+        is_read_by_sd_scripts: whether kohya's sd-scripts, and programs that read its files, know the names in it.
         is_verified: whether tests train it at true structure.
         is_upscaler: whether it makes a picture larger instead of making one of a text.
         rigs: networks of true structure that tests train, by the tests' names, and what their users call them: a row
@@ -52,6 +53,7 @@ class Family:
     has_cross_attention: bool
     resolutions: tuple[Resolution, ...] = ()
     is_read_by_diffusers: bool = True
+    is_read_by_sd_scripts: bool = True
     is_verified: bool = True
     is_upscaler: bool = False
     rigs: Mapping[str, str] = field(default_factory=dict)
