@@ -30,7 +30,7 @@ from comfyui_personalize.nodes.bridge.text.encoder import ComfyTextEncoder, row_
 from comfyui_personalize.nodes.bridge.text.pictures import sees_pictures, tokenize_with_pictures
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
-EDITS = ["flux_kontext", "qwen_image_edit", "flux2_klein"]
+EDITS = ["flux_kontext", "qwen_image_edit", pytest.param("flux2_klein", marks=pytest.mark.full)]
 
 
 def picture(height, width, seed=0):

@@ -63,6 +63,7 @@ def test_an_inpainting_model_learns_what_the_masks_mark_where_that_is_asked_for(
     assert "no objective uses them" in plain[6] and "no objective uses them" not in asked[6]
 
 
+@pytest.mark.full
 def test_an_edit_model_with_channels_of_its_own_learns_from_one_reference_for_each_photo():
     report = train(small("sd15_edit"), subject=edits(), steps=1, preview=PREVIEW)[6]
     assert "trained 1 steps" in report and "reference images: up to 1 with each photo" in report
