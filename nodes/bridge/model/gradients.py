@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ....core.errors import InputError
 from ....core.model.storage import Placement
 from .bypass import injected_adapters
-from .frozen_layers import can_stream, frozen_layers, is_frozen
+from .frozen_layers import frozen_layers, is_frozen
 from .latent_shapes import pixels_per_latent
 from .streaming import rest_on_device
 
@@ -62,7 +62,7 @@ def trainable(*patchers: Any, memory: float = 0,
             for step in again:
                 step()
             for patcher in patchers:
-                replace_inference_tensors(patcher.model, is_streamed)
+                replace_inference_tensors(patcher.model)
                 replace_injected_tensors(patcher.model)
 
         for patcher in patchers:
@@ -76,12 +76,12 @@ def trainable(*patchers: Any, memory: float = 0,
         yield prepare
 
 
-def replace_inference_tensors(module: nn.Module, is_streamed: bool = False) -> None:
-    """Replace every inference parameter and buffer by a normal tensor over the same memory, but for those of frozen
-    layers, which autograd keeps nothing of."""
+def replace_inference_tensors(module: nn.Module) -> None:
+    """Replace every inference parameter and buffer by a normal tensor over the same memory, but for quantised weights
+    and those in dynamic VRAM: they are copied each time that they are used."""
     done: dict[int, nn.Parameter] = {}
     for part in module.modules():
-        if is_frozen(part) or is_streamed and can_stream(part):
+        if is_frozen(part) or hasattr(part, "_v"):
             continue
         for name, parameter in part._parameters.items():
             if parameter is not None and not is_tracked(parameter):

@@ -105,9 +105,9 @@ def warnings_about_run(request: Request) -> list[str]:
                  for warning in (*warnings_about_data(subject), *warnings_about_photos(subject))]
     warnings += [*warnings_about_identifiers(request), *warnings_about_sizes(request)]
     if is_quantised(request.sampling_model):
-        warnings.append("the model is stored in fp8, where a merged LoRA is rounded away in part: MODEL has it beside "
-                        "the weights, so nodes that merge or save MODEL are refused; load the saved file with Load "
-                        "Personalization or a bypass LoRA loader")
+        warnings.append("the model is stored in 8 bits or less, where a merged LoRA is rounded away in part: MODEL has "
+                        "it beside the weights; nodes that merge or save MODEL round it into them. Load the saved file "
+                        "with Load Personalization or a bypass LoRA loader")
     return [*warnings, *family_warnings(request.model), *warnings_about_recipes(request),
             *warnings_about_sampling(request),
             *warnings_about_own_masks(request), *warnings_about_contexts(request)]

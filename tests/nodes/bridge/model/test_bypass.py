@@ -20,7 +20,7 @@ from comfyui_personalize.nodes.bridge.text.encoder import encode
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 
-REFUSED = "model: got a model that has its personalization beside the weights"
+REFUSED = "model: got a model with a personalization that no weights can hold"
 
 
 @pytest.fixture
@@ -96,35 +96,71 @@ def test_a_file_for_other_layers_is_refused_on_an_fp8_model_with_a_personalizati
         load_personalization(name, *chain, 1.0, 1.0)
 
 
-def merged(first, second):
+def merged(first, second, ratio=0.0):
     from comfy_extras.nodes_model_merging import ModelMergeSimple
 
-    return ModelMergeSimple().merge(first, second, 0.0)[0]
+    return ModelMergeSimple().merge(first, second, ratio)[0]
 
 
-def test_merging_an_fp8_model_would_lose_the_personalization_and_is_refused(an_adapter):
-    from comfy_extras.nodes_model_merging import ModelSubtract
+def check_is_merged(model, row, plain, expected):
+    """It predicts what the model with a stock LoRA in its weights does, but for what is rounded in 8 bits."""
+    got = loaded_prediction(model, row)
+    assert float((got - expected).norm()) < 0.25 * float((plain - expected).norm())
 
+
+@pytest.fixture
+def on_fp8(an_adapter):
+    """An fp8 MODEL, the same with a personalization, a prompt, and predictions of the MODEL plain and with a stock
+    LoRA."""
     model, clip = fp8_models()
-    on_top = patched(model, clip, an_adapter)[0]
-    for first, second in ((model, on_top), (on_top, model)):
-        with pytest.raises(InputError, match=REFUSED):
-            merged(first, second)
-        with pytest.raises(InputError, match=REFUSED):
-            ModelSubtract().merge(first, second, 1.0)
-    with pytest.raises(InputError, match=REFUSED):
-        merged(model, on_top.clone())
+    row = encode(clip, "a sks dog")
+    strong = {name: 4 * tensor if name.endswith("alpha") else tensor for name, tensor in an_adapter.items()}
+    stock = comfy.sd.load_lora_for_models(model, None, strong, 1.0, 0.0)[0]
+    on_top = patched(model, clip, strong)[0]
+    return model, on_top, row, loaded_prediction(model, row), loaded_prediction(stock, row)
 
 
-def test_saving_an_fp8_model_would_lose_the_personalization_and_is_refused(an_adapter, tmp_path):
+def test_an_fp8_model_is_merged_with_its_personalization(on_fp8):
+    model, on_top, row, *predictions = on_fp8
+    whole = merged(model, on_top.clone())
+    check_is_merged(whole, row, *predictions)
+    assert not whole.injections
+    into = merged(on_top, model, 1.0)
+    check_is_merged(into, row, *predictions)
+    assert not into.injections and on_top.injections
+
+
+def test_an_fp8_model_is_merged_with_each_of_its_personalizations(on_fp8, an_adapter):
+    model, on_top, *_ = on_fp8
+    both = patched(on_top, None, an_adapter)[0]
+    whole, one = merged(model, both), merged(model, on_top)
+    key = "diffusion_model.middle_block.1.transformer_blocks.0.attn1.to_q.weight"
+    patches = {name: whole.patches[key][0][1] if name == "both" else one.patches[key][0][1] for name in ("both", "one")}
+    assert (len(patches["both"]), len(patches["one"])) == (3, 2)
+
+
+def test_an_fp8_model_is_saved_with_its_personalization(on_fp8, tmp_path):
+    _, on_top, row, *predictions = on_fp8
+    file = tmp_path / "model.safetensors"
+    comfy.sd.save_checkpoint(str(file), on_top)
+    options = {"dtype": torch.float8_e4m3fn}
+    check_is_merged(comfy.sd.load_checkpoint_guess_config(str(file), model_options=options)[0], row, *predictions)
+    assert on_top.injections
+
+
+def test_what_cannot_be_added_to_weights_is_refused_to_who_merges_or_saves_them(an_adapter, tmp_path):
     model, clip = fp8_models()
-    with pytest.raises(InputError, match=REFUSED):
-        comfy.sd.save_checkpoint(str(tmp_path / "model.safetensors"), patched(model, clip, an_adapter)[0])
+    below = comfy.sd.load_bypass_lora_for_models(model, None, an_adapter, 1.0, 0.0)[0]
+    for on_top in (patched(below, clip, an_adapter)[0], patched(model, clip, an_adapter, min_rank=1)[0]):
+        for first, second in ((model, on_top), (on_top, model)):
+            with pytest.raises(InputError, match=REFUSED):
+                merged(first, second)
+        with pytest.raises(InputError, match=REFUSED):
+            comfy.sd.save_checkpoint(str(tmp_path / "model.safetensors"), on_top)
     assert not list(tmp_path.iterdir())
 
 
 def test_another_lora_goes_on_a_personalized_fp8_model(an_adapter):
-    """A merge into the model is refused, a LoRA on top is not."""
     model, clip = fp8_models()
     on_top = patched(model, clip, an_adapter)[0]
     assert comfy.sd.load_lora_for_models(on_top, None, an_adapter, 0.5, 0.0)[0].patches
