@@ -72,7 +72,8 @@ def lent(monkeypatch):
 def on_another_device(model, lent):
     """The MODEL with a device of another name than its memory."""
     model.load_device = torch.device("cpu", 0)
-    lent.in_memory = {parameter.data_ptr() for parameter in model.model.parameters()}
+    lent.originals = list(model.model.parameters())  # alive, so that no copy gets the memory of one
+    lent.in_memory = {parameter.data_ptr() for parameter in lent.originals}
     return model
 
 
