@@ -9,7 +9,6 @@ from typing import Any, Generic, TypeVar
 from ....core.data.examples import TrainingData
 from ....core.learning.adapter import programs_for_layers
 from ....core.learning.token_vectors import TokenVectorsConfig
-from ....core.model.storage import Placement
 from ....core.training.optimizer import choose_optimizer
 from .key import Hashes, hashes_of, key_of
 from .request import Request
@@ -62,13 +61,11 @@ class TrainerPlan(Plan[Request]):
         data: what is trained on, as the objectives want it, about blank latents of the photos.
         token_vectors: all that the run learns.
         memory: bytes to leave free beside the loaded models.
-        placement: whether the network is whole on its device while it trains.
     """
 
     data: TrainingData
     token_vectors: tuple[TokenVectorsConfig, ...]
     memory: float
-    placement: Placement = Placement.RESIDENT
 
     @property
     def learns_text(self) -> bool:

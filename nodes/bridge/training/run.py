@@ -14,7 +14,7 @@ from ....core.data.examples import TrainingData
 from ....core.training.run import Job, train_or_load
 from ....core.training.trainer import Trainer
 from ..model.denoiser import ComfyDenoiser
-from ..model.gradients import casting_layers, free_memory, placed, static_clip, trainable
+from ..model.gradients import casting_layers, free_memory, static_clip, static_patcher, trainable
 from ..model.latent_shapes import in_model_space
 from ..notices import TRAINING, running_node, tell
 from ..output import runs_root
@@ -34,7 +34,6 @@ from .plan import Plan, TrainerPlan
 from .references import preview_references, references_of
 from .request import Request
 from .token_vectors import image_text_in, preview_of, with_vectors
-from .what_trains import check_streaming
 
 AnyPlan = TypeVar("AnyPlan", bound=Plan[Any])
 Preparation = Callable[[AnyPlan], AbstractContextManager[tuple[Trainer, Callable[[], None]]]]
@@ -117,8 +116,7 @@ def prepared(plan: TrainerPlan) -> Iterator[tuple[Trainer, Callable[[], None]]]:
     At the end, whatever it was, MODEL and CLIP are as they were.
     """
     request = plan.request
-    check_streaming(request, plan.placement, plan.learns_text)
-    unet, clip = placed(request.model, plan.placement), request.clip
+    unet, clip = static_patcher(request.model), request.clip
     data = encoded_data(plan)
     if plan.learns_text:
         clip = static_clip(clip)
@@ -130,7 +128,7 @@ def prepared(plan: TrainerPlan) -> Iterator[tuple[Trainer, Callable[[], None]]]:
         # Now, while the text encoder may still push the network out of memory.
         encoder.encode([*data.prompts(), *(held_out.prompts() if held_out else ())])
     with ExitStack() as stack:
-        prepare = stack.enter_context(trainable(*patchers, memory=plan.memory, placement=plan.placement))
+        prepare = stack.enter_context(trainable(*patchers, memory=plan.memory))
         stack.enter_context(casting_layers(unet.model, always=request.config.options.trains_full_weights))
         if plan.learns_text:
             stack.enter_context(out_of_place_layers(clip.cond_stage_model))

@@ -16,7 +16,6 @@ from ....core.learning.adapter import (
     trained_bytes,
 )
 from ....core.learning.adapter.kinds import COMFYUI
-from ....core.model.storage import Placement
 from ....core.training.optimizer import STATE_BYTES, check_optimizer
 from ....core.training.trained_parameters import DENOISER, TEXT_ENCODER, adapter_configs
 from ..model.families import check_targets, programs_for_family
@@ -48,16 +47,6 @@ def check_what_trains(request: Request, modules: Mapping[str, nn.Module]) -> Non
         begin_token_paths(request.model.model.diffusion_model)
     find_all_targets(modules, configs)
     check_optimizer(request.config, request.model.load_device.type)
-
-
-def check_streaming(request: Request, placement: Placement, learns_text: bool) -> None:
-    """Raise `InputError` where a network that is to be streamed has to be whole on its device."""
-    kind = adapter_configs(request.config.options)[DENOISER].record
-    reason = ("the text encoder learns, too" if learns_text else
-              f"{kind.name} changes weights as a whole" if kind.needs_whole_weights else "")
-    require(placement != Placement.STREAMED or not reason, "memory",
-            f"a model that does not fit as a whole, and {reason}", "a model on the device as a whole",
-            "Train a lora, lokr or loha of the diffusion model alone, or load the model in 8 bits.")
 
 
 def full_weights_memory(modules: Mapping[str, nn.Module], configs: Mapping[str, AdapterConfig], optimizer: str) -> int:
