@@ -176,7 +176,8 @@ CHANGES = (
     Change(what="with `--multi-user` the server has an `on_prompt` handler and a middleware more",
            why="a queued graph does not know whose it is; the user's id is put beside it, so that runs are listed to "
                "those who asked for them alone", undone="taken out of the lists", make=_users),
-    Change(what="example photos `personalize_*.png` lie in the input folder, with the file `.personalize_examples`",
+    Change(what="example photos `personalize_*.png` lie in the input folder, those of the dog also in its folder "
+                "`personalize_dog`, with the file `.personalize_examples`",
            why="the editor offers Load Image what lies there; each is copied once, never over a file, and stays away "
                "when it was removed",
            undone="not by itself: the files are yours. Delete them", make=_example_photos),

@@ -35,22 +35,42 @@ class Node:
     title: str
     column: int
     size: tuple[int, int] | None
+    files: tuple[Mapping[str, str], ...] = ()
 
     def __getitem__(self, output: int) -> Link:
         return Link(self, output)
 
 
+class App(NamedTuple):
+    """What the editor's app mode shows of a graph: some widgets, and what some nodes put out."""
+
+    widgets: tuple[tuple[Node, str], ...]
+    outputs: tuple[Node, ...]
+
+
 @dataclass
 class Graph:
-    """A workflow under construction."""
+    """A workflow under construction.
+
+    Attributes:
+        groups: title by column.
+        app: where it opens in app mode.
+    """
 
     name: str
     nodes: list[Node] = field(default_factory=list)
+    groups: dict[int, str] = field(default_factory=dict)
+    app: App | None = None
 
     def add(self, column: int, class_type: str, inputs: Mapping[str, Any], *, title: str = "",
-            size: tuple[int, int] | None = None) -> Node:
-        """Put a node at the foot of a column and return it; ``node[0]`` is its first output."""
-        node = Node(len(self.nodes) + 1, class_type, dict(inputs), title, column, size)
+            size: tuple[int, int] | None = None, files: tuple[Mapping[str, str], ...] = ()) -> Node:
+        """Put a node at the foot of a column and return it; ``node[0]`` is its first output.
+
+        Args:
+            files: model files that its widgets name, as the editor offers them where they are missing: name, directory,
+                url.
+        """
+        node = Node(len(self.nodes) + 1, class_type, dict(inputs), title, column, size, files)
         self.nodes.append(node)
         return node
 
@@ -141,12 +161,14 @@ def guessed_size(node: Node, info: Mapping[str, Any], socket_count: int) -> list
 def ui_node(node: Node, info: Mapping[str, Any], order: int) -> dict[str, Any]:
     """One node in the editor's form, its links still open."""
     inputs = list(sockets(node, info))
-    outputs = [{"name": name, "type": kind, "links": []}
+    outputs = [{"name": name, "type": "COMBO" if isinstance(kind, list) else kind, "links": []}
                for name, kind in zip(info["output_name"], info["output"], strict=True)]
     form = {"id": node.id, "type": node.class_type, "pos": [0, 0],
             "size": list(node.size) if node.size else guessed_size(node, info, len(inputs)),
             "flags": {}, "order": order, "mode": 0, "inputs": inputs, "outputs": outputs,
             "properties": {"Node name for S&R": node.class_type}, "widgets_values": widget_values(node, info)}
+    if node.files:
+        form["properties"] |= {"models": list(node.files)}
     return {**form, "title": node.title} if node.title else form
 
 
@@ -205,8 +227,30 @@ def ui_form(graph: Graph, object_info: Mapping[str, Any]) -> dict[str, Any]:
     place(graph, forms)
     return {"id": str(uuid.uuid5(uuid.NAMESPACE_URL, graph.name)), "revision": 0,
             "last_node_id": len(graph.nodes), "last_link_id": len(links), "nodes": list(forms.values()),
-            "links": links, "groups": [], "config": {},
-            "extra": {"ds": {"scale": 0.6, "offset": [60, 80]}}, "version": 0.4}
+            "links": links, "groups": ui_groups(graph, forms), "config": {},
+            "extra": {"ds": {"scale": 0.6, "offset": [60, 80]}, **ui_app(graph)}, "version": 0.4}
+
+
+def ui_groups(graph: Graph, forms: Mapping[int, dict[str, Any]]) -> list[dict[str, Any]]:
+    """A frame with a title around the nodes of each column that has one."""
+    groups = []
+    for column, title in graph.groups.items():
+        members = [forms[node.id] for node in graph.nodes if node.column == column]
+        left, top = min(form["pos"][0] for form in members), min(form["pos"][1] for form in members)
+        right = max(form["pos"][0] + form["size"][0] for form in members)
+        foot = max(form["pos"][1] + form["size"][1] for form in members)
+        bounding = [left - GAP / 2, top - TITLE_BAR - 50, right - left + GAP, foot - top + TITLE_BAR + 50 + GAP / 2]
+        groups.append({"id": len(groups) + 1, "title": title, "bounding": bounding, "color": "#3f789e",
+                       "font_size": 24, "flags": {}})
+    return groups
+
+
+def ui_app(graph: Graph) -> dict[str, Any]:
+    """What the editor keeps of app mode."""
+    if graph.app is None:
+        return {}
+    return {"linearMode": True, "linearData": {"inputs": [[node.id, name] for node, name in graph.app.widgets],
+                                               "outputs": [node.id for node in graph.app.outputs]}}
 
 
 def check_inputs(node: Node, info: Mapping[str, Any]) -> None:

@@ -1,4 +1,5 @@
-"""`make workflows`: writes `workflows/*.json` (the editor's form) and `workflows/api/*.json` (what POST /prompt takes).
+"""`make workflows`: writes `workflows/*.json` (the editor's form), `workflows/api/*.json` (what POST /prompt takes) and
+the blueprint in `subgraphs/`.
 
 A real server says which inputs and outputs the nodes have. With ``--run`` it also runs every workflow (or those of the
 numbers that follow), makes the gallery's pictures from what comes out, and keeps workflow 1's personalization as the
@@ -25,6 +26,7 @@ from .install_comfyui import ROOT
 from .thumbnails import keep_pictures, write_thumbnail
 from .workflow_graphs import workflows
 from .workflow_graphs.parts import EXAMPLE_FILE, FILE
+from .workflow_graphs.your_subject import BLUEPRINT, as_blueprint
 
 FOLDER = ROOT / "workflows"
 EXAMPLE = FOLDER / "personalizations" / EXAMPLE_FILE
@@ -82,6 +84,7 @@ def main() -> None:
     graphs = [build() for build in workflows()]
     with tempfile.TemporaryDirectory() as base, Server(Path(base)) as server:
         object_info = server.client.object_info()
+        write_json(ROOT / "subgraphs" / f"{BLUEPRINT}.json", as_blueprint(object_info))
         for graph in graphs:
             write_forms(graph, object_info)
             log.info("wrote %s", graph.name)

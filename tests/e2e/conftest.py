@@ -18,6 +18,7 @@ SMALL = {
     "PersonalizeTrainer": {"steps": 4, "resolution": 64, "batch": 1},
     "PriorSampleGen": {"count": 2, "size": 64, "steps": 2, "batch": 2},
     "IdentifierPicker": {"candidates": 2},
+    "PersonalizeFromPhotos": {"effort": "quick", "steps": 2, "pictures": 1},
     "PersonalizeTrainingOptions": {"save_every": 2},
     "EmptyLatentImage": {"width": 64, "height": 64, "batch_size": 1},
     "KSampler": {"steps": 2},

@@ -6,9 +6,13 @@ import json
 
 import pytest
 
+from comfyui_personalize.core.training.recipe_files import FOLDER as RECIPES
+from comfyui_personalize.core.training.recipe_files import read_recipe
+from comfyui_personalize.tools.comfyui_server import GraphRefused
 from comfyui_personalize.tools.graphs import NOTE, api_form, slots, ui_form
 from comfyui_personalize.tools.install_comfyui import ROOT
 from comfyui_personalize.tools.workflow_graphs import workflows
+from comfyui_personalize.tools.workflow_graphs.your_subject import BLUEPRINT, as_blueprint
 
 FOLDER = ROOT / "workflows"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
@@ -57,6 +61,39 @@ def test_the_files_are_what_their_descriptions_give(object_info):
     for graph in graphs:
         assert ui_form(graph, object_info) == read(f"{graph.name}.json"), "run `make workflows`"
         assert api_form(graph, object_info) == read("api", f"{graph.name}.json"), "run `make workflows`"
+
+
+def test_the_blueprint_is_what_its_description_gives_and_the_server_lists_it(server, object_info):
+    path = ROOT / "subgraphs" / f"{BLUEPRINT}.json"
+    made = as_blueprint(object_info)
+    assert made == json.loads(path.read_text(encoding="utf-8")), "run `make workflows`"
+    (inside,) = made["definitions"]["subgraphs"]
+    assert [socket["name"] for socket in inside["inputs"]] == ["MODEL", "CLIP", "VAE"]
+    assert [socket["type"] for socket in inside["outputs"]] == ["IMAGE"]
+    known = {node["id"]: node for node in inside["nodes"]} | {-10: None, -20: None}
+    for link in inside["links"]:
+        assert link["origin_id"] in known and link["target_id"] in known
+    listed = server.client.get("/global_subgraphs").values()
+    assert BLUEPRINT in [entry["name"] for entry in listed]
+
+
+def test_your_subject_has_at_most_eight_nodes_and_says_the_recipes_of_models():
+    ui = read("00 Your subject in three edits.json")
+    assert len(ui["nodes"]) <= 8 and [group["title"] for group in ui["groups"]] == [
+        "1 Model", "2 Photos and word", "3 Prompt", "4 Draw"]
+    (note,) = (node["widgets_values"][0] for node in ui["nodes"] if node["type"] == NOTE)
+    for name in ("sd15", "sdxl", "pocket"):
+        values = read_recipe(RECIPES / f"{name}.json").values
+        assert f"{values['resolution']} pixels, rate {values['learning_rate']:g}" in note
+        assert f"{values['sampler']}, {values['sampling_steps']} steps, cfg {values['cfg']:g}" in note
+
+
+def test_a_model_of_three_files_misses_those_alone(server):
+    with pytest.raises(GraphRefused) as error:
+        server.client.run(read("api", "00b Your subject with a model of three files.json"))
+    named = {each["extra_info"]["input_name"] for found in error.value.node_errors.values()
+             for each in found["errors"]}
+    assert named == {"unet_name", "clip_name", "vae_name"}
 
 
 @pytest.mark.parametrize("name", NAMES)

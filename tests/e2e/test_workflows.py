@@ -19,7 +19,7 @@ def pictures(server, graph, outputs):
 
 
 @pytest.mark.parametrize(("number", "titles"), [
-    *((number, {"Your subject"}) for number in (1, 2, 5, 6, 7, 8, 9)), (3, {"Plain", "With DCI"}),
+    *((number, {"Your subject"}) for number in (0, 1, 2, 5, 6, 7, 8, 9)), (3, {"Plain", "With DCI"}),
     (4, {"Image to image", "Inpainting"}), (11, {"Personalized picture", "Four times as large"}),
     (15, {"Pictures", "Masks of the subject", "Masks by scale", "Masks by step"}),
     (16, {"Chart", "Sheet, personalized", "Sheet, before"})])

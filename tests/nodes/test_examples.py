@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import folder_paths
 import pytest
 
@@ -21,7 +23,8 @@ def names(folder):
 
 def test_every_example_photo_is_copied(folder):
     provide_example_photos()
-    assert names(folder) == {STAMP, *(photo.name for photo in examples.PHOTOS.glob("*.png"))}
+    assert names(folder) == {STAMP, "personalize_dog", *(photo.name for photo in examples.PHOTOS.glob("*.png"))}
+    assert names(folder / "personalize_dog") == {f"personalize_dog_{number}.png" for number in (1, 2, 3, 4)}
 
 
 def test_a_photo_that_the_user_removed_or_changed_is_left_alone(folder):
@@ -31,6 +34,13 @@ def test_a_photo_that_the_user_removed_or_changed_is_left_alone(folder):
     changed.write_bytes(b"mine")
     provide_example_photos()
     assert not removed.exists() and changed.read_bytes() == b"mine"
+
+
+def test_a_removed_folder_stays_away(folder):
+    provide_example_photos()
+    shutil.rmtree(folder / "personalize_dog")
+    provide_example_photos()
+    assert not (folder / "personalize_dog").exists()
 
 
 def test_a_photo_of_a_later_version_comes_too(folder, tmp_path, monkeypatch):

@@ -17,4 +17,4 @@ def workflows() -> list[Callable[[], Graph]]:
     """Every workflow's builder, in the order of the gallery's numbers."""
     names = [module.name for module in pkgutil.iter_modules(__path__) if module.name != "parts"]
     builders = [getattr(importlib.import_module(f"{__name__}.{name}"), name) for name in names]
-    return sorted(builders, key=lambda build: int(build().name.split()[0]))
+    return sorted(builders, key=lambda build: build().name)

@@ -1,0 +1,73 @@
+"""From the gallery to a picture of one's own subject: photos are chosen, a word is written, Run."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+import pytest
+from PIL import Image
+
+from comfyui_personalize.tools.install_comfyui import ROOT
+
+MINUTE = 60_000
+NAME = "00 Your subject in three edits"
+PHOTOS = [ROOT / "workflows" / "photos" / f"personalize_dog_{number}.png" for number in (1, 2)]
+FIND = "window.app.graph.nodes.find(node => node.type === 'PersonalizeFromPhotos')"
+
+
+@pytest.fixture(scope="module")
+def page(browser, server) -> Iterator:
+    """The editor, started."""
+    page = browser.pages[0]
+    page.goto(server.client.address, timeout=2 * MINUTE)
+    page.get_by_role("button", name="Templates").first.wait_for(timeout=2 * MINUTE)
+    yield page
+
+
+def open_template(page) -> None:
+    page.get_by_role("button", name="Templates").first.click()
+    page.get_by_text("comfyui-personalize", exact=True).first.click(timeout=MINUTE)
+    page.get_by_text(NAME, exact=True).last.click(timeout=MINUTE)
+    page.get_by_role("dialog").wait_for(state="hidden", timeout=MINUTE)
+    page.wait_for_function(f"{FIND} !== undefined", timeout=MINUTE)
+
+
+def test_from_the_gallery_to_a_picture_of_photos_that_were_chosen(page, server, screenshots):
+    open_template(page)
+    page.screenshot(path=screenshots / "your subject.png")
+    assert page.evaluate("window.app.graph.nodes.length") <= 8
+    assert page.evaluate("window.app.canvas.ds.scale") >= 0.6
+
+    with page.expect_file_chooser(timeout=MINUTE) as chooser:
+        page.evaluate(f"{FIND}.widgets.find(widget => widget.name === 'choose photos').callback()")
+    chooser.value.set_files(PHOTOS)
+    page.wait_for_function(f"{FIND}.widgets[0].value.startsWith('my_photos_')", timeout=MINUTE)
+    (folder,) = (server.base / "input").glob("my_photos_*")
+    assert sorted(path.name for path in folder.iterdir()) == [path.name for path in PHOTOS]
+
+    page.evaluate(f"""() => {{
+        const set = (name, value) => {{ {FIND}.widgets.find(widget => widget.name === name).value = value }};
+        set("effort", "quick"); set("steps", 2); set("pictures", 1);
+    }}""")
+    sent = page.evaluate("async () => (await window.app.graphToPrompt()).output")
+    (inputs,) = (node["inputs"] for node in sent.values() if node["class_type"] == "PersonalizeFromPhotos")
+    assert inputs["photos"] == folder.name and "choose photos" not in inputs
+    page.evaluate("() => window.app.queuePrompt(0, 1)")
+    page.wait_for_function("Object.values(window.app.nodeOutputs).some(output => output.images?.some("
+                           "image => image.type === 'output'))", timeout=5 * MINUTE)
+    page.screenshot(path=screenshots / "your subject, drawn.png")
+    (saved,) = (server.base / "output").glob("personalize_*.png")
+    with Image.open(io.BytesIO(saved.read_bytes())) as picture:
+        assert picture.size == (96, 96) and picture.getextrema() != ((0, 0),) * 3
+
+
+def test_the_app_opens_as_a_form_of_its_fields(page, screenshots):
+    page.get_by_role("button", name="Templates").first.click()
+    page.get_by_text("comfyui-personalize", exact=True).first.click(timeout=MINUTE)
+    page.get_by_text("00a Your subject as an app", exact=True).last.click(timeout=MINUTE)
+    page.wait_for_function("window.app.extensionManager.workflow.activeWorkflow.filename.startsWith('00a')",
+                           timeout=MINUTE)
+    page.get_by_text("what_is_it").first.wait_for(timeout=MINUTE)
+    page.screenshot(path=screenshots / "as an app.png")
+    assert page.evaluate("window.app.graph.extra.linearMode") is True
