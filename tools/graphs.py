@@ -163,12 +163,13 @@ def ui_node(node: Node, info: Mapping[str, Any], order: int) -> dict[str, Any]:
     inputs = list(sockets(node, info))
     outputs = [{"name": name, "type": "COMBO" if isinstance(kind, list) else kind, "links": []}
                for name, kind in zip(info["output_name"], info["output"], strict=True)]
+    properties: dict[str, Any] = {"Node name for S&R": node.class_type}
+    if node.files:
+        properties["models"] = list(node.files)
     form = {"id": node.id, "type": node.class_type, "pos": [0, 0],
             "size": list(node.size) if node.size else guessed_size(node, info, len(inputs)),
             "flags": {}, "order": order, "mode": 0, "inputs": inputs, "outputs": outputs,
-            "properties": {"Node name for S&R": node.class_type}, "widgets_values": widget_values(node, info)}
-    if node.files:
-        form["properties"] |= {"models": list(node.files)}
+            "properties": properties, "widgets_values": widget_values(node, info)}
     return {**form, "title": node.title} if node.title else form
 
 
@@ -233,7 +234,7 @@ def ui_form(graph: Graph, object_info: Mapping[str, Any]) -> dict[str, Any]:
 
 def ui_groups(graph: Graph, forms: Mapping[int, dict[str, Any]]) -> list[dict[str, Any]]:
     """A frame with a title around the nodes of each column that has one."""
-    groups = []
+    groups: list[dict[str, Any]] = []
     for column, title in graph.groups.items():
         members = [forms[node.id] for node in graph.nodes if node.column == column]
         left, top = min(form["pos"][0] for form in members), min(form["pos"][1] for form in members)
