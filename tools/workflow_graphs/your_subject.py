@@ -27,7 +27,7 @@ def your_subject() -> Graph:
         "1. *Load Checkpoint*: your model.", "2. **Choose photos**: 3 to 5 of your subject, different backgrounds.",
         f"3. *what_is_it*: one word, such as {NOUN}.", "", "Press **Run**. It trains once; the same graph loads the "
         "result. Ask people before you train on photos of them.", "", "Chosen for you, by model:", "",
-        *recipe_lines(FAMILIES), "", "The report on the node says every number, and why."]), height=470,
+        *recipe_lines(FAMILIES), "", "The report on the node says every number, and why."]), height=420,
         title="Three edits")
     return graph
 
@@ -54,7 +54,7 @@ def from_photos(graph: Graph, base: Loaded) -> tuple[Node, Node, Node]:
     latents = graph.add(3, "KSampler", {
         "model": learned[0], "positive": prompt[0], "negative": negative[0], "latent_image": learned[3], "seed": 7,
         "steps": learned[4], "cfg": learned[5], "sampler_name": learned[6], "scheduler": learned[7], "denoise": 1.0})
-    pictures = graph.add(2, "VAEDecode", {"samples": latents[0], "vae": base.vae})
+    pictures = graph.add(3, "VAEDecode", {"samples": latents[0], "vae": base.vae})
     saved = graph.add(3, "SaveImage", {"images": pictures[0], "filename_prefix": "personalize"}, size=(315, 330),
                       title="Your subject")
     return learned, prompt, saved
