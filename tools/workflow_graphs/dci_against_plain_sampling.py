@@ -13,7 +13,7 @@ def dci_against_plain_sampling() -> Graph:
     text = name_the_subject(graph, 4, f"a {{V}} {NOUN} in the desert", mine.identifier)
     dci = graph.add(4, "DCIConditioning", {"model": mine.loaded.model, "clip": mine.loaded.clip, "prompt": text,
                                            "identifier": mine.identifier, "class_noun": NOUN, "auxiliary_noun": "cat",
-                                           "omega": 1.0, "window": 0.3, "shared_guidance": True})
+                                           "omega": 1.0, "window": -1.0, "shared_guidance": True})
     positive = encode(graph, 4, mine.loaded.clip, text, "Positive, plain")
     start = Start(positive, encode(graph, 4, mine.loaded.clip, "", "Negative"), empty_latent(graph, 4))
     sample(graph, 5, mine.loaded, start, "Plain", "pocket_dog_plain")

@@ -29,7 +29,7 @@ def dci_inpainting() -> Graph:
     text = name_the_subject(graph, 2, f"a {{V}} {NOUN} on the beach", loaded[2])
     dci = graph.add(2, "DCIConditioning", {"model": mine.model, "clip": mine.clip, "prompt": text,
                                            "identifier": loaded[2], "class_noun": NOUN, "auxiliary_noun": "cat",
-                                           "omega": 1.0, "window": 0.6, "shared_guidance": True})
+                                           "omega": 1.0, "window": -1.0, "shared_guidance": True})
     start = Start(encode(graph, 2, mine.clip, text, "Positive, plain"),
                   encode(graph, 2, mine.clip, "", "Negative"), batch[0])
     sample(graph, 3, mine, start, "Inpainting, plain", "pocket_dog_inpaint_plain")
@@ -38,8 +38,9 @@ def dci_inpainting() -> Graph:
     graph.note(0, "The painted place of the picture is drawn anew, with your subject in it; the rest stays as it is. "
                   "**DCI** draws an auxiliary picture with the same kept surroundings, about a *cat* in the dog's "
                   "place, and the subject's picture borrows how something ordinary fits in there.\n\nSame seed, same "
-                  "noise, with DCI and without. Keep *denoise* at 1: below about 0.7 (window 0.3) the sampler starts "
-                  "after DCI's window, and samples plainly.", height=280, title=ABOUT)
+                  "noise, with DCI and without. Keep *denoise* at 1: at 512 pixels a sampler that starts below about "
+                  "0.7 starts after DCI's window, and samples plainly.", height=280, title=ABOUT)
     graph.note(0, "Load your own personalization, its checkpoint, and a picture of 512 x 512 (SD 1.5) or 1024 x 1024 "
-                  "pixels (SDXL). Window 0.3 as published; cfg 6 to 7.", height=120, title=OTHER)
+                  "pixels (SDXL). Window -1 goes by its size: 0.3, as published, at 512; "
+                  "cfg 6 to 7.", height=120, title=OTHER)
     return graph

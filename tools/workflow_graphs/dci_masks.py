@@ -27,7 +27,7 @@ def dci_masks() -> Graph:
     noun = pick_noun(graph, base, text, loaded[2])
     dci = graph.add(2, "DCIConditioning", {
         "model": loaded[0], "clip": loaded[1], "prompt": text, "identifier": loaded[2], "class_noun": NOUN,
-        "auxiliary_noun": noun, "omega": 1.0, "window": 0.3, "shared_guidance": True})
+        "auxiliary_noun": noun, "omega": 1.0, "window": -1.0, "shared_guidance": True})
     start = {"model": dci[0], "positive": dci[1], "negative": encode(graph, 2, loaded[1], "", "Negative"),
              "latent_image": empty_latent(graph, 2), **SAMPLING}
     scales = graph.add(3, "PersonalizeDCIMasks", {**start, "sheet": "scales", "shown": "concept map"},

@@ -16,7 +16,7 @@ from .parts import (
 )
 
 OMEGAS = (0.5, 1.0, 1.5, 2.0)
-WINDOW = 0.6  # the pocket model settles late: with the published 0.3 its pictures hardly change
+WINDOW = -1.0  # by the latent's size
 
 
 def dci_omega_sweep() -> Graph:
@@ -47,7 +47,8 @@ def dci_omega_sweep() -> Graph:
                   "model obeys its contexts anyway, so its pictures change little.",
                height=300, title=ABOUT)
     graph.note(0, "Load your own personalization and its checkpoint. Empty latent 512 x 512 (SD 1.5) or 1024 x 1024 "
-                  "(SDXL), cfg 6 to 7. Window 0.3 is the published one; this small model needs more.", height=140,
+                  "(SDXL), cfg 6 to 7. Window -1 goes by the latent's size: 0.3, as published, at "
+                  "512 x 512.", height=140,
                title=OTHER)
     return graph
 

@@ -16,7 +16,7 @@ def dci_two_subjects() -> Graph:
     """Two subjects: one auxiliary prompt for both, or one for each half."""
     graph = Graph("13 DCI with two subjects")
     base = load_checkpoint(graph)
-    model = graph.add(0, "PersonalizeDCIModel", {"model": base.model, "omega": 1.0, "window": 0.6,
+    model = graph.add(0, "PersonalizeDCIModel", {"model": base.model, "omega": 1.0, "window": -1.0,
                                                  "shared_guidance": True})
     dual = Loaded(model[0], base.clip, base.vae)
     negative = encode(graph, 1, base.clip, "", "Negative")
@@ -39,7 +39,7 @@ def dci_two_subjects() -> Graph:
                   "first only one subject.",
                height=300, title=ABOUT)
     graph.note(0, "Use a model trained on your two subjects, their identifiers and nouns. Latent 512 x 512 or 1024 x "
-                  "512 (SD 1.5), twice that for SDXL; window 0.3 as published, cfg 6 to 7.",
+                  "512 (SD 1.5), twice that for SDXL; window -1 goes by the size; cfg 6 to 7.",
                height=140, title=OTHER)
     return graph
 

@@ -23,7 +23,7 @@ def paired_comparison() -> Graph:
     latent = graph.add(2, "EmptyLatentImage", {"width": SIZE, "height": SIZE, "batch_size": 1})[0]
     dci = graph.add(2, "DCIConditioning", {"model": mine.model, "clip": mine.clip, "prompt": prompts[0],
                                            "identifier": loaded[2], "class_noun": NOUN, "auxiliary_noun": "cat",
-                                           "omega": 1.0, "window": 0.3, "shared_guidance": True})
+                                           "omega": 1.0, "window": -1.0, "shared_guidance": True})
     plain = encode(graph, 2, mine.clip, prompts[0], "Positive, personalized")
     without = encode(graph, 2, base.clip, prompts[1], "Positive, base model")
     pictures = {
