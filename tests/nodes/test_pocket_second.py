@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import logging
 
+import comfy.clip_vision
 import comfy.sd
 import nodes as stock
 import pytest
 import torch
 from comfy import model_base, supported_models
 
+from comfyui_personalize.pocket.comfyui.image_tower import register_image_tower
 from comfyui_personalize.pocket.comfyui.model import register_model
 from comfyui_personalize.pocket.comfyui.second import SecondPocketModel, register_second_model
+from comfyui_personalize.pocket.image_text import save_image_text
 from comfyui_personalize.pocket.second import config
 from comfyui_personalize.pocket.second.export import trained_networks, write_checkpoint
+from comfyui_personalize.pocket.second.image_text import ImageTextEncoder
+from comfyui_personalize.pocket.second.names import individual_names
 from comfyui_personalize.pocket.second.rows import counter_rows
 from comfyui_personalize.pocket.second.state import load_state
+from comfyui_personalize.pocket.second.tokens import vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -104,3 +110,41 @@ def test_comfyuis_autoencoder_is_the_trained_one(loaded, networks):
 
 def test_no_state_is_an_empty_one(tmp_path):
     assert load_state(tmp_path / "none") == {}
+
+
+def test_it_gets_the_text_projection_of_its_own_image_text_encoder_and_no_other(networks, tmp_path, monkeypatch):
+    from comfyui_personalize.pocket import image_text
+
+    def load(name):
+        write_checkpoint(tmp_path / name, *networks, facts={})
+        with torch.inference_mode():
+            clip = comfy.sd.load_checkpoint_guess_config(str(tmp_path / name))[1]
+        return clip.cond_stage_model
+
+    own, asked = torch.randn(config.CONTEXT_DIM, config.CONTEXT_DIM).half(), []
+    monkeypatch.setattr(image_text, "text_projection", lambda model=1: asked.append(model) or own)
+    encoder = load("own.safetensors")
+    assert torch.equal(encoder.clip_l.transformer.text_projection.weight.half().cpu(), own) and set(asked) == {2}
+    assert encoder.has_projection()
+    monkeypatch.setattr(image_text, "text_projection", lambda model=1: None)
+    assert not encoder.has_projection()
+
+
+def test_it_knows_the_words_of_its_world_and_its_names(loaded):
+    encoder = loaded[1].cond_stage_model
+    words = vocabulary()
+    assert encoder.was_taught([words.ids[5].item(), words.ids[-1].item()]) and not encoder.was_taught([7])
+    assert {word for name in individual_names() for word in name.split()} == encoder.trained_names()
+
+
+def test_stock_clip_vision_reads_the_image_tower_as_training_knew_it(tmp_path):
+    register_image_tower()
+    torch.manual_seed(0)
+    encoder = ImageTextEncoder().eval()
+    path = tmp_path / "clip.safetensors"
+    save_image_text(encoder.vision.state_dict(), encoder.text_projection.weight, encoder.logit_scale[0], path, model=2)
+    stock_tower, pictures = comfy.clip_vision.load(str(path)), torch.rand(2, 96, 96, 3)
+    with torch.inference_mode():
+        found = stock_tower.encode_image(pictures)["image_embeds"]
+        wanted = encoder.embed_images(pictures.permute(0, 3, 1, 2))
+    torch.testing.assert_close(torch.nn.functional.normalize(found.float().cpu(), dim=-1), wanted, atol=5e-3, rtol=0)
