@@ -130,7 +130,8 @@ def panel(monkeypatch):
 
     judge = MeanColour()
     monkeypatch.setattr(measures, "reference", lambda *_: judge(pixels([plain("red")]))["identity"][0])
-    return Panel(judge, judge(pixels([plain("green"), plain("blue")]))["identity"])
+    strangers = judge(pixels([plain("green"), plain("blue")]))["identity"]
+    return Panel(judge, strangers, {"car": judge(pixels([plain((255, 140, 140)), plain("blue")]))["identity"]})
 
 
 def test_retrieval_and_context_are_shares_of_pictures(panel):
@@ -138,7 +139,8 @@ def test_retrieval_and_context_are_shares_of_pictures(panel):
     pictures = {"Your subject": [plain("red"), plain("blue"), plain((255, 150, 150)), plain("red")],
                 CLASS_TITLE: [plain("green"), plain("red")]}
     assert MEASURES["01"](graph, pictures, CAR, panel) == pytest.approx(
-        {"retrieval": 0.75, "context obeyed": 0.25, "the class alone is the subject": 0.5})
+        {"retrieval": 0.75, "retrieval in its class": 0.5, "context obeyed": 0.25,
+         "the class alone is the subject": 0.5})
 
 
 def test_alignment_is_compared_between_plain_and_dci(panel):

@@ -67,13 +67,15 @@ def judged(cells: Cells, wanted: list[Cell], panel: Panel, chosen: tuple[Subject
 
 
 @torch.no_grad()
-def judge_itself(panel: Panel, chosen: tuple[Subject, ...]) -> float:
+def judge_itself(panel: Panel, chosen: tuple[Subject, ...]) -> dict[str, float]:
     """Retrieval of true pictures of the subjects, other than their photos: what no workflow can be above."""
-    shares = []
+    shares: list[tuple[float, float]] = []
     for who in chosen:
         views = torch.from_numpy(small(photos_of(who.number, 12)[4:])).permute(0, 3, 1, 2).float() / 255
-        shares.append(panel.retrieved(views, reference(panel.judge, who.number)))
-    return sum(shares) / len(shares)
+        own = reference(panel.judge, who.number)
+        shares.append((panel.retrieved(views, own), panel.told_apart(views, own, who.noun)))
+    return {f"retrieval{end} of true pictures by the judge": round(sum(values) / len(values), 3)
+            for end, values in zip(("", " in its class"), zip(*shares, strict=True), strict=True)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -91,8 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for cell in [] if given.judge_only else wanted:
             cells.fill(server.client, cell, is_first=cell.who == chosen[0])  # type: ignore[union-attr]
     results, place = judged(cells, wanted, panel, chosen), folder if given.quick else ROOT / "docs"
-    facts = {"subjects": len(chosen), "checkpoint": checkpoint_digest(),
-             "retrieval of true pictures by the judge": round(judge_itself(panel, chosen), 3)}
+    facts = {"subjects": len(chosen), "checkpoint": checkpoint_digest(), **judge_itself(panel, chosen)}
     write_page(place, results, facts)
     sheet(cells, chosen, cells.inputs).save(place / "pictures.jpg", quality=85)
     log.info("wrote %s", place / "pictures.md")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -53,17 +53,27 @@ class Panel:
     judge: Any
     strangers: Tensor
     """Their mean unit vectors, (47, 64)."""
+    kin: dict[str, Tensor] = field(default_factory=dict)
+    """The same of 47 subjects of one noun, by noun; made when asked for."""
 
     @classmethod
     def of(cls, judge: Any, others: int = OTHERS) -> Panel:
         """With the held-out subjects from `FIRST_OTHER` on."""
-        numbers = range(FIRST_OTHER, FIRST_OTHER + others)
-        return cls(judge, torch.stack([reference(judge, number) for number in numbers]))
+        return cls(judge, gallery(judge, others))
 
     def retrieved(self, pictures: Tensor, own: Tensor) -> float:
         """Share of pictures that are more like `own` than like any stranger."""
+        return self._nearest(pictures, own, self.strangers)
+
+    def told_apart(self, pictures: Tensor, own: Tensor, noun: str) -> float:
+        """The same among 47 strangers of the subject's own noun, where the noun alone is of no help."""
+        if noun not in self.kin:
+            self.kin[noun] = gallery(self.judge, OTHERS, noun)
+        return self._nearest(pictures, own, self.kin[noun])
+
+    def _nearest(self, pictures: Tensor, own: Tensor, strangers: Tensor) -> float:
         vectors = self.judge(pictures)["identity"].float()
-        return float((vectors @ own > (vectors @ self.strangers.T).amax(-1)).float().mean())
+        return float((vectors @ own > (vectors @ strangers.T).amax(-1)).float().mean())
 
     def fidelity(self, pictures: Tensor, own: Tensor) -> float:
         """Mean cosine to the photos."""
@@ -81,6 +91,12 @@ class Panel:
         """Share of pictures in which all of these things are."""
         answers = self.judge(pictures)
         return float(np.mean([set(nouns) <= set(read(answers, row)["nouns"]) for row in range(len(pictures))]))
+
+
+def gallery(judge: Any, others: int, noun: str | None = None) -> Tensor:
+    """References of so many held-out subjects from `FIRST_OTHER` on, of one noun where it is given, (others, 64)."""
+    numbers = range(FIRST_OTHER, FIRST_OTHER + others)
+    return torch.stack([reference(judge, number, noun) for number in numbers])
 
 
 def reference(judge: Any, number: int, noun: str | None = None) -> Tensor:

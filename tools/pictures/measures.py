@@ -31,7 +31,8 @@ def place_of(graph: Graph) -> str:
 def of_one(graph: Graph, pictures: Pictures, who: Subject, panel: Panel) -> Figures:
     """Workflows with one subject: retrieval, and whether it is where the prompt says."""
     own, seen = reference(panel.judge, who.number), pixels(pictures["Your subject"])
-    found = {"retrieval": panel.retrieved(seen, own), "context obeyed": panel.obeyed(seen, place_of(graph))}
+    found = {"retrieval": panel.retrieved(seen, own), "retrieval in its class": panel.told_apart(seen, own, who.noun),
+             "context obeyed": panel.obeyed(seen, place_of(graph))}
     if CLASS_TITLE in pictures:
         found["the class alone is the subject"] = panel.retrieved(pixels(pictures[CLASS_TITLE]), own)
     return found
@@ -75,6 +76,7 @@ def of_two_objects(graph: Graph, pictures: Pictures, who: Subject, panel: Panel)
               (("retrieval, first", "The dog alone", first), ("retrieval, second", "The backpack alone", second))}
     both = [tile(picture, column, 2) for picture in pictures["Both"] for column in (0, 1)]
     found = halves | {"retrieval": sum(halves.values()) / 2}
+    found["retrieval in its class"] = panel.told_apart(pixels(pictures["The dog alone"]), first, who.noun)
     return found | {"both: left is the first": panel.retrieved(pixels(both[::2]), first),
                     "both: right is the second": panel.retrieved(pixels(both[1::2]), second)}
 

@@ -23,8 +23,8 @@ INTRODUCTION: Final = """# Do the workflows' pictures make their point?
 
 Made by `make pictures`: every workflow with its own settings, on held-out subjects of the second pocket world, on a
 real server; judged by the second world's judge, which never saw a generated picture. *Retrieval*: share of pictures
-that are more like the subject's photos than like those of any of 47 other held-out subjects. *Alignment*: the judge's
-probability of the prompt's place. *Fidelity*: cosine to the photos.
+that are more like the subject's photos than like those of any of 47 other held-out subjects; *in its class*: of 47 of
+the same noun. *Alignment*: the judge's probability of the prompt's place. *Fidelity*: cosine to the photos.
 """
 
 
