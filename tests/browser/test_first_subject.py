@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -71,3 +72,16 @@ def test_the_app_opens_as_a_form_of_its_fields(page, screenshots):
     page.get_by_text("what_is_it").first.wait_for(timeout=MINUTE)
     page.screenshot(path=screenshots / "as an app.png")
     assert page.evaluate("window.app.graph.extra.linearMode") is True
+
+
+def test_the_blueprint_is_a_node_that_sends_what_is_inside(page):
+    graph = json.loads((ROOT / "subgraphs" / "Your subject from photos.json").read_text(encoding="utf-8"))
+    page.evaluate("graph => window.app.loadGraphData(graph, true, true, 'blueprint')", graph)
+    page.wait_for_function("window.app.graph.nodes.length === 1", timeout=MINUTE)
+    shown = page.evaluate("window.app.graph.nodes[0].widgets.map(widget => widget.name)")
+    assert {"photos", "what_is_it", "prompt", "seed"} <= set(shown)
+    assert page.evaluate("window.app.graph.nodes[0].inputs.slice(0, 3).map(socket => socket.type)") == [
+        "MODEL", "CLIP", "VAE"]
+    sent = page.evaluate("async () => (await window.app.graphToPrompt()).output")
+    assert {node["class_type"] for node in sent.values()} == {
+        "PersonalizeFromPhotos", "PersonalizePromptWithSubject", "CLIPTextEncode", "KSampler", "VAEDecode"}
