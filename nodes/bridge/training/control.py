@@ -19,6 +19,7 @@ class Control:
         node: id of the node that trains it.
         draws: whether it can sample a picture.
         shown: how it goes, as the node's chart takes it.
+        is_told: whether the user was told where it goes on after a cancel.
     """
 
     run: str
@@ -26,6 +27,7 @@ class Control:
     node: str
     draws: bool = True
     shown: dict[str, Any] = field(default_factory=dict)
+    is_told: bool = False
     _draw: threading.Event = field(default_factory=threading.Event)
     _pause: threading.Event = field(default_factory=threading.Event)
 

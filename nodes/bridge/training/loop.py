@@ -100,6 +100,7 @@ class NodeWatcher(Watcher):
         text = stopped(step, self.bar.total, kept, "Paused" if self.control.is_paused else "Stopped")
         show_on_running_node(text)
         tell(STOPPED, text=text)
+        self.control.is_told = True
 
     def warn(self, text: str) -> None:
         """Say it on the node."""

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
+import comfy.model_management
 import torch
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from ....core.training.trainer import Trainer
 from ..model.denoiser import ComfyDenoiser
 from ..model.gradients import casting_layers, free_memory, static_clip, static_patcher, trainable
 from ..model.latent_shapes import in_model_space
-from ..notices import TRAINING, running_node, tell
+from ..notices import STOPPED, TRAINING, running_node, tell
 from ..output import runs_root
 from ..photos.latents import encode_views, make_examples
 from ..plain_paths import plain_paths
@@ -82,7 +83,12 @@ def run(plan: AnyPlan, prepare: Preparation[AnyPlan], pictures: list[Tensor]) ->
 
     job = Job(root=runs_root(), name=request.run_name, key=plan.key, config=request.config, describe=plan.describe,
               text_encoders=CLIP_ENCODERS, note=partial(note, request))
-    done = train_or_load(job, opening)
+    try:
+        done = train_or_load(job, opening)
+    except comfy.model_management.InterruptProcessingException:
+        if not control.is_told:  # while models were loaded or photos encoded
+            tell(STOPPED, text="Stopped before a step was trained; nothing is lost. Press Run to go on")
+        raise
     learned = done.result.learned
     return Personalization(lora=learned.adapter, metadata=done.result.metadata, file=done.file, losses=done.losses,
                            report=plain_paths(done.report), token_vectors=learned.token_vectors,

@@ -9,7 +9,7 @@ import torch
 from tiny_model import tiny_models
 from trainer_rig import Untouched, equal, train, use_store
 
-from comfyui_personalize.nodes.bridge.training import loop
+from comfyui_personalize.nodes.bridge.training import loop, run
 from comfyui_personalize.nodes.bridge.training.control import RUNNING
 from comfyui_personalize.nodes.bridge.training.loop import NodeWatcher
 from comfyui_personalize.nodes.bridge.training.previews import is_due
@@ -67,6 +67,20 @@ def test_a_pause_keeps_everything_and_run_goes_on_to_the_same_bits(models, whole
     assert RUNNING == {} and not comfy.model_management.processing_interrupted()
     again = train(models, steps=4)
     assert "resumed from step 2" in again[6] and equal(again[2], whole[2]) and again[3] == whole[3]
+
+
+def test_a_cancel_while_photos_are_encoded_says_that_nothing_is_lost(models, tmp_path, monkeypatch):
+    def cancelled(*_):
+        raise Interrupted
+
+    use_store(tmp_path, monkeypatch)
+    sent: list[tuple] = []
+    monkeypatch.setattr(run, "tell", lambda event, **values: sent.append((event, values.get("text"))))
+    monkeypatch.setattr(run, "encode_views", cancelled)
+    with pytest.raises(Interrupted):
+        train(models, steps=4)
+    told = "Stopped before a step was trained; nothing is lost. Press Run to go on"
+    assert ("personalize.stopped", told) in sent
 
 
 def test_a_pause_that_comes_with_the_last_step_is_the_end(models, whole, tmp_path, monkeypatch):
