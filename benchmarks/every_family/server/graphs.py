@@ -106,7 +106,8 @@ def prior(graph: Graph, name: str, base: Loaded) -> Link:
 
 def options(graph: Graph) -> Link:
     """A small adapter; the state, which holds the losses, is kept at the end."""
-    return graph.add(1, "PersonalizeTrainingOptions", {"rank": 4, "alpha": 4.0, "save_every": STEPS})[0]
+    return graph.add(1, "PersonalizeTrainingOptions", {"rank": 4, "alpha": 4.0, "targets": "attention",
+                                                       "save_every": STEPS})[0]
 
 
 def preview(graph: Graph, text: Link) -> Link:
