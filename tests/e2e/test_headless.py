@@ -25,11 +25,10 @@ def test_the_readmes_script_prints_pictures_that_exist(server, tmp_path):
     (tmp_path / "my dog").mkdir()
     for photo in sorted(PHOTOS.glob("personalize_dog_*.png"))[:2]:
         shutil.copy(photo, tmp_path / "my dog")
-    small = {kind: {name: value for name, value in inputs.items()} for kind, inputs in SMALL.items()}
     text = script().replace("http://127.0.0.1:8188", server.client.address)
     text = text.replace("sd_xl_base_1.0.safetensors", "pocket.safetensors")
     at = text.index("def ask(")
-    shrink = (f"small = {json.dumps(small)}\nfor found in graph.values():\n"
+    shrink = (f"small = {json.dumps(SMALL)}\nfor found in graph.values():\n"
               "    found['inputs'].update(small.get(found['class_type'], {}))\n")
     done = subprocess.run([sys.executable, "-c", text[:at] + shrink + text[at:]], cwd=tmp_path, capture_output=True,
                           text=True, timeout=300, check=False)
