@@ -15,11 +15,13 @@ from quantised_models import STORED, stored_as
 from comfyui_personalize.benchmarks.every_family.case import noise
 from comfyui_personalize.benchmarks.every_family.networks import describe
 from comfyui_personalize.benchmarks.every_family.rig import Rig, relative_error
+from comfyui_personalize.benchmarks.every_family.stock import stock_step
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.learning.adapter import Adapter, AdapterConfig, find_targets, is_linear
 from comfyui_personalize.nodes.bridge.model.frozen_layers import whole_weight
 from comfyui_personalize.nodes.bridge.model.gradients import trainable
 from comfyui_personalize.nodes.bridge.model.hashes import model_hash
+from comfyui_personalize.nodes.bridge.sampling.sampling import patched
 
 KINDS = (*STORED, "scaled fp8 (older files)", "weight_dtype fp8", "GGUF")
 EXACT = 2e-6
@@ -143,6 +145,17 @@ def test_a_lora_is_learned_through_one_that_is_beside_quantised_weights(rigs):
         assert relative_error(got, gradient) <= EXACT
     plain = learned(stored)
     assert relative_error(plain[0], results[0][0]) > 100 * EXACT
+
+
+@pytest.mark.parametrize("kind", ["scaled fp8", "int8", "GGUF"])
+def test_stock_sampling_puts_out_what_was_learned_beside_quantised_weights(rigs, kind):
+    rig = rigs(kind)[0]
+    with adapter_in(rig) as (denoiser, adapter):
+        own, file = rig.own_step(rig.rows[0]), adapter.export(denoiser.adapter_keys)
+    plain, loaded = (stock_step(model, rig.entries[0], rig.latent, rig.sigma)
+                     for model in (rig.model, patched(rig.model, None, file)[0]))
+    allowed = 2e-3 if kind == "int8" else 1e-4  # a last bit decides how an input is rounded to 8 of them
+    assert relative_error(own, loaded) < allowed < relative_error(plain, loaded)
 
 
 # docs/stored_weights.md
