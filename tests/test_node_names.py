@@ -15,8 +15,8 @@ STOCK = {"Load Image", "Load LoRA", "Load CLIP", "Load CLIP Vision", "CLIP Loade
          "Perturbed-Attention Guidance", "Self-Attention Guidance", "Preview as Text"}
 """Display names of ComfyUI's own nodes and of its editor's parts."""
 NO_NODES = {"Stable Diffusion", "Textual Inversion", "Custom Diffusion", "Qwen-Image",
-            "Content-Type", "Sec-Fetch"}
-"""Methods, families of models, and words of HTTP."""
+            "Content-Type", "Sec-Fetch", "Cache-Control", "Press Run"}
+"""Methods, families of models, words of HTTP, and what one presses."""
 STORED = ("ComfyUI: LoraLoader and LoadPersonalization", "ComfyUI: LoadPersonalization (LoraLoader")
 """What files say of the programs that read them: it stays as it was written."""
 CAPITALISED = re.compile(r"(?<![A-Za-z-])[A-Z][a-z]+(?:[ -][A-Z][a-z]+)+(?![A-Za-z])")

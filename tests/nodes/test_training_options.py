@@ -47,7 +47,7 @@ def test_the_widgets_are_the_configs_fields():
 
 def test_the_text_encoder_may_learn_in_another_way():
     assert options(kind="loha").text_adapter is None
-    assert options(kind="full", text_encoder_kind="lora").text_adapter == AdapterConfig()
+    assert options(kind="full", text_encoder_kind="lora").text_adapter == AdapterConfig(targets="auto")
     assert options(text_encoder_kind="full").text_adapter == AdapterConfig(kind="full", targets="all")
 
 
