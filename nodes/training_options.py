@@ -91,8 +91,8 @@ def _advanced() -> list[io.Input]:
     """What most runs leave alone."""
     return [
         io.Combo.Input("gradient_checkpointing", options=list(get_args(Switch)), default="auto", advanced=True,
-                       tooltip="on: recompute activations, about half the memory at a third more time. auto "
-                               "(default): only when memory would not suffice."),
+                       tooltip="on: recompute activations, about half the memory at a third more time. off: never. "
+                               "auto (default): only where an estimate says that memory would not suffice."),
         io.Int.Input("save_every", default=50, min=0, max=100000, advanced=True,
                      tooltip="Steps between two saves of the whole state, from which a stopped run goes on; "
                              "0: only at the end or on cancel. Default 50; full weights are large."),

@@ -4,6 +4,7 @@
                           state.safetensors          the newest whole training state
                           adapter-000100.safetensors a result at step 100
                           words-000100.safetensors   its learned vectors, if any
+                          out-of-memory-<way>        a way of using the memory that was not enough, and the free bytes
     <root>/.cache/<digest>.safetensors               encoded photos, shared by runs on the same data
     <root>/.locks/<key>.lock                         locked by the process that trains the run
 
@@ -47,6 +48,7 @@ STATE_FILE = "state.safetensors"
 STATE_DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8)
 """Of weights, averages, optimisers' moments (8-bit ones are uint8) and counts."""
 LABEL = "run.json"
+OUT_OF_MEMORY = "out-of-memory-"
 CACHE_FOLDER, LOCKS = ".cache", ".locks"
 WAIT = 10.0
 """Seconds to wait for another process that may only be loading the run."""
@@ -137,6 +139,17 @@ class Run:
         """The newest whole training state."""
         return self.folder / STATE_FILE
 
+    def note_out_of_memory(self, way: str, free: int) -> None:
+        """Remember that memory was not enough in this way of using it, with so many bytes free at the start. A disk
+        that cannot take it costs another try, and nothing else."""
+        with suppress(OSError):
+            (self.folder / f"{OUT_OF_MEMORY}{way}").write_text(str(free), encoding="utf-8")
+
+    def ways_out_of_memory(self, free: int) -> set[str]:
+        """The ways in which memory was not enough, when no less was free than now."""
+        return {path.name.removeprefix(OUT_OF_MEMORY) for path in self.folder.glob(f"{OUT_OF_MEMORY}*")
+                if free <= _number_in(path)}
+
     def save_adapter(self, step: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Path:
         """Keep a result that stock loaders read; returns its path.
 
@@ -218,6 +231,13 @@ class SavedState:
     step: int
     tensors: dict[str, Tensor]
     metadata: dict[str, Any]
+
+
+def _number_in(path: Path) -> int:
+    try:
+        return int(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return 0
 
 
 def _read_or_none(path: Path, rules: Rules) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from ..data.batch import Rows
@@ -25,3 +26,10 @@ def predict(denoiser: Denoiser, rows: Rows, texts: Sequence[Conditioning]) -> Te
         texts = [text if shown is None else text.beside(shown.conditions())
                  for text, shown in zip(texts, rows.references, strict=True)]
     return denoiser(noisy, rows.index, texts).float()
+
+
+def is_bf16(precision: str, device: torch.device) -> bool:
+    """Whether a forward pass is computed in bf16: as asked, or with "auto" on cards that have it."""
+    if precision == "auto":
+        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return precision == "bf16"

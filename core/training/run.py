@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 import torch
 
@@ -22,8 +24,9 @@ from ..store.runs import Run, SavedState, only_here, open_run
 from .config import TrainingConfig
 from .divergence import divergence, explosion, is_diverged
 from .keeper import Description, Keeper, Result, load_result
+from .memory_plan import MemoryPlan, OutOfMemory, is_out_of_memory, let_go, what_ran_out
 from .status import duration, first_and_final
-from .trainer import Trainer
+from .trainer import Trainer, TrainingStep
 from .validation import History
 from .watcher import Watcher
 
@@ -79,6 +82,7 @@ def train_or_load(job: Job, opening: Opening) -> Finished:
         InputError: another process trains this run, or its state is damaged and steps beyond its results are asked.
         StorageError: for a full disk when a run is ended early; the last good state is kept.
         TrainingDiverged: for NaN; the last good state is kept.
+        OutOfMemory: memory was not enough; what was learned is kept.
     """
     with only_here(job.root, job.name, job.key):
         run = open_run(job.root, job.name, job.key)
@@ -147,13 +151,13 @@ def _said_of_memory(memory: int | None) -> str:
 
 
 def _result(run: Run, result: Result, losses: list[float], what: str, history: History | None,
-            warnings: Iterable[str] = ()) -> Finished:
+            warnings: Iterable[str] = (), told: Iterable[str] = ()) -> Finished:
     path = run.adapter_path(result.step)
     loss = first_and_final(losses)
     report = "\n".join([f"run {run.name}: {what}", f"{result.metadata['exposure']}.",
                         *([f"Final loss {loss[1]:.3g} (start {loss[0]:.3g})."] if loss else []),
                         f"layers that learned: {len(layer_names(result.learned.adapter))}", f"adapter file: {path}",
-                        *(f"Warning: {warning}" for warning in warnings)])
+                        *told, *(f"Warning: {warning}" for warning in warnings)])
     return Finished(result=result, file=path, losses=losses, report=report,
                     validation=history.losses() if history else {})
 
@@ -165,7 +169,7 @@ def _train(job: Job, run: Run, saved: SavedState | None, damage: InputError | No
                          f"steps {', '.join(map(str, run.results()))}", damage.fix) from damage
     usable = saved if saved is not None and saved.step <= job.config.steps else None
     first, history, began = usable.step if usable else 0, _history(job, usable), time.monotonic()
-    with opening() as (trainer, watcher):
+    with opening() as (trainer, watcher), _memory_told(run, trainer.memory_plan):
         if usable is not None:
             restore(trainer, run, usable)
         keeper = Keeper(run, trainer, watcher, job.describe, history, newest=saved.step if saved else 0)
@@ -179,7 +183,35 @@ def _train(job: Job, run: Run, saved: SavedState | None, damage: InputError | No
         result = keeper.best or load_result(keeper.run, best, job.text_encoders) or result
     what = f"trained {last - first} steps" + (f", resumed from step {first}" if first else "") + spent
     warnings = [*keeper.failures.values(), *(told for told in (loop.divergence, loop.explosion) if told)]
-    return _result(keeper.run, result, losses, what + _said_of(history, best, last), history, warnings)
+    told = [trainer.memory_plan.told(loop.seconds)] if trainer.memory_plan else []
+    return _result(keeper.run, result, losses, what + _said_of(history, best, last), history, warnings, told)
+
+
+@contextmanager
+def _memory_told(run: Run, plan: MemoryPlan | None) -> Iterator[None]:
+    """Within the context memory that is not enough ends with what would do, which the next Run takes.
+
+    Raises:
+        OutOfMemory: memory was not enough; what was learned is kept.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        if plan is not None and plan.would_fit:
+            run.note_out_of_memory(plan.name, plan.free)
+        reason = str(error).partition("\n")[0][:200]
+        raise OutOfMemory(f"{what_ran_out(plan, _kept_step(run))} ({reason})") from error
+
+
+def _kept_step(run: Run) -> int:
+    """The last step that is on disk."""
+    try:
+        saved = run.load_state()
+    except InputError:
+        saved = None
+    return max([*run.results(), saved.step if saved else 0])
 
 
 def restore(trainer: Trainer, run: Run, saved: SavedState) -> None:
@@ -211,6 +243,7 @@ class Loop:
     watcher: Watcher
     divergence: str | None = None
     explosion: str | None = None
+    _seconds: deque[float] = field(default_factory=lambda: deque(maxlen=20))
 
     def run(self) -> None:
         """All steps; everything is kept, whatever ends it early."""
@@ -218,7 +251,7 @@ class Loop:
         try:
             self._show()
             self._tell_divergence()
-            for step in self.trainer.steps():
+            for step in self._timed_steps():
                 if self.divergence is None and is_diverged(self.trainer.losses, self.trainer.loss_of_zeros):
                     self._tell_divergence()
                 self._after(step.step)
@@ -229,12 +262,27 @@ class Loop:
             if isinstance(end, self.watcher.cancels):
                 self.watcher.stopped(self.trainer.step, self.keeper.newest)
             raise
-        except Exception:  # out of memory in a preview, a sampler's own error
+        except Exception as error:  # out of memory, a sampler's own error in a preview
+            if is_out_of_memory(error):
+                let_go(error)
+                self.trainer.updates.optimizer.zero_grad(set_to_none=True)
             try:
                 self.keeper.keep_what_was_learned()
             except Exception:
                 logging.exception("The steps since the last save could not be kept.")
             raise
+
+    @property
+    def seconds(self) -> float | None:
+        """The median time of the last steps, without what comes between them."""
+        return median(self._seconds) if self._seconds else None
+
+    def _timed_steps(self) -> Iterator[TrainingStep]:
+        started = time.monotonic()
+        for step in self.trainer.steps():
+            self._seconds.append(time.monotonic() - started)
+            yield step
+            started = time.monotonic()
 
     def _tell_divergence(self) -> None:
         """Warn where the losses so far say that learning went wrong."""

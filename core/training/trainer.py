@@ -33,7 +33,8 @@ from .config import TrainingConfig
 from .divergence import loss_of_zeros
 from .gradient_checkpointing import Contexts, checkpointed, find_blocks, is_needed, measure_kept
 from .loss import SUBJECT, compare, loss_terms, text_terms, wants_base
-from .prediction import predict
+from .memory_plan import MemoryPlan
+from .prediction import is_bf16, predict
 from .prompt_encodings import TextSide
 from .trained_parameters import (
     DENOISER,
@@ -75,12 +76,14 @@ class Trainer:
         config: everything the user chose.
         held_out: photos for `validation_loss` alone.
         free_bytes: free memory, by which gradient checkpointing "auto" decides; None decides against it.
+        memory_plan: what has been decided already, by an estimate; None = nothing has.
         starts: first vectors of learned vectors whose start is "given".
         image_text: the joint space of images and texts, for objectives that want it.
     """
 
     def __init__(self, *, denoiser: Denoiser, text_encoder: TextEncoder, data: TrainingData,
                  config: TrainingConfig, held_out: TrainingData | None = None, free_bytes: int | None = None,
+                 memory_plan: MemoryPlan | None = None,
                  starts: WordVectors | None = None, image_text: ImageTextEncoder | None = None):
         needs_image_text = any(objective.needs_image_text for objective in config.objectives)
         require(not needs_image_text or image_text is not None, "image_text", "nothing", "an image-text encoder",
@@ -92,7 +95,7 @@ class Trainer:
         self._change = (-1, 0.0)  # the step at which `relative_change` was last measured, and what it was
         self._source = NoiseSource(denoiser.schedule, config.objectives)
         self._starts, self._image_text = starts or {}, image_text
-        self._free_bytes = free_bytes
+        self._free_bytes, self.memory_plan = free_bytes, memory_plan
         draws = config.validation.draws if config.validation else 1
         self._held_out = validation_rows(held_out, len(denoiser.schedule), draws) if held_out else []
         self._trainables: Trainables = {}
@@ -316,6 +319,8 @@ class Trainer:
             self._recomputed_blocks = find_blocks(self.denoiser.module)  # text encoders are small
 
     def _is_checkpointing(self) -> bool:
+        if self.memory_plan is not None:
+            return self.memory_plan.recomputes
         switch = self.config.options.gradient_checkpointing
         if switch != "auto" or self._free_bytes is None:
             return switch == "on"
@@ -339,7 +344,5 @@ class Trainer:
 
     @property
     def _is_bf16(self) -> bool:
-        if self.config.options.precision == "auto":
-            return self.denoiser.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return self.config.options.precision == "bf16"
+        return is_bf16(self.config.options.precision, self.denoiser.device)
 

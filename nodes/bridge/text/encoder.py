@@ -53,6 +53,11 @@ class ComfyTextEncoder:
         return [self._encode(prompt, {word: found for word, found in (vectors or {}).items() if reads(prompt, word)},
                              shown) for prompt, shown in zip(prompts, pictures or [()] * len(prompts), strict=True)]
 
+    def encoded(self, prompt: str) -> Conditioning | None:
+        """The row of a prompt where an earlier run kept it; nothing is encoded."""
+        shown = _digest_of(())
+        return self._frozen.get((prompt, shown)) or self._from_disk(prompt, shown)
+
     def token_rows(self, text: str) -> dict[str, Tensor]:
         """For each text encoder the embedding rows (n, D) of a text's tokens; `embedding:` files give their vectors."""
         with torch.inference_mode(False), torch.no_grad():

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from ....core.data.examples import TrainingData
+from ....core.model.storage import Placement
 from ....core.training.run import Job, train_or_load
 from ....core.training.trainer import Trainer
 from ..model.denoiser import ComfyDenoiser
-from ..model.gradients import casting_layers, free_memory, static_clip, static_patcher, trainable
+from ..model.gradients import casting_layers, free_memory, placed, static_clip, trainable
 from ..model.latent_shapes import in_model_space
 from ..notices import STOPPED, TRAINING, running_node, tell
 from ..output import runs_root
@@ -30,6 +31,7 @@ from ..text.trainable_encoders import recomputed_layers
 from .checks import check
 from .control import Control, running
 from .loop import NodeWatcher
+from .memory import memory_plan
 from .notes import note, note_picture
 from .plan import Plan, TrainerPlan
 from .references import preview_references, references_of
@@ -121,8 +123,9 @@ def prepared(plan: TrainerPlan) -> Iterator[tuple[Trainer, Callable[[], None]]]:
 
     At the end, whatever it was, MODEL and CLIP are as they were.
     """
-    request = plan.request
-    unet, clip = static_patcher(request.model), request.clip
+    request, memory = plan.request, memory_plan(plan)
+    placement = Placement.STREAMED if memory is not None and memory.streams else Placement.RESIDENT
+    unet, clip = placed(request.model, placement), request.clip
     data = encoded_data(plan)
     if plan.learns_text:
         clip = static_clip(clip)
@@ -134,7 +137,8 @@ def prepared(plan: TrainerPlan) -> Iterator[tuple[Trainer, Callable[[], None]]]:
         # Now, while the text encoder may still push the network out of memory.
         encoder.encode([*data.prompts(), *(held_out.prompts() if held_out else ())])
     with ExitStack() as stack:
-        prepare = stack.enter_context(trainable(*patchers, memory=plan.memory))
+        prepare = stack.enter_context(trainable(*patchers, memory=memory.beside if memory else plan.memory,
+                                                placement=placement))
         stack.enter_context(casting_layers(unet.model, always=request.config.options.trains_full_weights))
         if plan.learns_text:
             stack.enter_context(out_of_place_layers(clip.cond_stage_model))
@@ -142,5 +146,5 @@ def prepared(plan: TrainerPlan) -> Iterator[tuple[Trainer, Callable[[], None]]]:
                 stack.enter_context(recomputed_layers(clip.cond_stage_model))
         trainer = Trainer(denoiser=ComfyDenoiser(unet, request.config.resolution), text_encoder=encoder, data=data,
                           config=request.config, held_out=held_out, starts=request.starts,
-                          image_text=image_text_in(request, clip), free_bytes=free_memory(unet))
+                          image_text=image_text_in(request, clip), free_bytes=free_memory(unet), memory_plan=memory)
         yield stack.enter_context(trainer), prepare

@@ -1,0 +1,140 @@
+"""A run's memory is estimated before anything is loaded: the fastest way that fits is taken, told, and gone on from."""
+
+from __future__ import annotations
+
+import comfy.model_management
+import pytest
+import torch
+from tiny_model import tiny_models
+from trainer_rig import Untouched, equal, subjects, train, use_store
+
+from comfyui_personalize.core.errors import InputError
+from comfyui_personalize.core.learning.adapter import AdapterConfig
+from comfyui_personalize.core.training.config import TrainingConfig, TrainingOptions
+from comfyui_personalize.core.training.memory import LiveBytes
+from comfyui_personalize.core.training.memory_plan import RECOMPUTED, RESIDENT, OutOfMemory
+from comfyui_personalize.nodes.bridge.text.encoder import encode
+from comfyui_personalize.nodes.bridge.training import memory
+from comfyui_personalize.nodes.bridge.training.checks import check
+from comfyui_personalize.nodes.bridge.training.request import Request
+from comfyui_personalize.nodes.bridge.training.run import prepared
+
+pytestmark = pytest.mark.usefixtures("inference_mode")
+SIZE = 256
+
+
+@pytest.fixture(scope="module")
+def models():
+    with torch.inference_mode():
+        return tiny_models()
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path, monkeypatch):
+    return use_store(tmp_path, monkeypatch)
+
+
+def plan_of(models, size=SIZE, batch=1, **options):
+    config = TrainingConfig(steps=3, resolution=size, batch=batch, options=TrainingOptions(**options))
+    return check(Request(model=models[0], clip=models[1], vae=models[2], subjects=subjects(), config=config,
+                         run_name="test"))
+
+
+def told_free(monkeypatch, size):
+    monkeypatch.setattr(memory, "free_memory", lambda _: int(size))
+
+
+@pytest.mark.parametrize("switch", ["off", "on"])
+def test_a_step_takes_what_was_estimated(models, switch):
+    """The trainer's own step in ComfyUI's own network, counted by its tensors."""
+    plan = plan_of(models, gradient_checkpointing=switch, optimizer="sgd", adapter=AdapterConfig(rank=4, alpha=4.0))
+    with prepared(plan) as (trainer, _):
+        estimate = trainer.memory_plan
+        parameters = trainer.updates.parameters()
+        steps = trainer.steps()
+        next(steps)
+        with LiveBytes() as live:
+            next(steps)
+    learned = 2 * sum(parameter.nbytes for parameter in parameters)
+    assert estimate.needed - learned == pytest.approx(live.highest, rel=0.15)
+
+
+def test_the_fastest_way_that_fits_is_taken_and_told(models, monkeypatch):
+    plan = plan_of(models)
+    kept, recomputed = memory.plans(memory.needs_of(plan), "auto")
+    assert (kept.name, recomputed.name) == (RESIDENT, RECOMPUTED) and kept.spared > recomputed.spared
+    for free, way in ((kept.spared, RESIDENT), (kept.spared - 1, RECOMPUTED), (recomputed.spared, RECOMPUTED)):
+        told_free(monkeypatch, free)
+        assert memory.memory_plan(plan).name == way
+    report = train(models, resolution=SIZE, steps=2)[6]
+    assert "memory: gradient checkpointing, " in report and "s a step" in report
+
+
+def test_an_explicit_choice_wins(models, monkeypatch):
+    told_free(monkeypatch, 10 ** 12)
+    assert memory.memory_plan(plan_of(models, gradient_checkpointing="on")).name == RECOMPUTED
+    plan = plan_of(models, gradient_checkpointing="off")
+    told_free(monkeypatch, memory.plans(memory.needs_of(plan), "off")[0].spared)
+    assert memory.memory_plan(plan).name == RESIDENT
+
+
+def test_what_cannot_fit_is_refused_before_anything_is_loaded_and_says_what_would(models, monkeypatch):
+    least = memory.plans(memory.needs_of(plan_of(models, batch=4)), "auto")[-1]
+    told_free(monkeypatch, 0.6 * least.spared)
+    loaded = []
+    monkeypatch.setattr(comfy.model_management, "load_models_gpu", lambda *_, **__: loaded.append(1))
+    monkeypatch.setattr(type(models[2]), "encode", lambda *_: loaded.append(1))
+    monkeypatch.setattr(memory, "_longest_row", lambda plan: memory.text_shape(models[1], plan.data.prompts()[0]))
+    with pytest.raises(InputError, match="memory: got .* free, expected .*This would fit: a batch of 1"):
+        train(models, resolution=SIZE, batch=4)
+    assert loaded == []
+
+
+def test_a_finished_run_loads_where_it_could_not_train(models, monkeypatch):
+    first = train(models, steps=2)
+    told_free(monkeypatch, 0)
+    assert equal(train(models, steps=2)[2], first[2])
+
+
+def test_a_run_that_ran_out_of_memory_goes_on_in_the_way_that_it_named(models, monkeypatch):
+    step, calls = torch.optim.AdamW.step, []
+
+    def fail_in_the_third(optimizer, *args, **kwargs):
+        calls.append(1)
+        if len(calls) == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return step(optimizer, *args, **kwargs)
+
+    options = TrainingOptions(save_every=1)
+    told_free(monkeypatch, 10 ** 12)
+    with monkeypatch.context() as patch, pytest.raises(OutOfMemory, match="Press Run: it goes on with gradient check"):
+        patch.setattr(torch.optim.AdamW, "step", fail_in_the_third)
+        train(models, steps=4, options=options)
+    report = train(models, steps=4, options=options)[6]
+    assert "resumed from step 2" in report and "memory: gradient checkpointing, " in report
+    told_free(monkeypatch, 2 * 10 ** 12)
+    assert "memory: no gradient checkpointing, " in train(models, steps=5, options=options)[6]
+
+
+def test_estimating_leaves_the_models_alone(models):
+    plan = plan_of(models)
+    memory._KNOWN.clear()
+    with Untouched(models):
+        assert memory.needs_of(plan) is not None
+
+
+def test_a_network_that_asks_for_content_is_measured_once_it_is_loaded(models, monkeypatch):
+    def forward(*_, **__):
+        if torch.ones(1).sum() > 0:
+            raise RuntimeError("content")
+
+    memory._KNOWN.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(models[0].model.diffusion_model, "forward", forward, raising=False)
+        assert memory.memory_plan(plan_of(models)) is None
+
+
+def test_a_text_has_the_shape_of_its_encoding(models):
+    for prompt in ("a sks dog", " ".join(["word"] * 100)):
+        shape, row = memory.text_shape(models[1], prompt), encode(models[1], prompt)
+        assert shape.context.shape == row.context.shape and shape.pooled.shape == row.pooled.shape
