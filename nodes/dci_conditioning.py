@@ -35,7 +35,7 @@ class DCIConditioning(io.ComfyNode):
             description="Follow the prompt better while keeping the subject: an auxiliary picture about an "
                         "ordinary noun lends its surroundings during the first part of sampling (DCI). Use "
                         "both outputs in the same sampler; the negative prompt comes from CLIP Text Encode.",
-            search_aliases=["divide conquer integrate", "dual branch", "subject prompt", "personalize"],
+            search_aliases=["dci", "divide conquer integrate", "dual branch", "subject prompt", "personalize"],
             inputs=[
                 io.Model.Input("model", tooltip="The personalized model: SD 1.x, SD 2.x, SDXL, pocket. Experimental: "
                                             "diffusion transformers (SD3, Flux, Z-Image, Qwen-Image and others)."),

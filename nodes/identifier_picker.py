@@ -28,7 +28,7 @@ class IdentifierPicker(io.ComfyNode):
             category="personalize",
             description="Picks a rare word to stand for your subject: one that the loaded text encoders read "
             "as one to three rare tokens and that changes a prompt as little as possible.",
-            search_aliases=["rare token", "trigger word", "sks", "identifier", "dreambooth"],
+            search_aliases=["rare token", "trigger word", "sks", "identifier", "word for dreambooth"],
             inputs=[
                 io.Clip.Input("clip", tooltip="The text encoder(s) that will be trained with or prompted."),
                 io.String.Input(

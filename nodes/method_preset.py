@@ -28,7 +28,8 @@ class MethodPreset(io.ComfyNode):
             description="The settings of a method, published or measured, for Personalize Trainer: OPTIONS, learning "
                         "rate and steps, and a note of the other nodes that belong to it. It is a Training Options "
                         "node filled in, and no mode: the same settings by hand give the same run.",
-            search_aliases=["textual inversion", "dreambooth", "custom diffusion", "ed-lora", "ico", "baseline"],
+            search_aliases=["textual inversion", "settings of dreambooth", "custom diffusion", "ed-lora", "ico",
+                            "baseline"],
             is_output_node=True,
             inputs=[
                 io.Combo.Input("method", options=list(PRESETS), default="lora",

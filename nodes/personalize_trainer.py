@@ -51,7 +51,8 @@ class PersonalizeTrainer(io.ComfyNode):
             description="Trains on your photos in the loaded model, and hands on MODEL and CLIP with what was "
                         "learned. The loaded model itself stays as it is. Everything learned is kept under "
                         "output/personalize.",
-            search_aliases=["dreambooth", "train lora", "fine-tune", "personalization"],
+            search_aliases=["personalize", "dreambooth", "lora training", "train lora", "train my face", "fine-tune",
+                            "fine-tuning", "finetune"],
             is_output_node=True,
             inputs=[
                 io.Model.Input("model", tooltip="The model to personalize; LoRAs on it stay part of it."),

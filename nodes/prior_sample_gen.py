@@ -30,7 +30,8 @@ class PriorSampleGen(io.ComfyNode):
             category="personalize",
             description="Samples pictures of the subject's class from the model as it is, so that training "
             "keeps what the model knows of it. Kept on disk: the second run samples nothing.",
-            search_aliases=["class images", "regularization images", "prior preservation", "dreambooth"],
+            search_aliases=["class images", "regularization images", "prior preservation",
+                            "class images for dreambooth"],
             inputs=[
                 io.Model.Input("model", tooltip="The model before training; its LoRAs count."),
                 io.Clip.Input("clip", tooltip="The model's text encoder."),

@@ -33,7 +33,7 @@ class SubjectPhotos(io.ComfyNode):
             category="personalize",
             description="Photos of one subject and the words that stand for it. 3 to 5 photos with different "
             "backgrounds work best. Chain several of these nodes for several subjects.",
-            search_aliases=["dreambooth", "training images", "subject", "photos", "dataset"],
+            search_aliases=["photos for dreambooth", "training images", "subject", "photos", "dataset"],
             is_input_list=True,
             inputs=[
                 io.Autogrow.Input(

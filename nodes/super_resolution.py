@@ -37,7 +37,7 @@ class PersonalizeSuperResolution(io.ComfyNode):
             category="personalize",
             description="Fine-tunes the 4x upscaler on your photos, so that it keeps the small details of your "
                         "subject. Then upscale pictures with stock nodes: SD_4XUpscale_Conditioning and KSampler.",
-            search_aliases=["upscaler", "super resolution", "x4", "dreambooth", "fine-tune upscaler"],
+            search_aliases=["upscaler", "super resolution", "x4", "upscaler for dreambooth", "fine-tune upscaler"],
             inputs=[
                 io.Model.Input("model", tooltip="Stable Diffusion's x4 upscaler, or the pocket upscaler."),
                 io.Clip.Input("clip", tooltip="The text encoder that belongs to the upscaler (pocket: the pocket "
