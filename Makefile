@@ -18,7 +18,7 @@ endif
 # The checkout is the package comfyui_personalize, through a link that setup makes.
 RUN = HOME="$(HERE)/.comfyui/home" PYTHONPATH="$(HERE)/.comfyui/package" $(PY)
 
-.PHONY: help setup demo test test-core test-nodes test-full lint pocket families bench gpu evidence evidence-dci torture pictures thumbnails workflows gallery clean
+.PHONY: help setup demo test test-core test-nodes test-full lint pocket families bench gpu evidence evidence-dci torture pictures thumbnails workflows locales gallery clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
@@ -77,6 +77,9 @@ thumbnails: setup  ## the gallery's thumbnails again, from the pictures that mak
 
 workflows: setup  ## write workflows/*.json again from tools/workflow_graphs
 	$(RUN) -m comfyui_personalize.tools.write_workflows
+
+locales: setup  ## write locales/ again from the schemas, the scripts and tools/languages
+	@$(RUN) -m comfyui_personalize.tools.write_locales
 
 gallery: setup  ## the same, and run them for their thumbnails and the example personalization
 	$(RUN) -m comfyui_personalize.tools.render_photos

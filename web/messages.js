@@ -2,6 +2,7 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { findNode, showNode } from "./nodes.js";
+import { say } from "./words.js";
 
 const SECONDS = 30;
 const BANNER_SECONDS = 10; // for which ComfyUI's own "Job failed" is left out: a run that was stopped is kept
@@ -44,8 +45,8 @@ export function showMessage(id, title, text, kind = "refused") {
   box.setAttribute("role", kind === "told" ? "status" : "alert");
   box.append(Object.assign(document.createElement("h3"), { textContent: title }),
     Object.assign(document.createElement("p"), { textContent: text }));
-  if (findNode(id)) box.append(button("Show node", () => findNode(id) && showNode(findNode(id))));
-  box.append(button("Close", () => box.remove()));
+  if (findNode(id)) box.append(button(say("Show node"), () => findNode(id) && showNode(findNode(id))));
+  box.append(button(say("Close"), () => box.remove()));
   place().append(box);
   leaveOutBanner();
   if (kind === "told") setTimeout(() => box.remove(), SECONDS * 1000);
@@ -67,10 +68,15 @@ function titleOf(id, otherwise) {
   return findNode(id)?.title ?? otherwise ?? "Personalize";
 }
 
+// An input as the node shows it: in another language the label is not the name.
+function labelOf(id, name) {
+  return findNode(id)?.widgets?.find((widget) => widget.name === name)?.label ?? name;
+}
+
 // "resolution: got 90, expected ... Use 88." as the title's "Resolution", and the sentence.
 function told(id, type, message) {
   const parts = /^([\w .]{1,60}): (got .*)$/s.exec(message.trim());
-  return parts ? [`${titleOf(id, type)}: ${parts[1]}`, parts[2].replace(/^g/, "G")] : [titleOf(id, type), message.trim()];
+  return parts ? [`${titleOf(id, type)}: ${labelOf(id, parts[1])}`, parts[2].replace(/^g/, "G")] : [titleOf(id, type), message.trim()];
 }
 
 // ComfyUI's own stores, to take back its general notice where ours says what is wrong.

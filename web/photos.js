@@ -2,6 +2,7 @@
 // input folder, whose name is the widget's value; so a graph for the API holds plain text.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
+import { say } from "./words.js";
 
 const NODE = "PersonalizeFromPhotos";
 const WIDGET = "photos";
@@ -28,7 +29,7 @@ async function take(node, files) {
   try {
     for (const photo of photos) await upload(photo, folder);
   } catch (error) {
-    app.extensionManager.toast.add({ severity: "error", summary: "Photos", detail: error.message, life: 20000 });
+    app.extensionManager.toast.add({ severity: "error", summary: say("Photos"), detail: error.message, life: 20000 });
     return true;
   }
   const values = widget.options.values;
@@ -36,7 +37,7 @@ async function take(node, files) {
   widget.value = folder;
   widget.callback?.(folder);
   app.extensionManager.toast.add({
-    severity: "success", summary: "Photos", detail: `${photos.length} photos in ${folder}`, life: 5000 });
+    severity: "success", summary: say("Photos"), detail: say("{count} photos in {folder}", { count: photos.length, folder }), life: 5000 });
   node.setDirtyCanvas?.(true, true);
   return true;
 }
@@ -54,6 +55,7 @@ app.registerExtension({
     if (node.comfyClass !== NODE) return;
     const button = node.addWidget("button", "choose photos", null, () => choose(node), { serialize: false });
     button.serialize = false;
+    button.label = say("choose photos");
     node.onDragOver = (event) => [...(event.dataTransfer?.items ?? [])].some((item) => item.kind === "file");
     node.onDragDrop = (event) => {
       const files = event.dataTransfer?.files ?? [];

@@ -2,8 +2,8 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { showComparison } from "./runs_compare.js";
+import { say } from "./words.js";
 
-const EMPTY = "Nothing here yet: a run appears as soon as Personalize from Photos or Personalize Trainer starts it.";
 const LOADER = "PersonalizeLoad";
 const PATIENCE = 10_000; // milliseconds between two looks at what trains
 const CHANGES = ["execution_start", "execution_success", "execution_error", "execution_interrupted"];
@@ -46,7 +46,7 @@ export function date(seconds) {
 }
 
 function toast(severity, detail) {
-  app.extensionManager.toast.add({ severity, summary: "Personalizations", detail, life: 8000 });
+  app.extensionManager.toast.add({ severity, summary: say("Personalizations"), detail, life: 8000 });
 }
 
 /** Adds Load Personalization, set to a run or one of its steps, in the middle of what is seen. */
@@ -82,11 +82,11 @@ class RunsTab {
   constructor(element) {
     this.chosen = new Set();
     this.steps = new Map();
-    this.filter = make("input", { type: "search", placeholder: "Search", ariaLabel: "Search runs", oninput: () => this.draw() });
+    this.filter = make("input", { type: "search", placeholder: say("Search"), ariaLabel: say("Search runs"), oninput: () => this.draw() });
     this.compare = make("button", { type: "button", onclick: () => this.doing(() => this.showChosen()) });
-    this.list = make("ul", { className: "pz-runs", ariaLabel: "Runs" });
+    this.list = make("ul", { className: "pz-runs", ariaLabel: say("Runs") });
     this.note = make("p", { className: "pz-note", role: "status" });
-    const again = make("button", { type: "button", textContent: "Refresh", onclick: () => this.refresh() });
+    const again = make("button", { type: "button", textContent: say("Refresh"), onclick: () => this.refresh() });
     element.classList.add("pz-tab");
     element.replaceChildren(make("style", { textContent: STYLE }),
       make("div", { className: "pz-bar" }, this.filter, again), this.note, this.list,
@@ -132,7 +132,8 @@ class RunsTab {
       const text = [run.name, run.base_model, ...run.class_nouns, ...run.identifiers].join(" ").toLowerCase();
       return words.every((word) => text.includes(word));
     });
-    this.note.textContent = runs.length === 0 ? EMPTY : found.length === 0 ? "No run has these words." : "";
+    this.note.textContent = found.length ? "" : runs.length ? say("No run has these words.")
+      : say("Nothing here yet: a run appears as soon as Personalize from Photos or Personalize Trainer starts it.");
     const focused = this.list.contains(document.activeElement) && document.activeElement.ariaLabel;
     this.list.replaceChildren(...found.map((run) => this.entry(run)));
     if (focused) [...this.list.querySelectorAll("[aria-label]")].find((one) => one.ariaLabel === focused)?.focus();
@@ -141,20 +142,20 @@ class RunsTab {
 
   drawCompare() {
     this.compare.disabled = this.chosen.size !== 2;
-    this.compare.textContent = this.chosen.size === 2 ? "Compare the two" : "Compare: tick two runs";
+    this.compare.textContent = this.chosen.size === 2 ? say("Compare the two") : say("Compare: tick two runs");
     this.compare.hidden = (this.runs ?? []).length < 2;
   }
 
   entry(run) {
     const about = [run.class_nouns.join(", "), run.base_model].filter(Boolean).join(" · ");
-    const state = run.is_training ? "trains now · " : "";
-    const facts = `${state}${run.trained} steps · ${size(run.size)} · ${date(run.modified)}`;
-    const tick = make("input", { type: "checkbox", checked: this.chosen.has(run.run), ariaLabel: `Compare ${run.name}` });
+    const state = run.is_training ? `${say("trains now")} · ` : "";
+    const facts = `${state}${say("{count} steps", { count: run.trained })} · ${size(run.size)} · ${date(run.modified)}`;
+    const tick = make("input", { type: "checkbox", checked: this.chosen.has(run.run), ariaLabel: say("Compare {run}", { run: run.name }) });
     tick.onchange = () => {
       this.chosen[tick.checked ? "add" : "delete"](run.run);
       this.drawCompare();
     };
-    return make("li", { className: "pz-run" }, make("label", { className: "pz-tick", title: "Compare" }, tick),
+    return make("li", { className: "pz-run" }, make("label", { className: "pz-tick", title: say("Compare") }, tick),
       thumbnail(run),
       make("div", { className: "pz-about" }, make("strong", { textContent: run.name, title: run.name }),
         make("div", { textContent: about, title: about }), make("div", { className: "pz-facts", textContent: facts })),
@@ -162,9 +163,9 @@ class RunsTab {
   }
 
   actions(run) {
-    const steps = run.steps.length > 1 ? make("select", { ariaLabel: `Step of ${run.name} to load` },
-      make("option", { value: "", textContent: "newest" }),
-      ...run.steps.toReversed().map((step) => make("option", { value: step, textContent: `step ${step}` }))) : null;
+    const steps = run.steps.length > 1 ? make("select", { ariaLabel: say("Step of {run} to load", { run: run.name }) },
+      make("option", { value: "", textContent: say("newest") }),
+      ...run.steps.toReversed().map((step) => make("option", { value: step, textContent: say("step {step}", { step }) }))) : null;
     if (steps) {
       steps.value = this.steps.get(run.run) ?? "";
       steps.onchange = () => this.steps.set(run.run, steps.value);
@@ -172,20 +173,23 @@ class RunsTab {
     const button = (text, does, title, off = false) => make("button", {
       type: "button", textContent: text, title, disabled: off, ariaLabel: `${text}: ${run.name}`,
       onclick: (event) => this.doing(async () => { await released(event); await does(); }) });
-    const busy = run.is_training ? "It trains at the moment." : "";
+    const busy = run.is_training ? say("It trains at the moment.") : "";
     return [
-      button("Load", () => load(run, steps?.value), run.loads ? "Add Load Personalization with it" : "No result is kept yet.", !run.loads),
+      button(say("Load"), () => load(run, steps?.value),
+        run.loads ? say("Add Load Personalization with it") : say("No result is kept yet."), !run.loads),
       steps,
-      button("Go on", () => goOn(run), run.has_graph ? "Open the graph that trained it" : "Its graph was not kept.", !run.has_graph),
-      button("Rename", () => this.rename(run), busy || "Give it another name", run.is_training),
-      button("Delete", () => this.remove(run), busy || "Delete it with all its files", run.is_training),
-      this.canOpen ? button("Folder", () => ask("/runs/open", { run: run.run }), "Open its folder") : null,
+      button(say("Go on"), () => goOn(run),
+        run.has_graph ? say("Open the graph that trained it") : say("Its graph was not kept."), !run.has_graph),
+      button(say("Rename"), () => this.rename(run), busy || say("Give it another name"), run.is_training),
+      button(say("Delete"), () => this.remove(run), busy || say("Delete it with all its files"), run.is_training),
+      this.canOpen ? button(say("Folder"), () => ask("/runs/open", { run: run.run }), say("Open its folder")) : null,
     ];
   }
 
   async rename(run) {
     const name = await app.extensionManager.dialog.prompt({
-      title: "Rename", message: "Graphs that load this run by its old name have to choose it again.", defaultValue: run.name });
+      title: say("Rename"), defaultValue: run.name,
+      message: say("Graphs that load this run by its old name have to choose it again.") });
     if (name == null || name === run.name) return;
     const renamed = await ask("/runs/rename", { run: run.run, name });
     if (this.chosen.delete(run.run)) this.chosen.add(renamed.run);
@@ -194,8 +198,8 @@ class RunsTab {
 
   async remove(run) {
     const isSure = await app.extensionManager.dialog.confirm({
-      title: "Delete", type: "delete", itemList: [run.name],
-      message: `Delete this run with all its files (${size(run.size)})? They cannot be brought back.` });
+      title: say("Delete"), type: "delete", itemList: [run.name],
+      message: say("Delete this run with all its files ({size})? They cannot be brought back.", { size: size(run.size) }) });
     if (!isSure) return;
     await ask("/runs/delete", { run: run.run });
     await this.refresh();
@@ -238,8 +242,8 @@ app.registerExtension({
   name: "personalize.runs",
   setup() {
     app.extensionManager.registerSidebarTab({
-      id: "personalize.runs", icon: "pi pi-images", title: "Personalizations",
-      tooltip: "Personalizations: the runs that are kept", type: "custom",
+      id: "personalize.runs", icon: "pi pi-images", title: say("Personalizations"),
+      tooltip: say("Personalizations: the runs that are kept"), type: "custom",
       render: (element) => { tab?.close(); tab = new RunsTab(element); },
       destroy: () => { tab?.close(); tab = undefined; },
     });

@@ -1,14 +1,15 @@
 // Two runs side by side: what they show, how their loss went, and where their settings differ.
 import { date, make, size, thumbnail } from "./runs.js";
+import { say } from "./words.js";
 
 const [WIDTH, HEIGHT] = [320, 110];
 const SVG = "http://www.w3.org/2000/svg";
 
 /** A dialog over the editor; Escape closes it. */
 export function showComparison(runs) {
-  const close = make("button", { type: "button", textContent: "Close" });
+  const close = make("button", { type: "button", textContent: say("Close") });
   const top = Math.max(...runs.flatMap((run) => run.losses), 1e-12);
-  const dialog = make("dialog", { className: "pz-dialog", ariaLabel: `Compare ${runs.map((run) => run.name).join(" and ")}` },
+  const dialog = make("dialog", { className: "pz-dialog", ariaLabel: say("Compare {one} and {other}", { one: runs[0].name, other: runs[1].name }) },
     make("style", { textContent: STYLE }), close,
     make("div", { className: "pz-pair" }, ...runs.map((run) => card(run, top))), ...tables(runs));
   close.onclick = () => dialog.close();
@@ -28,30 +29,30 @@ function card(run, top) {
 
 /** The loss of a run on the scale of both. */
 function curve(losses, top) {
-  if (!losses.length) return make("p", { textContent: "Its losses are not known." });
+  if (!losses.length) return make("p", { textContent: say("Its losses are not known.") });
   const points = losses.map((loss, number) =>
     `${((number + 0.5) / losses.length * WIDTH).toFixed(1)},${(HEIGHT * (1 - loss / top)).toFixed(1)}`);
   const picture = document.createElementNS(SVG, "svg");
   picture.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
   picture.setAttribute("role", "img");
-  picture.setAttribute("aria-label", `loss from ${losses[0].toPrecision(3)} to ${losses.at(-1).toPrecision(3)}`);
+  picture.setAttribute("aria-label", say("loss from {first} to {last}", { first: losses[0].toPrecision(3), last: losses.at(-1).toPrecision(3) }));
   const line = document.createElementNS(SVG, "polyline");
   line.setAttribute("points", points.join(" "));
   picture.append(line);
-  return make("div", {}, picture, make("div", { textContent: `loss ${losses[0].toPrecision(3)} → ${losses.at(-1).toPrecision(3)}` }));
+  return make("div", {}, picture, make("div", { textContent: say("loss {first} → {last}", { first: losses[0].toPrecision(3), last: losses.at(-1).toPrecision(3) }) }));
 }
 
 /** What differs, and folded away what does not. */
 function tables(runs) {
   const facts = runs.map((run) => ({
-    "class noun": run.class_nouns.join(", "), identifier: run.identifiers.join(", "), "base model": run.base_model,
-    "steps trained": run.trained, "kept steps": run.steps.join(", "), size: size(run.size), changed: date(run.modified),
+    [say("class noun")]: run.class_nouns.join(", "), [say("identifier")]: run.identifiers.join(", "), [say("base model")]: run.base_model,
+    [say("steps trained")]: run.trained, [say("kept steps")]: run.steps.join(", "), [say("size")]: size(run.size), [say("changed")]: date(run.modified),
     ...run.settings }));
   const names = [...new Set(facts.flatMap(Object.keys))].filter((name) => name !== "steps");
   const rows = names.map((name) => [name, ...facts.map((fact) => String(fact[name] ?? "") || "–")]);
   const same = rows.filter((row) => row[1] === row[2]);
   return [table(runs, rows.filter((row) => row[1] !== row[2]), "pz-differs"),
-    make("details", {}, make("summary", { textContent: `${same.length} settings are the same` }), table(runs, same, ""))];
+    make("details", {}, make("summary", { textContent: say("{count} settings are the same", { count: same.length }) }), table(runs, same, ""))];
 }
 
 function table(runs, rows, className) {

@@ -3,9 +3,10 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { findNode } from "./nodes.js";
 import { showMessage } from "./messages.js";
+import { say } from "./words.js";
 
 const [WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM] = [300, 160, 38, 10, 8, 22];
-const ASKED = { draw: "Drawing…", pause: "Pausing…" };
+const asked = (action) => (action === "draw" ? say("Drawing…") : say("Pausing…"));
 const PANEL_HEIGHT = 220;
 const STYLE = `
 .personalize-training { display: flex; flex-direction: column; gap: 6px; box-sizing: border-box; width: 100%;
@@ -40,22 +41,23 @@ export function draw({ losses = [], means = [], validation = [] }) {
   const line = (points) => points.map(([step, loss]) => `${x(step).toFixed(1)},${y(loss).toFixed(1)}`).join(" ");
   const made = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img" });
   const now = means.at(-1)?.[1];
-  made.append(svg("title", {}, now === undefined ? "Loss" : `Loss ${now.toPrecision(3)} at step ${means.at(-1)[0]}`));
+  made.append(svg("title", {}, now === undefined ? say("Loss")
+    : say("Loss {loss} at step {step}", { loss: now.toPrecision(3), step: means.at(-1)[0] })));
   for (const part of [0, 0.5, 1]) {
     made.append(svg("path", { class: "axis", d: `M${LEFT} ${y(top * part)}H${WIDTH - RIGHT}` }),
       svg("text", { x: LEFT - 5, y: y(top * part) + 4, "text-anchor": "end" }, part ? (top * part).toPrecision(2) : "0"));
   }
   made.append(svg("text", { x: LEFT, y: HEIGHT - 7 }, "0"),
-    svg("text", { x: WIDTH - RIGHT, y: HEIGHT - 7, "text-anchor": "end" }, `step ${last}`));
+    svg("text", { x: WIDTH - RIGHT, y: HEIGHT - 7, "text-anchor": "end" }, say("step {step}", { step: last })));
   for (const [step, loss] of losses) made.append(svg("circle", { class: "loss", cx: x(step), cy: y(loss), r: 1.5 }));
   made.append(svg("polyline", { class: "mean", points: line(means) }));
-  made.append(svg("text", { x: (LEFT + WIDTH) / 2, y: HEIGHT - 7, "text-anchor": "middle" }, "loss"));
+  made.append(svg("text", { x: (LEFT + WIDTH) / 2, y: HEIGHT - 7, "text-anchor": "middle" }, say("loss")));
   if (validation.length) {
     made.append(svg("polyline", { class: "held-out", points: line(validation) }));
     for (const [step, loss] of validation)
       made.append(svg("rect", { class: "held-out-point", x: x(step) - 3, y: y(loss) - 3, width: 6, height: 6 }));
     made.append(svg("text", { class: "held-out-text", x: WIDTH - RIGHT, y: TOP + 10, "text-anchor": "end" },
-      `held-out photos ${validation.at(-1)[1].toPrecision(3)}`));
+      say("held-out photos {loss}", { loss: validation.at(-1)[1].toPrecision(3) })));
   }
   return made;
 }
@@ -67,8 +69,8 @@ class Panel {
     this.element = Object.assign(document.createElement("section"), { className: "personalize-training" });
     this.chart = draw({});
     this.buttons = document.createElement("div");
-    this.drawNow = this.button("Draw now", "draw");
-    this.pause = this.button("Pause after this step", "pause");
+    this.drawNow = this.button(say("Draw now"), "draw");
+    this.pause = this.button(say("Pause after this step"), "pause");
     this.element.append(this.chart, this.buttons);
     const widget = node.addDOMWidget("training", "personalize_training", this.element,
       { serialize: false, getMinHeight: () => PANEL_HEIGHT, getMaxHeight: () => PANEL_HEIGHT });
@@ -86,15 +88,15 @@ class Panel {
 
   async ask(action, pressed) {
     pressed.disabled = true;
-    pressed.textContent = ASKED[action];
+    pressed.textContent = asked(action);
     const request = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ run: this.run }) };
     try {
       const answer = await api.fetchApi(`/personalize/training/${action}`, request);
       if (answer.ok) return;
       const { error } = await answer.json().catch(() => ({}));
-      showMessage(this.node.id, this.node.title, error?.message ?? `The server answered ${answer.status}.`);
+      showMessage(this.node.id, this.node.title, error?.message ?? say("The server answered {status}.", { status: answer.status }));
     } catch (error) {
-      showMessage(this.node.id, this.node.title, `The server did not answer: ${error.message}`);
+      showMessage(this.node.id, this.node.title, say("The server did not answer: {message}", { message: error.message }));
     }
   }
 
@@ -109,9 +111,9 @@ class Panel {
     this.buttons.style.display = this.run ? "" : "none";
     this.drawNow.hidden = !detail.draws;
     this.drawNow.disabled = !this.run || Boolean(detail.drawing);
-    this.drawNow.textContent = detail.drawing ? ASKED.draw : "Draw now";
+    this.drawNow.textContent = detail.drawing ? asked("draw") : say("Draw now");
     this.pause.disabled = !this.run || Boolean(detail.pausing);
-    this.pause.textContent = detail.pausing ? ASKED.pause : "Pause after this step";
+    this.pause.textContent = detail.pausing ? asked("pause") : say("Pause after this step");
   }
 }
 

@@ -1,0 +1,66 @@
+"""The editor in Chinese: our nodes, tooltips, tab, buttons and help speak it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+MINUTE = 60_000
+STORE = "document.getElementById('vue-app').__vue_app__.config.globalProperties"
+
+pytestmark = pytest.mark.full
+
+
+@pytest.fixture(scope="module")
+def page(browser, server) -> Iterator:
+    """The editor in Chinese, started."""
+    page = browser.pages[0]
+    page.goto(server.client.address, timeout=2 * MINUTE)
+    page.get_by_role("button", name="Templates").first.wait_for(timeout=2 * MINUTE)
+    page.evaluate("() => window.app.ui.settings.setSettingValueAsync('Comfy.Locale', 'zh')")
+    page.reload()
+    page.wait_for_function("() => window.LiteGraph?.registered_node_types.PersonalizeTrainer",
+                           timeout=2 * MINUTE)
+    page.locator("canvas").first.wait_for(timeout=MINUTE)
+    yield page
+
+
+def test_a_node_is_shown_with_its_chinese_names(page, screenshots):
+    made = page.evaluate("""() => {
+        const node = window.LiteGraph.createNode('PersonalizeFromPhotos');
+        window.app.graph.add(node);
+        return [node.title, ...node.widgets.map(widget => widget.label ?? widget.name), node.inputs[0].localized_name,
+                node.outputs[4].localized_name];
+    }""")
+    page.wait_for_timeout(1000)
+    page.screenshot(path=screenshots / "chinese.png")
+    assert made[0] == "从照片个性化" and {"照片", "是什么", "力度", "步数", "选择照片", "模型"} <= set(made)
+
+
+def test_the_tab_of_runs_is_chinese(page):
+    tab = page.get_by_role("button", name="个性化").first
+    tab.click()
+    page.get_by_role("button", name="刷新").wait_for(timeout=MINUTE)
+    page.get_by_text("这里还是空的").wait_for(timeout=MINUTE)
+
+
+def test_braces_in_a_description_are_shown(page):
+    description = page.evaluate(
+        f"{STORE}.$pinia._s.get('nodeDef').nodeDefsByName.PersonalizePromptWithSubject.description")
+    assert description.startswith("编码提示词，其中 {V} 换成代表主体的词")
+
+
+def test_a_chinese_word_and_an_english_one_find_the_node(page):
+    search = f"""query => {STORE}.$pinia._s.get('nodeDef').nodeSearchService
+        .searchNode(query, [], {{ limit: 64 }})[0].name"""
+    assert page.evaluate(search, "个性化训练器") == page.evaluate(search, "lora training") == "PersonalizeTrainer"
+
+
+@pytest.mark.parametrize("node_id", ["PersonalizeFromPhotos", "PersonalizePromptWithSubject"])
+def test_the_help_of_the_first_templates_nodes_is_chinese(page, node_id):
+    help_page = page.evaluate("""async id => {
+        const folder = window.LiteGraph.registered_node_types[id].nodeData.python_module.split('.')[1];
+        return (await fetch(`/extensions/${folder}/docs/${id}/zh.md`)).text();
+    }""", node_id)
+    assert "主体" in help_page
