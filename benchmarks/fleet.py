@@ -15,7 +15,6 @@ there is not made again. `report` writes benchmarks/results/fleet.md.
 from __future__ import annotations
 
 import argparse
-import errno
 import functools
 import hashlib
 import json
@@ -38,7 +37,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import fsspec
 import psutil
 import yaml
-from fsspec.implementations.local import LocalFileSystem
+from failing_storage import FAILURES, SHARE, FailingFileSystem
 
 from comfyui_personalize.fleet import on_ray
 from comfyui_personalize.fleet.alone import AlonePool, Worker
@@ -56,8 +55,6 @@ TRIALS = STATE / "trials.jsonl"
 RESULTS = ROOT / "benchmarks" / "results" / "fleet.md"
 PHOTOS = ROOT / "workflows" / "photos"
 SUBJECTS, KILLS, JOBS = 12, 20, 1000
-FAILING_SHARE = 0.2
-FAILURES = STATE / "failures.txt"
 SILENT = Events(started=lambda worker, job: None, ended=lambda outcome, again: None, progress=lambda told: None)
 SMALL = {"Personalize Trainer": {"steps": 12, "batch": 1}, "Training Options": {"save_every": 4, "rank": 4},
          "Class images: what any dog looks like": {"count": 2, "steps": 2, "shown": 2},
@@ -262,62 +259,16 @@ class Killer:
         self.is_done = True
 
 
-class FailingFileSystem(LocalFileSystem):
-    """A drive whose calls fail by chance, with a line in a file for each; a write that fails leaves half a file."""
-
-    protocol = "failing"
-    cachable = False
-
-    def __init__(self, **options: Any):
-        super().__init__(auto_mkdir=True, **options)
-        self._chance = random.Random(os.getpid())
-
-    @classmethod
-    def _strip_protocol(cls, path: Any) -> str:
-        return str(super()._strip_protocol(str(path).removeprefix("failing://")))
-
-    def _may_fail(self, what: str) -> None:
-        if self._chance.random() < FAILING_SHARE:
-            with FAILURES.open("a") as file:
-                file.write(f"{what}\n")
-            raise OSError(errno.EIO, f"the drive failed at {what}")
-
-    def find(self, path: str, *given: Any, **options: Any) -> Any:
-        """Fails by chance."""
-        self._may_fail("find")
-        return super().find(path, *given, **options)
-
-    def exists(self, path: str, **options: Any) -> bool:
-        """Fails by chance."""
-        self._may_fail("exists")
-        return bool(super().exists(path, **options))
-
-    def cat_file(self, path: str, *given: Any, **options: Any) -> bytes:
-        """Fails by chance."""
-        self._may_fail("cat_file")
-        return bytes(super().cat_file(path, *given, **options))
-
-    def pipe_file(self, path: str, value: bytes, *given: Any, **options: Any) -> None:
-        """Fails by chance, half-way."""
-        super().pipe_file(path, value[: len(value) // 2], *given, **options)
-        self._may_fail("pipe_file")
-        super().pipe_file(path, value, *given, **options)
-
-    def put_file(self, lpath: str, rpath: str, *given: Any, **options: Any) -> None:
-        """Fails by chance."""
-        self._may_fail("put_file")
-        super().put_file(lpath, rpath, *given, **options)
-
-
 def failing_worker(settings: Mapping[str, Any], number: int) -> Worker:
-    """A worker that knows the failing drive."""
-    fsspec.register_implementation("failing", FailingFileSystem, clobber=True)
+    """A worker that knows the failing drive; by its path: Ray takes this file's classes by value, with their locks."""
+    fsspec.register_implementation("failing", "failing_storage.FailingFileSystem", clobber=True)
     return ComfyWorker(settings, number)
 
 
 def storage() -> None:
     """Twelve subjects on two workers with photos and results on a drive that fails."""
     fsspec.register_implementation("failing", FailingFileSystem, clobber=True)
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     expected, folder = alone_bits(), STATE / "failing"
     shutil.rmtree(folder, ignore_errors=True)
     jobs, around = kill_subjects(folder, output=f"failing://{folder / 'out'}", work=str(folder / "work"))
@@ -332,7 +283,7 @@ def storage() -> None:
                for outcome in outcomes}
     Index(around.output, "failing", jobs).write(records)
     page = around.output.read("index.html").decode()
-    keep(kind="storage", share=FAILING_SHARE, failures=Counter(FAILURES.read_text().split()),
+    keep(kind="storage", share=SHARE, failures=Counter(FAILURES.read_text().split()),
          done=sum(outcome.status == "done" for outcome in outcomes),
          unlike_bits=sum(digest(around.output, name) != bits for name, bits in expected.items()),
          in_index=sum(f">{job.name}<" in page for job in jobs))

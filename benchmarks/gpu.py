@@ -25,6 +25,7 @@ import gc
 import json
 import logging
 import math
+import re
 import os
 import statistics
 import subprocess
@@ -313,8 +314,8 @@ def cancel(models: tuple[Any, Any, Any], size: int, steps: int) -> tuple[int, in
     finally:
         handle.remove()
     report = train(models, size, steps, 7, "cancelled")
-    resumed = report.partition("resumed from step ")[2]
-    return len(done), int("".join(character for character in resumed[:8] if character.isdigit()) or 0)
+    resumed = re.search(r"resumed from step (\d+)", report)
+    return len(done), int(resumed[1]) if resumed else 0
 
 
 def measure_dci(models: tuple[Any, Any, Any], size: int) -> tuple[float, float]:
