@@ -25,8 +25,8 @@ import gc
 import json
 import logging
 import math
-import re
 import os
+import re
 import statistics
 import subprocess
 import sys

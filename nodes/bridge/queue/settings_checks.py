@@ -129,7 +129,7 @@ def check_class_image_sizes(trainer: str | None) -> None:
     graph, name = queued(), str(trainer)
     size = graph.get(name, {}).get("inputs", {}).get("resolution")
     link = links(graph.get(name, {})).get("objective")
-    if not isinstance(size, int) or not size or link is None:
+    if not isinstance(size, int) or size < 64 or size % 8 or link is None:  # 0 is automatic; others the widget refuses
         return
     for found in upstream(graph, [link], ("OBJECTIVE", "PRIOR")):
         node = graph[found]

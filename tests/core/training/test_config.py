@@ -54,7 +54,7 @@ OBJECTIVES_SET = (
     ObjectSpecificLoss(weight=0.9, dilation=4, objects_per_step=3), BasePrior(weight=0.6, prompt="caption"),
     MaskedPrior(dilation=4), BlankPromptPreservation(weight=0.8, probability=0.3),
     LossWeighting(weighting="min_snr", snr_gamma=4.0, loss="huber", huber_c=0.2, noise_offset=0.05,
-                  levels="logit_normal", logit_mean=0.3, logit_std=0.8),
+                  levels="logit_normal", logit_mean=0.3, logit_std=0.8, shift=3.0),
     LearnedContexts(prefix=3, suffix=2, identifier_vectors=1, start="random", std=0.1, rate_factor=5.0,
                     identifier_rate_factor=1.0, prefix_words="the", suffix_words="on", identifier_words="ktn"),
     ClassCharacterizing(weight=0.4, probability=0.5), SuperResolution(variance=1e-4, level=3, crop=256))
