@@ -18,10 +18,10 @@ from .plan import Overrides, Value
 Graph = dict[str, dict[str, Any]]
 
 PHOTOS_NODE, FOLDER_NODE = "PersonalizeSubjectPhotos", "PersonalizePhotosFromFolder"
-TRAINER, SAVER, PICKER = "PersonalizeTrainer", "PersonalizeSave", "IdentifierPicker"
+FROM_PHOTOS, SAVER, PICKER = "PersonalizeFromPhotos", "PersonalizeSave", "IdentifierPicker"
 EVALUATE = "PersonalizeEvaluate"
-OUTPUT_OF_TRAINER = 5
-"""Personalize Trainer's PERSONALIZATION."""
+TRAINERS = {"PersonalizeTrainer": 5, FROM_PHOTOS: 2}
+"""Nodes that train, and which of their outputs is PERSONALIZATION."""
 SUBJECT_INPUTS = ("identifier", "class_noun", "caption_template", "data", "subject")
 """What Photos from Folder takes as Subject Photos has it."""
 TEXTS = ("text", "string", "prompt", "prompts", "templates")
@@ -84,10 +84,10 @@ def is_link(value: Any) -> bool:
 
 def subject_node(graph: Graph) -> str:
     """The one node whose photos are replaced. Raises: PlanError."""
-    found = nodes_of(graph, PHOTOS_NODE, FOLDER_NODE)
+    found = nodes_of(graph, PHOTOS_NODE, FOLDER_NODE, FROM_PHOTOS)
     if len(found) != 1:
-        raise PlanError([f"workflow: got {len(found)} nodes with photos of a subject, expected one Subject Photos or "
-                         "Photos from Folder"])
+        raise PlanError([f"workflow: got {len(found)} nodes with photos of a subject, expected one Subject Photos, "
+                         "Photos from Folder or Personalize from Photos"])
     return found[0]
 
 
@@ -165,18 +165,36 @@ def with_subject(graph: Graph, folder: str, class_noun: str | None, identifier: 
 
     The class noun takes the place of the workflow's wherever that stands: in nodes and, as a word, in the texts that
     are drawn. An identifier takes the place of the workflow's, and of what Identifier Picker would choose.
+
+    Raises:
+        PlanError: an identifier for Personalize from Photos, which picks its own.
     """
     graph = copy.deepcopy(graph)
     node = graph[subject_node(graph)]
     old_noun, old_identifier = node["inputs"].get("class_noun"), node["inputs"].get("identifier")
-    kept = {key: node["inputs"][key] for key in SUBJECT_INPUTS if key in node["inputs"]}
-    node["class_type"], node["inputs"] = FOLDER_NODE, {**kept, "folder": folder}
+    if node["class_type"] == FROM_PHOTOS:
+        old_noun = node["inputs"].get("what_is_it")
+        _give_photos(node["inputs"], folder, class_noun, identifier)
+    else:
+        kept = {key: node["inputs"][key] for key in SUBJECT_INPUTS if key in node["inputs"]}
+        node["class_type"], node["inputs"] = FOLDER_NODE, {**kept, "folder": folder}
     for inputs in (other["inputs"] for other in graph.values()):
         if class_noun is not None and isinstance(old_noun, str):
             _replace_noun(inputs, old_noun, class_noun)
         if identifier is not None:
             _replace_identifier(graph, inputs, old_identifier, identifier)
     return graph
+
+
+def _give_photos(inputs: dict[str, Any], folder: str, class_noun: str | None, identifier: str | None) -> None:
+    """Personalize from Photos with the photos of a folder."""
+    if identifier is not None:
+        raise PlanError([f"identifier: got {identifier!r}, expected none: Personalize from Photos picks its own. Leave "
+                         "it out, or use a workflow with Subject Photos"])
+    inputs.pop("images", None)
+    inputs["photos"] = folder
+    if class_noun is not None:
+        inputs["what_is_it"] = class_noun
 
 
 def _replace_noun(inputs: dict[str, Any], old: str, new: str) -> None:
@@ -198,14 +216,14 @@ def with_names(graph: Graph, name: str) -> Graph:
     """The graph with all that it writes called after the job; Save Personalization is added where it is missing."""
     graph = copy.deepcopy(graph)
     if not nodes_of(graph, SAVER):
-        for number, trainer in enumerate(nodes_of(graph, TRAINER), 1):
-            inputs = {"name": "", "personalization": [trainer, OUTPUT_OF_TRAINER]}
+        for number, trainer in enumerate(nodes_of(graph, *TRAINERS), 1):
+            inputs = {"name": "", "personalization": [trainer, TRAINERS[graph[trainer]["class_type"]]]}
             graph[f"fleet-save-{number}"] = {"class_type": SAVER, "inputs": inputs,
                                              "_meta": {"title": "Save Personalization"}}
     savers = nodes_of(graph, SAVER)
     for number, saver in enumerate(savers, 1):
         graph[saver]["inputs"]["name"] = f"fleet/{name}" + (f"-{number}" if len(savers) > 1 else "")
-    for trainer in nodes_of(graph, TRAINER):
+    for trainer in nodes_of(graph, *TRAINERS):
         graph[trainer]["inputs"]["run_name"] = name
     for node in graph.values():
         if isinstance(node["inputs"].get("filename_prefix"), str):
@@ -221,7 +239,7 @@ def model_files(graph: Graph) -> list[str]:
 
 def steps_of(graph: Mapping[str, Mapping[str, Any]]) -> int:
     """Training steps of the graph; 0 where they are not typed."""
-    steps = [node["inputs"].get("steps") for node in graph.values() if node["class_type"] == TRAINER]
+    steps = [node["inputs"].get("steps") for node in graph.values() if node["class_type"] in TRAINERS]
     return sum(value for value in steps if isinstance(value, int))
 
 

@@ -16,7 +16,7 @@ from safetensors import safe_open
 
 from .client import GraphFailed, GraphInterrupted, GraphRefused
 from .errors import JobFailed, JobStopped, WorkerLost
-from .graph import EVALUATE, FOLDER_NODE, SAVER, TRAINER, nodes_of, title_of
+from .graph import EVALUATE, FOLDER_NODE, SAVER, TRAINERS, nodes_of, title_of
 from .identity import ModelHashes, code_digest, comfyui_version, hash_file, model_folders
 from .server import ComfyServer, ServerDied
 from .storage import Storage
@@ -152,7 +152,7 @@ class ComfyWorker:
         pictures = [self._picture(job, number, count, entry) for number, shown in enumerate(outputs)
                     for count, entry in enumerate(_pictures(job["graphs"][number], shown, job["pictures"]))]
         files = [self._adapter(name, Path(_text(outputs[0], node).split("\n")[0])) for node in nodes_of(graph, SAVER)]
-        report = "\n\n".join(_text(outputs[0], node) for node in nodes_of(graph, TRAINER))
+        report = "\n\n".join(_text(outputs[0], node) for node in nodes_of(graph, *TRAINERS))
         self.output.write(f"{name}/report.txt", report.encode())
         figures = [json.loads(record) for node in nodes_of(graph, EVALUATE)
                    for record in outputs[0].get(node, {}).get("evaluation", ())]

@@ -43,4 +43,4 @@ def test_real_photos_with_rough_masks_train(server):
     count = sum(name.startswith("images.") for name in graph[photos]["inputs"])
     (report,) = (output["text"][0] for output in outputs.values() if "was used" in str(output.get("text")))
     assert count == len(photos_with_masks())
-    assert f"of {count} " in report, report
+    assert f"Each of your {count} photos" in report, report

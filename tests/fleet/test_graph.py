@@ -23,7 +23,25 @@ TRAINING = [path for path in WORKFLOWS if path.name[:2] in ("01", "02", "05", "0
 
 
 def first():
+    return read_workflow(TRAINING[0])
+
+
+def simple():
+    """Template 00: Personalize from Photos."""
     return read_workflow(WORKFLOWS[0])
+
+
+def test_personalize_from_photos_takes_folder_and_noun():
+    after = with_names(with_subject(simple(), "fleet/rex", "cat", None), "rex")
+    inputs = after["2"]["inputs"]
+    assert (inputs["photos"], inputs["what_is_it"], inputs["run_name"]) == ("fleet/rex", "cat", "rex")
+    assert after["fleet-save-1"]["inputs"] == {"name": "fleet/rex", "personalization": ["2", 2]}
+    assert prompt_place(after, None) == Place("3", "prompt")
+
+
+def test_personalize_from_photos_picks_its_own_identifier():
+    with pytest.raises(PlanError, match="identifier: got 'zkz', expected none"):
+        with_subject(simple(), "x", None, "zkz")
 
 
 def test_the_photos_of_the_workflow_give_way_to_a_folder():
