@@ -65,6 +65,7 @@ class Case:
         lengths: tokens of two prompts of one batch; alike where every prompt has as many.
         markers: tensors in the file by which ComfyUI knows what the network predicts.
         has_reference: whether its conditioning holds a reference picture's latents.
+        has_picture: whether it holds a picture for the channels beside the noise.
         clip: tokenizers and encoders, of `clips.py`; None where ComfyUI has none without a file.
     """
 
@@ -76,13 +77,16 @@ class Case:
     lengths: tuple[int, int]
     markers: Mapping[str, Tensor] = field(default_factory=dict)
     has_reference: bool = False
+    has_picture: bool = False
     clip: str | None = None
 
     def entry(self, seed: int, length: int) -> Entry:
-        """The conditioning of a prompt; with a reference picture where the family reads one."""
+        """The conditioning of a prompt; with a reference picture where the family reads one, in the way it reads it."""
         context, beside = self.text(seed, length)
         if self.has_reference:
             beside = beside | {"reference_latents": [0.5 * noise(1, *self.latent, seed=99)]}
+        if self.has_picture:
+            beside = beside | {"concat_latent_image": 0.5 * noise(1, *self.latent, seed=99)}
         return context, beside
 
 

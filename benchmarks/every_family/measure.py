@@ -35,7 +35,7 @@ def measure(case: Case) -> dict[str, Any]:
     record: dict[str, Any] = dict.fromkeys(KEYS) | {"name": case.title}
     reasons: dict[str, str] = {}
     try:
-        check_model(rig.model)
+        check_model(rig.model, rig.case.has_picture)
         before = state_of(rig)
         look(rig, LEARNING, record, reasons)
         record["restored"] = is_same_state(state_of(rig), before)

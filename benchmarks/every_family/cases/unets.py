@@ -56,7 +56,8 @@ def cascade(title: str, config: Any, latent: tuple[int, ...], network: dict[str,
 CASES = {
     "sd15": sd("Stable Diffusion 1.5", SD15),
     "sd15_inpainting": sd("Stable Diffusion 1.5 inpainting", SD15 | {"in_channels": 9}),
-    "sd15_edit": sd("InstructPix2Pix", SD15 | {"in_channels": 8}, config=stock.SD15_instructpix2pix),
+    "sd15_edit": sd("InstructPix2Pix", SD15 | {"in_channels": 8}, has_picture=True,
+                    config=stock.SD15_instructpix2pix),
     # ComfyUI takes SD2 for v-prediction by the spread of this bias, as in the 768-pixel checkpoint
     "sd21": sd("Stable Diffusion 2.1 (768)", SD21, config=stock.SD20, clip="clip_h", markers={
         "output_blocks.11.1.transformer_blocks.0.norm1.bias": 10 * noise(64)}),
