@@ -184,7 +184,7 @@ def run_jobs(plan: Plan, jobs: Sequence[Job], around: Surroundings, pool: Pool, 
         if not is_again:
             records[outcome.job] = {"status": outcome.status, "message": outcome.message, **outcome.result}
             try:
-                index.write(records)
+                index.keep_up(records)
             except OSError as error:  # it is written again after the next job, and at the end
                 log.warning("the index could not be written: %s", error)
         shown.ended(outcome, is_again)

@@ -6,6 +6,7 @@ import csv
 import html
 import io
 import json
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -17,6 +18,8 @@ from .storage import Storage
 from .worker import RESULT
 
 THUMBNAIL = 192
+REST = 20.0
+"""Times what it took to write the index, until it is written again."""
 ORDER = {"failed": 0, "lost": 1, "stopped": 2, "waiting": 3, "done": 4}
 COLUMNS = ("subject", "status", "steps", "seconds", "message")
 
@@ -72,6 +75,7 @@ class Index:
     def __init__(self, storage: Storage, title: str, jobs: Sequence[Job]):
         self._storage, self._title, self._jobs = storage, title, jobs
         self._thumbnails: dict[str, str] = {}
+        self._not_before = 0.0
 
     def write(self, records: Mapping[str, Mapping[str, Any]]) -> None:
         """Write both anew.
@@ -88,6 +92,14 @@ class Index:
                                  for picture in row["pictures"][:4]]
         self._storage.write("index.html", _html(self._title, rows, settings, figures).encode())
         self._storage.write("results.csv", _csv(rows, settings, figures).encode("utf-8-sig"))
+
+    def keep_up(self, records: Mapping[str, Mapping[str, Any]]) -> None:
+        """Write both anew, unless that would take more than a twentieth of the time: with thousands of jobs the page is
+        long, and jobs end faster than it is written."""
+        start = time.monotonic()
+        if start >= self._not_before:
+            self.write(records)
+            self._not_before = start + REST * (time.monotonic() - start)
 
     def _thumbnail(self, picture: str) -> str:
         """A small JPEG, looked for once and made where there is none; the picture itself, where it is gone."""

@@ -7,6 +7,7 @@ import io
 
 from PIL import Image
 
+from comfyui_personalize.fleet import page
 from comfyui_personalize.fleet.jobs import Job
 from comfyui_personalize.fleet.page import Index
 from comfyui_personalize.fleet.storage import Storage
@@ -33,18 +34,32 @@ def done(tmp_path, name):
 
 def test_failures_come_first_and_what_waits_is_there_too(tmp_path):
     records = {"good": done(tmp_path, "good"), "bad": {"status": "failed", "message": "photos: <none>"}}
-    page, rows = index(tmp_path, [job("good"), job("later"), job("bad")], records)
+    html, rows = index(tmp_path, [job("good"), job("later"), job("bad")], records)
     assert [row[0] for row in rows] == ["subject", "bad", "later", "good"]
     assert [row[1] for row in rows[1:]] == ["failed", "waiting", "done"]
-    assert page.index(">bad<") < page.index(">later<") < page.index(">good<")
-    assert "1 failed, 1 waiting, 1 done" in page
+    assert html.index(">bad<") < html.index(">later<") < html.index(">good<")
+    assert "1 failed, 1 waiting, 1 done" in html
+
+
+def test_a_long_index_is_not_written_after_every_job(tmp_path, monkeypatch):
+    made, clock, written = Index(Storage(str(tmp_path)), "night", [job("a")]), [100.0], []
+    monkeypatch.setattr(page.time, "monotonic", lambda: clock[0])
+
+    def write(records):
+        written.append(clock[0])
+        clock[0] += 2.0  # seconds that it takes
+
+    monkeypatch.setattr(made, "write", write)
+    for clock[0] in (100.0, 103.0, 139.0, 140.0, 150.0):
+        made.keep_up({})
+    assert written == [100.0, 140.0]
 
 
 def test_texts_are_shown_as_texts(tmp_path):
     records = {"good": done(tmp_path, "good"), "bad": {"status": "failed", "message": "photos: <none>"}}
-    page, _ = index(tmp_path, [job("good"), job("bad")], records)
-    assert "photos: &lt;none&gt;" in page and "<none>" not in page
-    assert "a &quot;zkz&quot; &lt;dog&gt;" in page and "night &lt;1&gt;" in page
+    html, _ = index(tmp_path, [job("good"), job("bad")], records)
+    assert "photos: &lt;none&gt;" in html and "<none>" not in html
+    assert "a &quot;zkz&quot; &lt;dog&gt;" in html and "night &lt;1&gt;" in html
 
 
 def test_a_thumbnail_is_made_once_and_is_small(tmp_path):
@@ -68,5 +83,5 @@ def test_figures_and_settings_are_columns_and_no_cell_is_a_formula(tmp_path):
 def test_a_picture_that_is_gone_stands_for_its_thumbnail_and_the_page_is_written(tmp_path):
     records = {"good": done(tmp_path, "good")}
     (tmp_path / "good" / "pictures" / "01-01.png").unlink()
-    page, _ = index(tmp_path, [job("good")], records)
-    assert 'src="good/pictures/01-01.png"' in page
+    html, _ = index(tmp_path, [job("good")], records)
+    assert 'src="good/pictures/01-01.png"' in html
