@@ -20,9 +20,7 @@ def page(browser, server) -> Iterator:
     page.get_by_role("button", name="Templates").first.wait_for(timeout=2 * MINUTE)
     page.evaluate("() => window.app.ui.settings.setSettingValueAsync('Comfy.Locale', 'zh')")
     page.reload()
-    page.wait_for_function("() => window.LiteGraph?.registered_node_types.PersonalizeTrainer",
-                           timeout=2 * MINUTE)
-    page.locator("canvas").first.wait_for(timeout=MINUTE)
+    page.get_by_role("button", name="模板").first.wait_for(timeout=2 * MINUTE)
     yield page
 
 
