@@ -121,6 +121,7 @@ class Stillborn(Doubler):
             raise RuntimeError("no ComfyUI here")
 
 
+@pytest.mark.full
 def test_a_worker_that_never_starts_is_left_out_and_the_rest_does_the_jobs(ray):
     pool = on_ray.RayPool(ray, Stillborn, 2, cpus=0.5)
     pool.describe()

@@ -18,8 +18,8 @@ from comfyui_personalize.nodes.bridge.model.families import family_warnings, mea
 
 DOCUMENTED = {record["name"]: record for record in
               json.loads((Path(__file__).parents[4] / "docs" / "families.json").read_text(encoding="utf-8"))}
-QUICK = ("sdxl_edm", "sd15_edit", "flux", "flux2_klein", "chroma", "z_image", "qwen_image")
-"""One of every kind: EDM, a picture beside the noise, joint attention, masked text, short text, one stream, a frame."""
+QUICK = ("sdxl_edm", "sd15_edit", "flux", "chroma", "z_image", "qwen_image")
+"""One of every kind: EDM, a picture beside the noise, joint attention, masked text, one stream, a frame."""
 SAME_NETWORK = {
     "HunyuanDiT1": "HunyuanDiT with other text conditions", "KOALA_700M": "KOALA", "Segmind_Vega": "KOALA's structure",
     "SD21UnclipL": "SD 2.1 with a picture's embedding", "SD21UnclipH": "SD 2.1 with a picture's embedding",
