@@ -8,7 +8,7 @@ from comfy_api.v0_0_2 import io
 from ..core.training.automatic import AUTO, chosen_lines
 from .bridge.evaluation.checkpoint_grid import CONNECTED, check_run, draw_grid, make_request, run_choices, run_state
 from .bridge.notices import show_notice, shown_pictures
-from .bridge.queue.queue_checks import ZeroOrWholeSteps, answer
+from .bridge.queue.queue_checks import SIDE, answer
 from .bridge.sockets import PERSONALIZATION
 
 
@@ -81,7 +81,7 @@ def _what() -> list[io.Input]:
 def _sampling() -> list[io.Input]:
     samplers, schedulers = comfy.samplers.KSampler.SAMPLERS, comfy.samplers.KSampler.SCHEDULERS
     return [
-        io.Int.Input("size", default=0, min=ZeroOrWholeSteps(64, 8), max=4096, step=8,
+        io.Int.Input("size", default=0, min=SIDE, max=4096, step=8,
                      tooltip="Width and height in pixels, 64 to 4096, a multiple of 8. 0 (default): automatic, by the "
                              "model's recipe."),
         io.Int.Input("sampling_steps", default=0, min=0, max=1000,

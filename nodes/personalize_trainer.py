@@ -13,7 +13,7 @@ from ..core.training.automatic import chosen_lines
 from ..core.training.config import TrainingConfig
 from .bridge.model.automatic import settle_preview, settle_training
 from .bridge.notices import show_notice, shown_pictures
-from .bridge.queue.queue_checks import ZeroOrWholeSteps, answer
+from .bridge.queue.queue_checks import SIDE, answer
 from .bridge.queue.settings_checks import check_class_image_sizes
 from .bridge.sampling.sampling import patched
 from .bridge.sockets import (
@@ -147,7 +147,7 @@ def _widgets() -> list[io.Input]:
         io.Int.Input("batch", default=0, min=0, max=64,
                      tooltip="Photos per step, up to 64. Class images are added to this and need extra memory. "
                              "0 (default): automatic, by the model's recipe."),
-        io.Int.Input("resolution", default=0, min=ZeroOrWholeSteps(64, 8), max=2048, step=8,
+        io.Int.Input("resolution", default=0, min=SIDE, max=2048, step=8,
                      tooltip="Photos are cropped to the centre and scaled to this many pixels, 64 to 2048, a "
                              "multiple of 8. 0 (default): automatic, what the model's family was trained at."),
         io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=False,

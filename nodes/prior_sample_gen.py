@@ -12,7 +12,7 @@ from ..core.training.automatic import AUTO, chosen_lines
 from ..core.wording import clean_prompt
 from .bridge.model.automatic import settle_class_images
 from .bridge.notices import show_notice
-from .bridge.queue.queue_checks import ZeroOrWholeSteps
+from .bridge.queue.queue_checks import SIDE
 from .bridge.sampling.class_images import decode, make_class_images, model_digest, text_encoder_digest
 from .bridge.sockets import PRIOR
 
@@ -78,7 +78,7 @@ def _settings() -> list[io.Input]:
         io.Int.Input("count", default=0, min=0, max=10000,
                      tooltip="How many class images, up to 10000. 100 to 200 per subject work well; a larger "
                              "number later keeps those that exist. 0 (default): automatic, 200."),
-        io.Int.Input("size", default=0, min=ZeroOrWholeSteps(64, 8), max=4096, step=8,
+        io.Int.Input("size", default=0, min=SIDE, max=4096, step=8,
                      tooltip="Width and height in pixels, 64 to 4096: the training resolution. 0 (default): "
                              "automatic, the resolution of the model's recipe, as in Personalize Trainer."),
         io.Combo.Input("sampler", options=[AUTO, *samplers], default=AUTO,

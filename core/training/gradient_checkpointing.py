@@ -36,9 +36,16 @@ def checkpointed(blocks: Sequence[nn.Module], contexts: Contexts = noop_context_
     Args:
         contexts: asked in every forward of a block: the contexts of that forward and of its recomputation.
     """
+    with replaced_forwards(blocks, lambda block: _recomputed(block, contexts)):
+        yield
+
+
+@contextmanager
+def replaced_forwards(blocks: Sequence[nn.Module], make: Callable[[nn.Module], Callable[..., Any]]) -> Iterator[None]:
+    """Within the context each block's forward is what `make` makes of the block; afterwards it is its own."""
     own = [block.__dict__.get("forward") for block in blocks]
     for block in blocks:
-        block.forward = _recomputed(block, contexts)
+        block.forward = make(block)
     try:
         yield
     finally:

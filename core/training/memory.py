@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map_only
 
-from .gradient_checkpointing import find_blocks
+from .gradient_checkpointing import find_blocks, replaced_forwards
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ def measure_activations(forward: Callable[[], object], module: nn.Module) -> Act
             gradient.
     """
     step = _Step(module)
-    with torch.enable_grad(), _counted_blocks(module, step), saved_tensors_hooks(step.keep, _refuse):
+    counted = replaced_forwards(find_blocks(module), partial(_counted, step))
+    with torch.enable_grad(), counted, saved_tensors_hooks(step.keep, _refuse):
         forward()
     return step.activations()
 
@@ -229,24 +231,7 @@ def _backward(outputs: Sequence[Tensor], wanted: Sequence[Tensor], live: LiveByt
         torch.autograd.grad(given, wanted, [torch.empty_like(output) for output in given], allow_unused=True)
 
 
-@contextmanager
-def _counted_blocks(module: nn.Module, step: _Step) -> Iterator[None]:
-    """Within the context the network's blocks are counted by the step."""
-    blocks = find_blocks(module)
-    own = [block.__dict__.get("forward") for block in blocks]
-    for block in blocks:
-        block.forward = _counted(block, step)
-    try:
-        yield
-    finally:
-        for block, forward in zip(blocks, own, strict=True):
-            if forward is None:
-                del block.__dict__["forward"]
-            else:
-                block.forward = forward
-
-
-def _counted(block: nn.Module, step: _Step) -> Callable[..., Any]:
+def _counted(step: _Step, block: nn.Module) -> Callable[..., Any]:
     forward = block.forward
     weights = tuple((name, tuple(parameter.shape), parameter.dtype, parameter.requires_grad)
                     for name, parameter in block.named_parameters())

@@ -84,3 +84,7 @@ class ZeroOrWholeSteps(int):
 
     def __getnewargs__(self) -> tuple[int, int]:  # type: ignore[override]
         return self.least, self.step
+
+
+SIDE = ZeroOrWholeSteps(64, 8)
+"""The least side of a picture in pixels; 0 is automatic."""

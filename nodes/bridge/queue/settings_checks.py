@@ -16,6 +16,7 @@ from comfy_api.v0_0_2 import io
 
 from ....core.errors import InputError, require
 from .graph_walk import Graph, link_of, links, title, upstream
+from .queue_checks import SIDE
 
 SETTINGS = frozenset({"OPTIONS", "PREVIEW", "OBJECTIVE", "TOKEN_VECTORS", "DATA_OPTIONS", "DCI_OPTIONS"})
 """Sockets that carry nothing that is loaded or drawn."""
@@ -129,7 +130,7 @@ def check_class_image_sizes(trainer: str | None) -> None:
     graph, name = queued(), str(trainer)
     size = graph.get(name, {}).get("inputs", {}).get("resolution")
     link = links(graph.get(name, {})).get("objective")
-    if not isinstance(size, int) or size < 64 or size % 8 or link is None:  # 0 is automatic; others the widget refuses
+    if not isinstance(size, int) or not size or size < SIDE or link is None:  # automatic, or refused by the widget
         return
     for found in upstream(graph, [link], ("OBJECTIVE", "PRIOR")):
         node = graph[found]

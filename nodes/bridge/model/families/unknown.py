@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
-from .readers import is_read_by_diffusers, is_read_by_sd_scripts
+from .programs import is_read_by_diffusers, is_read_by_sd_scripts
 from .record import Family
 
 

@@ -29,7 +29,7 @@ from comfyui_personalize.benchmarks.every_family.cases import CASES
 from comfyui_personalize.core.learning.adapter import AdapterConfig, find_targets, programs_for_kind
 from comfyui_personalize.nodes.bridge.model.denoiser import unet_adapter_keys
 from comfyui_personalize.nodes.bridge.model.families import programs_for_family
-from comfyui_personalize.nodes.bridge.model.families.readers import DIFFUSERS, SD_SCRIPTS
+from comfyui_personalize.nodes.bridge.model.families.programs import DIFFUSERS, SD_SCRIPTS
 
 DOCS = Path(__file__).parents[4] / "docs" / "adapter_programs.md"
 HEADER = """# Which programs read a LoRA, by family
