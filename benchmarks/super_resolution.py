@@ -13,7 +13,6 @@ import json
 import statistics
 import tempfile
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +60,10 @@ def load_models() -> tuple[Any, Any, Any]:
 
 def draw(subject: int) -> Tensor:
     """Scenes of one held-out subject, (10, 96, 96, 3) in 0..1."""
-    from comfyui_personalize.pocket.world import render, subject_scenes
+    from comfyui_personalize.pocket.subjects import subject_photos
 
-    scenes = islice(subject_scenes(subject, TRAINED + TESTED), TRAINED + TESTED)
-    return torch.from_numpy(np.stack([render(scene, SIZE)[0] for scene in scenes])).float() / 255
+    scenes = subject_photos(subject, TRAINED + TESTED, size=SIZE)
+    return torch.from_numpy(np.stack([scene.pixels for scene in scenes])).float() / 255
 
 
 def gradient_error(pictures: Tensor, truth: Tensor) -> float:
@@ -73,13 +72,11 @@ def gradient_error(pictures: Tensor, truth: Tensor) -> float:
     return 255 * float(torch.stack(errors).mean())
 
 
-def identity(judge: Any, pictures: Tensor, photos: Tensor) -> float:
+def identity(pictures: Tensor, photos: Tensor) -> float:
     """Mean cosine of the judge's identities of (N, H, W, 3) and (M, H, W, 3)."""
-    from comfyui_personalize.pocket.judge import to_judge_size
+    from comfyui_personalize.benchmarks.evidence.measures import answers, cosine
 
-    with torch.no_grad():
-        made, known = (judge(to_judge_size(part.movedim(-1, 1)))["identity"] for part in (pictures, photos))
-    return float((made @ known.T).mean())
+    return cosine(*(answers(part.movedim(-1, 1))["identity"] for part in (pictures, photos)))
 
 
 def methods(models: tuple[Any, Any, Any], photos: Tensor, noun: str,
@@ -107,15 +104,15 @@ def methods(models: tuple[Any, Any, Any], photos: Tensor, noun: str,
         yield name, patched(model, None, result.lora)[0], pairs.level
 
 
-def measure(models: tuple[Any, Any, Any], judge: Any, number: int,
+def measure(models: tuple[Any, Any, Any], number: int,
             steps: int) -> tuple[dict[str, tuple[float, ...]], Tensor]:
     """Figures of every method on one subject, and a row of pictures."""
     from comfyui_personalize.core.data.low_res_pairs import low_res
     from comfyui_personalize.nodes.bridge.super_resolution.sheet import psnr
     from comfyui_personalize.nodes.bridge.super_resolution.upscaler import upscale
-    from comfyui_personalize.pocket.world import subject
+    from comfyui_personalize.pocket.subjects import class_noun
 
-    noun, scenes = subject(number).noun, draw(number)
+    noun, scenes = class_noun(number), draw(number)
     photos, truth = scenes[:TRAINED], scenes[TRAINED:]
     low = torch.stack([low_res(picture) for picture in truth])
     bicubic = functional.interpolate(low / 2 + 0.5, scale_factor=4, mode="bicubic").movedim(1, -1).clamp(0, 1)
@@ -125,7 +122,7 @@ def measure(models: tuple[Any, Any, Any], judge: Any, number: int,
                              steps=SAMPLING_STEPS, cfg=1.0, seed=0)
     made["the scenes themselves"] = truth
     figures: dict[str, tuple[float, ...]] = {
-        name: (psnr(pictures, truth), gradient_error(pictures, truth), identity(judge, pictures, photos))
+        name: (psnr(pictures, truth), gradient_error(pictures, truth), identity(pictures, photos))
         for name, pictures in made.items()}
     return figures, torch.cat([pictures[0] for pictures in made.values()], dim=1)
 
@@ -161,10 +158,8 @@ def main() -> None:
         from comfyui_personalize.benchmarks.evidence.comfy_process import start_comfyui
 
         start_comfyui(Path(base))
-        from comfyui_personalize.pocket.judge import load_judge
-
-        models, judge = load_models(), load_judge()
-        measured = [measure(models, judge, number, options.steps) for number in options.subjects]
+        models = load_models()
+        measured = [measure(models, number, options.steps) for number in options.subjects]
     results, rows = [figures for figures, _ in measured], [row for _, row in measured]
     command = f"python benchmarks/super_resolution.py --subjects {' '.join(map(str, options.subjects))}"
     report = HEADER.format(command=f"{command} --steps {options.steps} --write", subjects=len(options.subjects),

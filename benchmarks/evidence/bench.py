@@ -12,11 +12,8 @@ import torch
 from torch import Tensor
 
 from ...core.subject.subject import Photo, Subject, fill
-from ...pocket.config import SIZE
-from ...pocket.world import render, subject, subject_scenes
-from ...pocket.world_scenes import CONTEXTS, PHRASES
+from ...pocket.subjects import CONTEXTS, HELD_IN, HELD_OUT, PHRASES, class_noun, subject_photos
 
-HELD_IN, HELD_OUT = tuple(range(8)), tuple(range(8, 16))
 assert not set(HELD_IN) & set(HELD_OUT)
 PHOTOS = 5
 IDENTIFIER = "sks"
@@ -88,11 +85,10 @@ def case(number: int, photos: int = PHOTOS, identifier: str = IDENTIFIER, noun: 
         identifier: the word that is to mean it.
         noun: another class noun than its own, or nothing at all, for ablations.
     """
-    scenes = list(subject_scenes(number, photos))
-    rendered = [render(scene, SIZE) for scene in scenes]
-    shown = tuple(Photo(pixels=torch.from_numpy(picture.copy()).float() / 255,
-                        mask=torch.from_numpy(mask.copy()).float() / 255) for picture, mask in rendered)
+    taken = subject_photos(number, photos)
+    shown = tuple(Photo(pixels=torch.from_numpy(photo.pixels.copy()).float() / 255,
+                        mask=torch.from_numpy(photo.cover.copy()).float() / 255) for photo in taken)
     template = "a {V}" if noun == "" else "a {V} {noun}"
-    mine = Subject(identifier=identifier, class_noun=noun or subject(number).noun, photos=shown,
+    mine = Subject(identifier=identifier, class_noun=noun or class_noun(number), photos=shown,
                    caption_template=template)
-    return Case(number, mine, tuple(scene.context for scene in scenes))
+    return Case(number, mine, tuple(photo.context for photo in taken))

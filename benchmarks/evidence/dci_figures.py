@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ...pocket.world_shapes import NOUNS
+from ...pocket.subjects import NOUNS
 from .bench import Case
 from .dci_settings import ASKED, SEEDS
 from .measures import alignment, answers, copying, cosine

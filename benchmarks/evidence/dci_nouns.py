@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from ...core.dci.nouns import allowed_nouns, preset_nouns
-from ...pocket.world_shapes import NOUNS
+from ...pocket.subjects import NOUNS
 from .bench import Prompt
 
 

@@ -31,7 +31,7 @@ from ...core.evaluation.metrics import (
 from ...core.evaluation.metrics.kernel_distance import has_torchmetrics
 from ...core.model.image_text import ImageTextEncoder, load_image_text
 from ...pocket.image_text import transformers_folder
-from ...pocket.world import subject
+from ...pocket.subjects import class_noun
 from .bench import IDENTIFIER, PROMPTS, Prompt
 from .measures import Pictures
 from .pictures import read_pictures
@@ -134,6 +134,6 @@ def _figures(path: Path, number: int, encoders: Encoders) -> dict[str, float] | 
     if kept.exists() and (found := json.loads(kept.read_text(encoding="utf-8")))["made_from"] == stamp:
         return dict(found["figures"])
     references, _, drawn = read_pictures(path)
-    figures = field_measures(drawn[-1], references, subject(number).noun, PROMPTS, encoders)
+    figures = field_measures(drawn[-1], references, class_noun(number), PROMPTS, encoders)
     kept.write_text(json.dumps({"made_from": stamp, "figures": figures}) + "\n", encoding="utf-8")
     return figures

@@ -29,9 +29,7 @@ from torch.nn import functional
 
 from ...pocket.accessory import HatJudge, load_hat_judge
 from ...pocket.judge import COLOUR_NAMES, Judge, load_judge, to_judge_size
-from ...pocket.world import subject
-from ...pocket.world_scenes import CONTEXTS
-from ...pocket.world_shapes import NOUNS
+from ...pocket.subjects import CONTEXTS, NOUNS, class_noun
 from .bench import Case, Prompt
 
 COARSE = 24
@@ -86,7 +84,7 @@ def measure(pictures: Pictures, references: Tensor, base_classes: Tensor, case: 
     """
     seen, own, base = answers(pictures.prompted), answers(references)["identity"], answers(base_classes)
     asked = list(prompts) * (len(pictures.prompted) // len(prompts))
-    noun = NOUNS.index(subject(case.number).noun)
+    noun = NOUNS.index(class_noun(case.number))
     return {
         "fidelity": cosine(seen["identity"], own),
         "alignment": alignment(seen, asked),

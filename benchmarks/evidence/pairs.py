@@ -11,7 +11,7 @@ from pathlib import Path
 from ...core.errors import require
 from ...core.evaluation.metrics import without_identifier
 from ...core.evaluation.paired_page import write_page
-from ...pocket.world import subject
+from ...pocket.subjects import class_noun
 from .bench import IDENTIFIER, PROMPTS
 from .methods import METHODS
 from .pictures import read_pictures
@@ -37,7 +37,7 @@ def write_pairs(folder: Path, names: Sequence[str], number: int, out: Path, seed
         require(name in METHODS and path.exists(), "pairs", repr(name), f"methods with pictures of subject {number}",
                 "Run the method first.")
     read = {METHODS[name].title: read_pictures(path) for name, path in files.items()}
-    prompts = [without_identifier(prompt.text(IDENTIFIER, subject(number).noun), IDENTIFIER) for prompt in PROMPTS]
+    prompts = [without_identifier(prompt.text(IDENTIFIER, class_noun(number)), IDENTIFIER) for prompt in PROMPTS]
     references = list(next(iter(read.values()))[0])
     return write_page({title: drawn[-1].prompted for title, (_, _, drawn) in read.items()}, prompts, references, out,
                       f"Pocket subject {number}", seed, PER_SHEET)

@@ -21,14 +21,13 @@ from PIL import Image
 from torch import Tensor
 
 from ...pocket.config import SIZE
-from ...pocket.judge import to_judge_size
 from ...pocket.world import Look, draw_object, plain_look, subject
 from ...pocket.world_paint import SUPERSAMPLING, Pose
 from ...pocket.world_scenes import BACKDROPS, PHRASES
 from ...pocket.world_shapes import NOUNS
 from ...tools.install_comfyui import ROOT
 from .comfy_process import load_pocket, start_comfyui
-from .measures import judge
+from .measures import answers
 
 RESULTS = ROOT / "benchmarks" / "results" / "two_objects.md"
 FIRST_SUBJECT = 500
@@ -83,10 +82,10 @@ def look_of(number: int, noun: str) -> Look:
 
 
 def sides(pictures: Tensor) -> Tensor:
-    """Square crops of half the side around where two objects stand beside each other, (N, 2, crops, 3, 64, 64)."""
+    """Square crops of half the side around where two objects stand beside each other, (N, 2, crops, 3, H/2, W/2)."""
     half = SIZE // 2
-    found = [torch.stack([to_judge_size(pictures[..., top:top + half, left:left + half])
-                          for top in TOPS for left in lefts], dim=1) for lefts in LEFTS]
+    found = [torch.stack([pictures[..., top:top + half, left:left + half] for top in TOPS for left in lefts], dim=1)
+             for lefts in LEFTS]
     return torch.stack(found, dim=1)
 
 
@@ -94,8 +93,8 @@ def sides(pictures: Tensor) -> Tensor:
 def nouns_of(pictures: Tensor) -> Tensor:
     """The likeliest noun on the left, on the right and of the whole, (N, 3): means over the crops of a side."""
     crops = sides(pictures)
-    halves = judge()(crops.flatten(0, 2))["noun"].softmax(-1).unflatten(0, crops.shape[:3]).mean(2).argmax(-1)
-    whole = judge()(to_judge_size(pictures))["noun"].argmax(-1)
+    halves = answers(crops.flatten(0, 2))["noun"].unflatten(0, crops.shape[:3]).mean(2).argmax(-1)
+    whole = answers(pictures)["noun"].argmax(-1)
     return torch.cat([halves, whole[:, None]], dim=1)
 
 

@@ -20,7 +20,7 @@ from comfyui_personalize.benchmarks.evidence import (
 from comfyui_personalize.benchmarks.evidence.claims import AREA
 from comfyui_personalize.core.dci.config import DCIConfig
 from comfyui_personalize.core.training.config import TrainingConfig
-from comfyui_personalize.pocket.world_shapes import NOUNS
+from comfyui_personalize.pocket.subjects import NOUNS
 
 
 def cells(*gains: tuple[str, float], subjects: int = 5) -> dict:

@@ -37,14 +37,13 @@ from comfyui_personalize.benchmarks.evidence.pictures import read_pictures, writ
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.evaluation.metrics import coarse_distance
 from comfyui_personalize.core.training.config import TrainingConfig
-from comfyui_personalize.pocket.world import render, subject_scenes, with_context
+from comfyui_personalize.pocket.subjects import photo_in
 
 
 def true_pictures(number: int) -> tuple[torch.Tensor, list[bench.Prompt]]:
     """Renders of a subject in every place that the bench asks for."""
     asked = [prompt for prompt in bench.PROMPTS if prompt.kind == "recontextualization"]
-    scene = next(iter(subject_scenes(number, 1)))
-    pictures = [torch.from_numpy(render(with_context(scene, prompt.context))[0].copy()) for prompt in asked]
+    pictures = [torch.from_numpy(photo_in(number, prompt.context).pixels.copy()) for prompt in asked]
     return torch.stack(pictures).movedim(-1, 1).float() / 255, asked
 
 
@@ -93,9 +92,8 @@ def test_an_accessory_prompt_counts_place_and_hat_alike():
 
 
 def test_true_pictures_with_a_hat_pass_as_such_and_bare_ones_do_not():
-    scenes = [next(iter(subject_scenes(number, 1))) for number in range(6)]
-    pictures = torch.stack([torch.from_numpy(render(replace(scene, has_hat=has_hat))[0].copy())
-                            for has_hat in (True, False) for scene in scenes]).movedim(-1, 1).float() / 255
+    pictures = torch.stack([torch.from_numpy(photo_in(number, wears_hat=wears_hat).pixels.copy())
+                            for wears_hat in (True, False) for number in range(6)]).movedim(-1, 1).float() / 255
     hats = measures.answers(pictures)["hat"]
     assert float(hats[:6].mean()) > 0.8 and float(hats[6:].mean()) < 0.2
 

@@ -11,8 +11,8 @@ from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.subject.subject import Photo, Subject
 from comfyui_personalize.nodes.class_noun_suggestion import ClassNounSuggestion
 from comfyui_personalize.nodes.image_text_encoder import ImageTextEncoder
-from comfyui_personalize.pocket import image_text, world
-from comfyui_personalize.pocket.world_shapes import NOUNS
+from comfyui_personalize.pocket import image_text
+from comfyui_personalize.pocket.subjects import NOUNS, subject_photos
 
 if not image_text.IMAGE_TEXT_FILE.exists() or not image_text.CHECKPOINT.exists():
     pytest.skip("lacks the pocket model's files", allow_module_level=True)
@@ -26,8 +26,7 @@ def encoder(tmp_path_factory):
 
 
 def photos(noun, count=4):
-    pictures = [world.render(scene)[0] for scene in world.subject_scenes(NOUNS.index(noun), count, noun)]
-    return torch.from_numpy(np.stack(pictures)).float() / 255
+    return torch.from_numpy(np.stack([photo.pixels for photo in subject_photos(NOUNS.index(noun), count, noun)])) / 255
 
 
 @pytest.mark.parametrize("noun", NOUNS)

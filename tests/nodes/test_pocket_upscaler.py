@@ -13,7 +13,7 @@ from comfy_extras.nodes_sdupscale import SD_4XUpscale_Conditioning
 from comfyui_personalize.pocket import upscaler, upscaler_space
 from comfyui_personalize.pocket.comfyui.registration import register_pocket
 from comfyui_personalize.pocket.comfyui.upscaler import register_upscaler
-from comfyui_personalize.pocket.world import render, subject_scenes
+from comfyui_personalize.pocket.subjects import subject_photos
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_it_is_the_stock_network_class_with_conditions_of_its_own(loaded):
 
 
 def test_stock_nodes_upscale_four_times_nearer_to_the_truth_than_bicubic(loaded):
-    drawn = np.stack([render(scene)[0] for scene in subject_scenes(5, 3)])
+    drawn = np.stack([photo.pixels for photo in subject_photos(5, 3)])
     truth = torch.from_numpy(drawn).float() / 255
     low = upscaler_space.low_res(truth.movedim(-1, 1) * 2 - 1)
     made = upscale(loaded, low.movedim(1, -1) / 2 + 0.5, 6)

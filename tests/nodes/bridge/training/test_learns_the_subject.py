@@ -24,7 +24,7 @@ from comfyui_personalize.nodes.bridge.photos.latents import encode_view, photo_c
 from comfyui_personalize.nodes.bridge.text.encoder import encode
 from comfyui_personalize.pocket import config
 from comfyui_personalize.pocket.comfyui.registration import CHECKPOINTS, register_pocket
-from comfyui_personalize.pocket.world import render, subject_scenes
+from comfyui_personalize.pocket.subjects import subject_photos
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 SHARED = Path(__file__).resolve().parents[5] / "shared" / "photos"
@@ -38,8 +38,8 @@ def shared_photos(name: str) -> list[Photo]:
 
 
 def rendered_photos(number: int) -> list[Photo]:
-    pictures = [render(scene)[0] for scene in subject_scenes(number, 5, "dog")]
-    return [Photo(pixels=torch.from_numpy(picture.copy()).float() / 255) for picture in pictures]
+    return [Photo(pixels=torch.from_numpy(photo.pixels.copy()).float() / 255)
+            for photo in subject_photos(number, 5, "dog")]
 
 
 def held_out_loss(model, clip, vae, photos: list[Photo], text: str) -> float:
