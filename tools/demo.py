@@ -1,7 +1,8 @@
 """`make demo`: from photos to pictures on a real ComfyUI server, and one contact sheet to look at.
 
-Runs workflow 1 (training with class images, then pictures) and workflow 3 (DCI against plain sampling) over HTTP, as
-their API files stand, and keeps everything under `.demo/`.
+Runs workflow 1 (training with class images, then pictures, of which one prompt after the other is tried), workflow 3
+(DCI against plain sampling) and workflow 13 (two subjects) over HTTP, as their API files stand, and keeps everything
+under `.demo/`.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -24,8 +25,13 @@ from .install_comfyui import ROOT
 FOLDER = ROOT / ".demo"
 API_FORMS = ROOT / "workflows" / "api"
 PHOTOS = ROOT / "workflows" / "photos"
-WORKFLOWS = ("01 DreamBooth LoRA with prior preservation", "03 DCI against plain sampling")
-TILE, GAP, LABEL, COLUMNS = 192, 8, 34, 4
+TRAIN, COMPARE, TOGETHER = ("01 DreamBooth LoRA with prior preservation", "03 DCI against plain sampling",
+                            "13 DCI with two subjects")
+EDITS: Final = ("a {V} dog in the desert", "a {V} dog in the snow", "a {V} dog under water",
+                "a {V} dog wearing a hat in the jungle")
+"""What the subject is asked for after training, one picture each."""
+TILE, GAP, LABEL, CAPTION, COLUMNS = 320, 12, 56, 30, 4
+INK, PAPER, MARK = "#1c1c1c", "#ffffff", "#c2571a"
 # The pocket model is too small for two threads, which lose more than they gain as soon as a core is shared.
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
@@ -36,7 +42,11 @@ class Row(NamedTuple):
     """A line of the contact sheet."""
 
     label: str
-    pictures: list[Image.Image]
+    pictures: Sequence[Image.Image]
+    captions: Sequence[str] = ()
+    """A line below each picture."""
+    is_step: bool = True
+    """Whether it is the next thing that happens; otherwise it is compared with the row above."""
 
 
 def load_graph(name: str) -> dict[str, Any]:
@@ -53,36 +63,69 @@ def pictures_titled(client: Client, graph: Mapping[str, Any], outputs: Mapping[s
 
 def prompt_of(graph: Mapping[str, Any]) -> str:
     """The prompt of a workflow, with {V} for the identifier."""
-    return next(node["inputs"]["string"] for node in graph.values() if node["class_type"] == "StringReplace")
+    return str(_prompt_node(graph)["inputs"]["string"])
+
+
+def with_prompt(graph: Mapping[str, Any], prompt: str) -> dict[str, Any]:
+    """A copy of a workflow with another prompt. What does not depend on it is not run again by the same server."""
+    changed: dict[str, Any] = json.loads(json.dumps(graph))
+    _prompt_node(changed)["inputs"]["string"] = prompt
+    return changed
+
+
+def _prompt_node(graph: Mapping[str, Any]) -> dict[str, Any]:
+    return next(node for node in graph.values() if node["class_type"] == "StringReplace")
 
 
 def run_workflows(client: Client) -> Iterator[Row]:
-    """Run both workflows and yield what they show, in the order of the sheet."""
+    """Run the workflows and yield what they show, in the order of the sheet."""
     photos = [Image.open(path).convert("RGB") for path in sorted(PHOTOS.glob("personalize_dog_[0-9].png"))]
-    yield Row("The photos: a subject that the model has never seen", photos)
-    train, compare = map(load_graph, WORKFLOWS)
-    outputs = client.run(train, timeout=1800)
-    yield Row("Class images: 'a dog' from the model as it was", pictures_titled(client, train, outputs, "Class images"))
-    trained = pictures_titled(client, train, outputs, "Your subject")
-    yield Row(f"After training: '{prompt_of(train)}'", trained)
+    yield Row("Your photos: a subject that the model has never seen", photos)
+    train, compare, together = map(load_graph, (TRAIN, COMPARE, TOGETHER))
+    outputs = client.run(with_prompt(train, EDITS[0]), timeout=1800)
+    yield Row("Class images: 'a dog' by the model as it was", pictures_titled(client, train, outputs, "Class images"))
+    edited = [pictures_titled(client, train, outputs, "Your subject")[0]]
+    for prompt in EDITS[1:]:
+        outputs = client.run(with_prompt(train, prompt), timeout=1800)
+        edited.append(pictures_titled(client, train, outputs, "Your subject")[0])
+    yield Row("After training: your subject, wherever you want it", edited, EDITS)
     outputs = client.run(compare, timeout=1800)
     plain, dci = (pictures_titled(client, compare, outputs, title) for title in ("Plain", "With DCI"))
-    yield Row(f"Without DCI: '{prompt_of(compare)}'", plain)
-    yield Row("With DCI: same prompt, same seed", dci)
+    yield Row(f"Sampled as usual: '{prompt_of(compare)}'", plain)
+    yield Row("With DCI: same prompt, same seeds", dci, is_step=False)
+    outputs = client.run(together, timeout=1800)
+    yield Row("Two subjects in one picture", pictures_titled(client, together, outputs, "Two halves"))
 
 
-def contact_sheet(rows: list[Row]) -> Image.Image:
-    """One picture with a labelled line of tiles per row."""
-    width = GAP + COLUMNS * (TILE + GAP)
-    sheet = Image.new("RGB", (width, len(rows) * (LABEL + TILE + GAP) + GAP), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(18)
-    for number, row in enumerate(rows):
-        top = GAP + number * (LABEL + TILE + GAP)
-        draw.text((GAP, top + 4), row.label, "black", font)
-        for column, picture in enumerate(row.pictures[:COLUMNS]):
-            tile = picture.resize((TILE, TILE), Image.Resampling.LANCZOS)
-            sheet.paste(tile, (GAP + column * (TILE + GAP), top + LABEL))
+def contact_sheet(rows: Sequence[Row]) -> Image.Image:
+    """One picture with a numbered, labelled line of tiles per row; pictures as high as a tile, as many as fit."""
+    heights = [LABEL + TILE + (CAPTION if row.captions else 0) + GAP for row in rows]
+    sheet = Image.new("RGB", (GAP + COLUMNS * (TILE + GAP), sum(heights) + GAP), PAPER)
+    top, step = GAP, 0
+    for row, height in zip(rows, heights, strict=True):
+        step += row.is_step
+        draw_row(sheet, top, row, str(step) if row.is_step else "")
+        top += height
     return sheet
+
+
+def draw_row(sheet: Image.Image, top: int, row: Row, number: str) -> None:
+    """The number of the step in a disc, the label, the pictures, and what stands below each."""
+    ink, middle = ImageDraw.Draw(sheet), top + LABEL // 2
+    if number:
+        ink.ellipse([GAP, middle - 22, GAP + 44, middle + 22], MARK)
+        ink.text((GAP + 22, middle), number, PAPER, ImageFont.load_default(30), anchor="mm")
+    ink.text((GAP + 58, middle), row.label, INK, ImageFont.load_default(32), anchor="lm")
+    left = GAP
+    for place, picture in enumerate(row.pictures):
+        width = round(TILE * picture.width / picture.height)
+        if left + width > sheet.width:
+            return
+        sheet.paste(picture.resize((width, TILE), Image.Resampling.LANCZOS), (left, top + LABEL))
+        if place < len(row.captions):
+            ink.text((left + width // 2, top + LABEL + TILE + CAPTION // 2), row.captions[place], INK,
+                     ImageFont.load_default(18), anchor="mm")
+        left += width + GAP
 
 
 def main() -> int:
