@@ -24,7 +24,8 @@ from .scenes import ACCESSORIES, GREY_STYLES, STYLES, Scene, Thing, headroom, po
 
 IGNORED: Final = -100
 MOST: Final = 3
-COLOUR_NAMES: Final = (*NAMED_COLOURS, "two colours")
+TWO_COLOURS: Final = "two colours"
+COLOUR_NAMES: Final = (*NAMED_COLOURS, TWO_COLOURS)
 WORN: Final = ("", *ACCESSORIES)
 EMBEDDING: Final = 64
 TEMPERATURE: Final = 0.1
@@ -33,10 +34,20 @@ HEADS: Final[dict[str, tuple[int, ...]]] = {
     "context": (len(CONTEXTS),), "style": (len(STYLES),),
 }
 """Classifications: of each noun how many, which colour and what it wears; of the picture place and style."""
+OF_THINGS, OF_PICTURES = ("count", "colour", "accessory"), ("count", "context", "style")
+"""Who is asked: what a noun finds, by a head that all nouns share, or the whole picture; of the number both."""
+THING: Final = 160
+"""Numbers by which what a noun finds is described."""
+FINE, COARSE = 15, 21
+"""Layers of `Judge.features` after which pictures are 12 x 12 and 6 x 6 cells."""
 
 
 class Judge(nn.Module):
-    """(B, 3, 96, 96) in [0, 1] -> logits by head, `place` (B, nouns, 2) in [0, 1], `identity` (B, 64) unit vectors."""
+    """(B, 3, 96, 96) in [0, 1] -> logits by head, `place` (B, nouns, 2) in [0, 1], `identity` (B, 64) unit vectors.
+
+    Each noun looks for itself among 12 x 12 cells, and what it finds is asked for colour and accessory by heads that
+    all nouns share, so that a colour is learned once and not ten times.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,15 +57,38 @@ class Judge(nn.Module):
             layers += [nn.Conv2d(n_out, n_out, 3, padding=1), nn.GroupNorm(8, n_out), nn.SiLU()] * (n_in > 3)
         layers += [nn.Conv2d(192, 96, 1), nn.SiLU(), nn.Flatten()]
         self.features = nn.Sequential(*layers, nn.Linear(96 * (SIZE // 16) ** 2, 320), nn.SiLU())
-        self.heads = nn.ModuleDict({name: nn.Linear(320, int(np.prod(shape))) for name, shape in HEADS.items()})
-        self.place = nn.Linear(320, 2 * len(NOUNS))
-        self.identity = nn.Linear(320, EMBEDDING)
+        self.fine, self.coarse = nn.Conv2d(128 + 3, THING, 1), nn.Conv2d(192, THING, 1)
+        self.where = nn.Conv2d(THING, len(NOUNS) + 1, 1)
+        self.thing = nn.Sequential(nn.Linear(THING + 1, THING), nn.SiLU())
+        self.of_thing = nn.ModuleDict({name: nn.Linear(THING, HEADS[name][-1]) for name in OF_THINGS})
+        self.heads = nn.ModuleDict({name: nn.Linear(320, int(np.prod(HEADS[name]))) for name in OF_PICTURES})
+        self.identity = nn.Sequential(nn.Linear(THING, 192), nn.SiLU(), nn.Linear(192, EMBEDDING))
 
     def forward(self, pictures: Tensor) -> dict[str, Tensor]:
-        features = self.features((pictures - 0.5) * 4)
-        answers = {name: head(features).unflatten(-1, HEADS[name]) for name, head in self.heads.items()}
-        return answers | {"place": self.place(features).unflatten(-1, (len(NOUNS), 2)),
-                          "identity": functional.normalize(self.identity(features).float(), dim=-1)}
+        centred = (pictures - 0.5) * 4
+        fine = self.features[:FINE](centred)
+        coarse = self.features[FINE:COARSE](fine)
+        whole = self.features[COARSE:](coarse)
+        answers = {name: head(whole).unflatten(-1, HEADS[name]) for name, head in self.heads.items()}
+        colours = functional.avg_pool2d(centred, SIZE // fine.shape[-1]).to(fine.dtype)
+        cells = functional.silu(self.fine(torch.cat([fine, colours], dim=1))
+                                + functional.interpolate(self.coarse(coarse), scale_factor=2.0))  # (B, THING, 12, 12)
+        scores = self.where(cells).flatten(2).float()  # (B, nouns + 1, 144)
+        looked_at = scores.softmax(-1)
+        found = looked_at.to(cells.dtype) @ cells.flatten(2).mT  # (B, nouns + 1, THING); the last row is of anything
+        strength = scores.logsumexp(-1, keepdim=True).to(found.dtype)
+        things = self.thing(torch.cat([found, strength], dim=-1)[:, :-1])
+        for name, head in self.of_thing.items():
+            answers[name] = answers.get(name, 0) + head(things)
+        return answers | {"place": looked_at[:, :-1] @ _middles(fine.shape[-1]).to(looked_at),
+                          "identity": functional.normalize(self.identity(found[:, -1]).float(), dim=-1)}
+
+
+def _middles(side: int) -> Tensor:
+    """Middles of cells in units of the picture, (side^2, 2): x, y."""
+    steps = (torch.arange(side) + 0.5) / side
+    y, x = torch.meshgrid(steps, steps, indexing="ij")
+    return torch.stack([x.flatten(), y.flatten()], dim=-1)
 
 
 def labels_of(scene: Scene) -> dict[str, np.ndarray]:
@@ -76,7 +110,7 @@ def labels_of(scene: Scene) -> dict[str, np.ndarray]:
 
 def colour_label(look: Look) -> int:
     """The index of a look's colour; individuals have two."""
-    return COLOUR_NAMES.index("two colours" if look.is_individual else look.colour)
+    return COLOUR_NAMES.index(TWO_COLOURS if look.is_individual else look.colour)
 
 
 def alone(look: Look, seed: int) -> Scene:
@@ -107,6 +141,8 @@ def judge_batch(number: int, batch: int) -> dict[str, Tensor]:
             views[k].append(alone(look, SEEDS["judge"].start + (2 * (number * quarter + i) + k) % 10**8))
     scenes += views[0] + views[1]
     labels = [labels_of(scene) for scene in scenes]
+    for row in labels[half:]:
+        row["colour"][:] = IGNORED  # else two thirds of all colours would be "two colours", which is soon said of all
     stacked = {key: torch.from_numpy(np.stack([row[key] for row in labels])) for key in labels[0]}
     pictures = torch.from_numpy(np.stack([render(scene)[0] for scene in scenes]))
     return {"pictures": pictures.permute(0, 3, 1, 2), **stacked}

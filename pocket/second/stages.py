@@ -22,7 +22,7 @@ from .device import Machine
 from .diffusion import add_noise, alphas_cumprod, clean_estimate
 from .drawing import render
 from .generator import NOISES, Batch, Generator, denoising_loss, generator_batch
-from .judge import HEADS, IGNORED, Judge, judge_batch, judge_loss
+from .judge import COLOUR_NAMES, HEADS, IGNORED, TWO_COLOURS, Judge, judge_batch, judge_loss
 from .learner import Learner, load_average
 from .looks import SEEDS
 from .scenes import Scene, training_scene
@@ -142,11 +142,17 @@ def through(autoencoder: Autoencoder, pictures: Tensor, max_noise: float, genera
 
 
 def accuracy(answers: dict[str, Tensor], labels: dict[str, Tensor]) -> str:
-    """Shares of right answers by head, and retrieval of the other view, in words."""
+    """Shares of right answers by head, where the usual answer is wrong, and retrieval of the other view, in words.
+
+    Of the number: whole pictures; of the others: named colours, things that wear something, pictures in a style.
+    """
+    usual = {"colour": COLOUR_NAMES.index(TWO_COLOURS), "accessory": 0, "style": 0}
     shares = []
     for name in HEADS:
-        counted = labels[name] != IGNORED
-        shares.append(f"{name} {(answers[name].argmax(-1) == labels[name])[counted].float().mean().item():.3f}")
+        is_right = answers[name].argmax(-1) == labels[name]
+        asked = (labels[name] != IGNORED) & (labels[name] != usual.get(name, IGNORED))
+        share = is_right.all(-1) if name == "count" else is_right[asked]
+        shares.append(f"{name} {share.float().mean().item():.3f}")
     first, second = answers["identity"][len(answers["identity"]) // 2:].chunk(2)
     found = ((first @ second.T).argmax(-1) == torch.arange(len(first), device=first.device)).float().mean().item()
     return ", ".join([*shares, f"identity 1 in {len(first)} {found:.2f}"])

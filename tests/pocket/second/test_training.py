@@ -28,7 +28,7 @@ from comfyui_personalize.pocket.second.diffusion import (
 )
 from comfyui_personalize.pocket.second.generator import Generator, generator_batch
 from comfyui_personalize.pocket.second.image_text import ImageTextEncoder
-from comfyui_personalize.pocket.second.judge import Judge, judge_batch, judge_loss
+from comfyui_personalize.pocket.second.judge import HEADS, IGNORED, Judge, judge_batch, judge_loss
 from comfyui_personalize.pocket.second.learner import Learner, learning_rate, row_means
 from comfyui_personalize.pocket.second.parts import join, split
 from comfyui_personalize.pocket.second.rows import counter_rows, full_table
@@ -263,6 +263,28 @@ def test_the_judge_answers_every_question_and_learns():
         losses.append(judge_loss(learner.network(pictures), batch))
         learner.learn(losses[-1])
     assert all(loss.isfinite() for loss in losses) and losses[-1] < losses[0]
+
+
+def test_pairs_of_individuals_teach_the_judge_no_colour():
+    colours = judge_batch(0, 16)["colour"]
+    assert (colours[8:] == IGNORED).all() and (colours[:8] != IGNORED).any()
+
+
+def test_a_judge_that_looks_everywhere_places_every_thing_in_the_middle():
+    judge = Judge()
+    for parameter in judge.where.parameters():
+        torch.nn.init.zeros_(parameter)
+    found = judge(torch.rand(2, 3, 96, 96))
+    assert torch.allclose(found["place"], torch.full((2, 10, 2), 0.5), atol=1e-5)
+    assert torch.equal(found["colour"], found["colour"][:, :1].expand(-1, 10, -1))  # one head for all nouns
+
+
+def test_the_usual_answers_alone_count_for_nothing():
+    batch = judge_batch(10**5, 32)
+    usual = {name: torch.zeros(32, *shape) for name, shape in HEADS.items()}  # none, bare, in the studio, a photo
+    usual["colour"][..., -1] = 1
+    said = stages.accuracy(usual | {"identity": torch.eye(32)}, batch)
+    assert said.startswith("count 0.000, colour 0.000, accessory 0.000, context ") and ", style 0.000, " in said
 
 
 def test_parts_join_to_the_same_bytes_and_a_missing_part_is_noticed(tmp_path, monkeypatch):
