@@ -24,7 +24,7 @@ COARSE_STYLES: Final = ("mosaic", "pixel art")
 APART: Final = ("and", "next to", "left of", "right of")
 """Relations in which neither thing hides the other; silhouettes and coarse styles know no other."""
 
-COUNT_WEIGHTS: Final = (0.55, 0.33, 0.12)
+COUNT_WEIGHTS: Final = (0.64, 0.29, 0.07)
 STYLED, ACCESSORIZED, NAMED, ALIKE, PLAIN = 0.16, 0.22, 0.25, 0.2, 0.15
 """Shares: pictures in a style; things that wear something; things that are named individuals; pairs and triples of
 one noun ('two red dogs'); pictures in the plain studio."""
