@@ -18,7 +18,7 @@ endif
 # The checkout is the package comfyui_personalize, through a link that setup makes.
 RUN = HOME="$(HERE)/.comfyui/home" PYTHONPATH="$(HERE)/.comfyui/package" $(PY)
 
-.PHONY: help setup demo test test-core test-nodes test-full lint pocket families bench gpu evidence evidence-dci torture pictures thumbnails workflows locales gallery clean
+.PHONY: help setup demo test test-core test-nodes test-full lint pocket families bench gpu evidence evidence-dci torture pictures thumbnails help-pictures workflows locales gallery clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
@@ -74,6 +74,9 @@ pictures: setup  ## every workflow on held-out subjects, judged: docs/pictures.m
 
 thumbnails: setup  ## the gallery's thumbnails again, from the pictures that make gallery kept
 	@$(RUN) -m comfyui_personalize.tools.thumbnails
+
+help-pictures: setup  ## every node in the real editor, for the help pages; NODES="PersonalizeTrainer" for some
+	@$(RUN) -m comfyui_personalize.tools.help_pictures $(NODES)
 
 workflows: setup  ## write workflows/*.json again from tools/workflow_graphs
 	$(RUN) -m comfyui_personalize.tools.write_workflows
