@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 
 class Held(NamedTuple):
@@ -33,9 +32,10 @@ class LiveStorages(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (),
                            kwargs: Mapping[str, Any] | None = None) -> Any:
-        given = set(_storages((args, kwargs)))
         output = func(*args, **(kwargs or {}))
-        self._found |= {storage: size for storage, size in _storages(output).items() if storage not in given}
+        for tensor in _made(func, output):
+            storage = tensor.untyped_storage()
+            self._found[StorageWeakRef(storage)] = storage.nbytes()
         return output
 
     def held(self) -> Held:
@@ -45,7 +45,11 @@ class LiveStorages(TorchDispatchMode):
         return Held(len(self._found), sum(self._found.values()))
 
 
-def _storages(values: Any) -> dict[StorageWeakRef, int]:
-    """The storages of all tensors in nested values, with their bytes."""
-    storages = (tensor.untyped_storage() for tensor in tree_leaves(values) if isinstance(tensor, torch.Tensor))
-    return {StorageWeakRef(storage): storage.nbytes() for storage in storages}
+def _made(func: Any, output: Any) -> Iterator[torch.Tensor]:
+    """The tensors of an operation's output that are no views of its inputs, as its signature says."""
+    returns = func._schema.returns
+    for declared, value in zip(returns, (output,) if len(returns) == 1 else output or (), strict=True):
+        if declared.alias_info is None:
+            for part in value if isinstance(value, list | tuple) else (value,):
+                if isinstance(part, torch.Tensor):
+                    yield part

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from comfy.sd1_clip import SDTokenizer
@@ -106,26 +108,49 @@ def _tokenizer(tokenizers: Any, key: str) -> Any | None:
     return found if isinstance(found, SDTokenizer) else None
 
 
-def _vocabulary(key: str, tokenizer: SDTokenizer) -> Vocabulary | None:
-    entries = {index: entry for index, entry in tokenizer.inv_vocab.items() if isinstance(entry, str)}
+@dataclass(frozen=True, kw_only=True)
+class _Entries:
+    """What a tokenizer's entries are: see `Vocabulary`."""
+
+    is_clip: bool
+    words: dict[int, str]
+    pieces: dict[int, str]
+    rare: range
+
+
+_ENTRIES: WeakKeyDictionary[SDTokenizer, _Entries] = WeakKeyDictionary()
+"""Of each tokenizer, sorted once: there are 49,408 of them in CLIP's, and up to five times as many in others."""
+
+
+def _entries(tokenizer: SDTokenizer) -> _Entries:
+    if tokenizer not in _ENTRIES:
+        _ENTRIES[tokenizer] = _sorted({index: entry for index, entry in tokenizer.inv_vocab.items()
+                                       if isinstance(entry, str)})
+    return _ENTRIES[tokenizer]
+
+
+def _sorted(entries: Mapping[int, str]) -> _Entries:
     words = whole_words(entries)
-    if not words:
-        return None
-    pieces = {index: _spelled(entry) for index, entry in entries.items() if _spelled(entry).isascii()}
+    pieces = {index: spelled for index, entry in entries.items() if (spelled := _spelled(entry)).isascii()}
     if is_clip(entries):
-        name, rare, tokenize = f"clip_{key}", range(CLIP_RARE_FROM, max(entries) + 1), tokenizer.tokenize_with_weights
-    else:  # a chat template, which some tokenizers write around every text, says nothing of a word
+        rare = range(CLIP_RARE_FROM, max(entries) + 1)
+    elif len(entries) < RARE_FROM and T5_SENTINEL in entries.values():  # UMT5 and mT5 are larger
+        rare = T5_RARE
+    else:
+        rare = range(min(RARE_FROM, len(entries) // 2), max(entries, default=-1) + 1)
+    return _Entries(is_clip=is_clip(entries), pieces=pieces, rare=rare,
+                    words={index: word for index, word in words.items() if index in pieces})  # not spelled as bytes
+
+
+def _vocabulary(key: str, tokenizer: SDTokenizer) -> Vocabulary | None:
+    entries = _entries(tokenizer)
+    if not entries.words:
+        return None
+    name, tokenize = f"clip_{key}", tokenizer.tokenize_with_weights
+    if not entries.is_clip:  # a chat template, which some tokenizers write around every text, says nothing of a word
         name, tokenize = key, partial(SDTokenizer.tokenize_with_weights, tokenizer)
-        is_t5 = len(entries) < RARE_FROM and T5_SENTINEL in entries.values()  # UMT5 and mT5 are larger
-        rare = T5_RARE if is_t5 else range(min(RARE_FROM, len(entries) // 2), max(entries) + 1)
-    return Vocabulary(
-        name=name,
-        words={index: word for index, word in words.items() if index in pieces},  # others are spelled as bytes
-        pieces=pieces,
-        rare=rare,
-        tokenize=_content_ids(tokenizer, tokenize),
-        common=COMMON_BELOW,
-    )
+    return Vocabulary(name=name, words=entries.words, pieces=entries.pieces, rare=entries.rare,
+                      tokenize=_content_ids(tokenizer, tokenize), common=COMMON_BELOW)
 
 
 def is_clip(entries: Mapping[int, str]) -> bool:

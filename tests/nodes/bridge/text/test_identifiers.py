@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import gc
+import weakref
 
 import pytest
 import torch
@@ -200,6 +202,15 @@ def test_a_tokenizer_that_comes_with_the_encoders_file_is_read_as_well(tmp_path)
     vocabulary = vocabulary_of("gemma2_2b", Small())
     assert vocabulary.tokenize("dog") != vocabulary.read("dog"), "a word reads otherwise behind a space"
     assert len(identifiers_for([vocabulary], class_noun="toy car", tokens=3, count=8)) == 8
+
+
+def test_a_tokenizers_entries_are_sorted_once_and_go_with_it():
+    tokenizer = SD1Tokenizer().clip_l
+    known, alive = vocabulary_of("l", tokenizer), weakref.ref(tokenizer)
+    assert vocabulary_of("l", tokenizer).words is known.words
+    del tokenizer, known
+    gc.collect()
+    assert alive() is None
 
 
 def test_a_tokenizer_that_loses_the_spaces_does_not_choose_and_alone_is_refused():

@@ -55,15 +55,15 @@ def held_after(job: Callable[[int], object], *counts: int) -> list[tuple[int, in
     return found
 
 
-def test_the_default_settings_hold_as_much_after_three_times_as_many_jobs():
+def test_the_default_settings_hold_as_much_after_twice_as_many_jobs():
     models = tiny_models()
-    first, last = held_after(lambda seed: train(models, seed=seed), 2, 6)
+    first, last = held_after(lambda seed: train(models, seed=seed), 2, 4)
     assert first == last and first[0] == 0
 
 
 def test_what_is_handed_on_is_counted():
     models, kept = tiny_models(), []
-    first, last = held_after(lambda seed: kept.append(train(models, seed=seed)), 1, 3)
+    first, last = held_after(lambda seed: kept.append(train(models, seed=seed, steps=1)), 1, 2)
     assert 0 < first[0] < last[0]
 
 
@@ -97,14 +97,14 @@ SETTINGS: dict[str, Callable[[], dict[str, Any]]] = {
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 def test_no_setting_holds_more_after_more_jobs(settings):
     models, changes = tiny_models(), settings()
-    first, last = held_after(lambda seed: train(models, seed=seed, **changes), 1, 3)
+    first, last = held_after(lambda seed: train(models, seed=seed, steps=1, **changes), 1, 2)
     assert first == last
 
 
 @pytest.mark.parametrize("name", ["sd3", "flux"])
 def test_no_joint_attention_holds_more_after_more_jobs(name):
     models = family_models(name)
-    first, last = held_after(lambda seed: train(models, seed=seed, steps=1), 1, 3)
+    first, last = held_after(lambda seed: train(models, seed=seed, steps=1), 1, 2)
     assert first == last and first[0] == 0
 
 
@@ -116,7 +116,7 @@ def test_a_cancelled_job_leaves_nothing(monkeypatch):
         with suppress(Interrupted):
             train(models, seed=seed)
 
-    first, last = held_after(job, 1, 3)
+    first, last = held_after(job, 1, 2)
     assert first == last and first[0] == 0
 
 
@@ -133,13 +133,13 @@ def test_a_job_that_fails_leaves_nothing(monkeypatch, error):
         with suppress(type(error)):
             train(models, seed=seed)
 
-    first, last = held_after(job, 1, 3)
+    first, last = held_after(job, 1, 2)
     assert first == last and first[0] == 0
 
 
 def test_the_upscaler_s_jobs_leave_nothing():
     models = upscaler_models()
-    first, last = held_after(lambda seed: personalize(models, seed=seed), 1, 3)
+    first, last = held_after(lambda seed: personalize(models, seed=seed), 1, 2)
     assert first == last and first[0] == 0
 
 
@@ -150,7 +150,7 @@ def test_dci_leaves_nothing_after_more_pictures():
         patched, positive = apply_dci(model, clip)
         ksample(patched, positive, encode(clip, ""))
 
-    first, last = held_after(job, 1, 3)
+    first, last = held_after(job, 1, 2)
     assert first == last
 
 
@@ -158,7 +158,7 @@ def test_dci_leaves_nothing_after_more_pictures():
                          ids=["default", "everything", "full weights"])
 def test_a_model_that_is_let_go_is_gone(settings):
     models = tiny_models()
-    train(models, **settings())
+    train(models, steps=1, **settings())
     parts = [models[0].model.diffusion_model, models[1].cond_stage_model]
     weights = [weakref.ref(weight) for part in parts for weight in part.parameters()]
     del models, parts
