@@ -105,15 +105,15 @@ def paired_entry(concept: Mapping[str, Any], auxiliary: Mapping[str, Any], rows:
     require("c_crossattn" in first, "model", "a network whose text does not reach it as a context", "one whose does",
             "Sample it without DCI.")
     prompt: DualPrompt = concept[CONDITIONING_KEY]
-    if not isinstance(first["c_crossattn"], CONDCrossAttn):  # it repeats a shorter text, which moves no column
-        prompt = replace(prompt, concept=_read(prompt.concept, concept), auxiliary=_read(prompt.auxiliary, auxiliary))
+    prompt = replace(prompt, concept=read_tokens(prompt.concept, concept),
+                     auxiliary=read_tokens(prompt.auxiliary, auxiliary))
     conditions = {name: _paired(name, first.get(name), second.get(name), rows)
                   for name in [*first, *(name for name in second if name not in first)]}
     return {**concept, "model_conds": conditions, CONDITIONING_KEY: prompt}
 
 
-def _read(tokens: BranchTokens, entry: Mapping[str, Any]) -> BranchTokens:
-    """A branch's tokens as they stand in the context that the network reads.
+def read_tokens(tokens: BranchTokens, entry: Mapping[str, Any]) -> BranchTokens:
+    """A prompt's tokens as they stand in the context that the network reads.
 
     Some networks pad a context, Flux.2 before the text, others behind it; Anima reads another one altogether, of T5's
     tokens, whose columns these are already.
@@ -121,6 +121,8 @@ def _read(tokens: BranchTokens, entry: Mapping[str, Any]) -> BranchTokens:
     Raises:
         InputError: where the text is not in it.
     """
+    if isinstance(entry["model_conds"]["c_crossattn"], CONDCrossAttn):  # it repeats a shorter text: no column moves
+        return tokens
     context, read = entry["cross_attn"], entry["model_conds"]["c_crossattn"].cond
     columns = read.shape[1] - context.shape[1]
     before = 0
