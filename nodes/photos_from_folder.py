@@ -11,6 +11,7 @@ from ..core.subject.subject import CAPTION_TEMPLATE, check_name, warnings_about_
 from ..core.wording import clean_prompts
 from .bridge.notices import show_notice, shown_pictures
 from .bridge.photos.folders import find_folder, folder_fingerprint, images_of, input_folders, photo_sheet, read_subjects
+from .bridge.photos.photos import with_captions_in_order
 from .bridge.queue.queue_checks import answer
 from .bridge.sockets import DATA_OPTIONS, SUBJECT
 
@@ -28,6 +29,7 @@ class PhotosFromFolder(io.ComfyNode):
                         "the captions and masks beside them. Subfolders are subjects of their own.",
             search_aliases=["dataset folder", "load images from folder", "training images", "captions from files",
                             "kohya folder", "batch load photos", "subject photos"],
+            is_input_list=True,
             inputs=[
                 io.Combo.Input("folder", options=input_folders(),
                                tooltip="A folder inside ComfyUI's input folder. Press R after you have put one there."),
@@ -45,6 +47,10 @@ class PhotosFromFolder(io.ComfyNode):
                                            "subfolder's name replaces theirs."),
                 SUBJECT.Input("subject", optional=True,
                               tooltip="Optional. Another subject, trained together with this one."),
+                io.String.Input("captions", optional=True, force_input=True,
+                                tooltip="Optional. Captions in place of the text files: a list of texts, such as a "
+                                        "captioner gives, or one text with a line for each photo. Each names the "
+                                        "identifier or has {V}; an empty one leaves the photo its own."),
             ],
             outputs=[
                 SUBJECT.Output("SUBJECT", tooltip="All subjects so far, for Personalize Trainer."),
@@ -52,7 +58,7 @@ class PhotosFromFolder(io.ComfyNode):
                 io.Mask.Output("MASK", is_output_list=True,
                                tooltip="Their masks, a list; all white for a photo without one."),
                 io.String.Output("captions", display_name="captions", is_output_list=True,
-                                 tooltip="Their captions as the files hold them, a list; empty where there is none."),
+                                 tooltip="Their captions as they were read, a list; empty where there is none."),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -67,18 +73,21 @@ class PhotosFromFolder(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, folder=None, **_) -> str | float:
         """A digest of the files, so that a changed photo or caption is read again; never the same for a linked name."""
-        return folder_fingerprint(folder)
+        return folder_fingerprint(folder[0] if isinstance(folder, list) else folder)
 
     @classmethod
-    def execute(cls, folder, identifier, class_noun, caption_template, data=None, subject=None) -> io.NodeOutput:
+    def execute(cls, folder, identifier, class_noun, caption_template, data=None, subject=None,
+                captions=None) -> io.NodeOutput:
         identifier, class_noun, caption_template = clean_prompts(
-            identifier=identifier, class_noun=class_noun, caption_template=caption_template)
-        subjects, warnings = read_subjects(find_folder(folder), identifier, class_noun, caption_template,
-                                           data or DataOptions())
+            identifier=identifier[0], class_noun=class_noun[0], caption_template=caption_template[0])
+        subjects, warnings = read_subjects(find_folder(folder[0]), identifier, class_noun, caption_template,
+                                           next(filter(None, data or ()), DataOptions()))
+        subjects = with_captions_in_order(subjects, [text for text in captions or () if text is not None])
         for one in subjects:
             warnings += [*warnings_about(one.identifier, one.class_noun),
                          *warnings_about_data(one), *warnings_about_photos(one)]
         said = "\n".join(f"{len(one.photos)} photos of '{one.caption}'" for one in subjects)
         show_notice(cls.hidden.unique_id, said, warnings)
-        return io.NodeOutput((*(subject or ()), *subjects), *images_of(subjects),
+        upstream = tuple(member for chain in subject or () for member in chain or ())
+        return io.NodeOutput((*upstream, *subjects), *images_of(subjects),
                              ui=shown_pictures(photo_sheet(subjects), cls))

@@ -37,7 +37,8 @@ class RegularizationImages(io.ComfyNode):
                                tooltip="A folder of pictures inside ComfyUI's input folder, with captions beside them "
                                        "or without. Default none: connect images."),
                 io.String.Input("class_noun", default="dog",
-                                tooltip="What is on the pictures, as in Subject Photos. Default dog."),
+                                tooltip="What is on the pictures. Connect class_noun of Subject Photos, so that it is "
+                                        "typed once. Default dog."),
                 io.Int.Input("size", default=512, min=WholeSteps(64, 8), max=4096, step=8,
                              tooltip="Width and height that the pictures are cropped and scaled to, in pixels, 64 to "
                                      "4096. Use the training resolution. Default 512."),

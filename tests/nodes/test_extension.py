@@ -58,6 +58,12 @@ def test_seeds_are_not_randomized_after_every_run(node):
 
 
 @every_node
+def test_a_class_noun_is_typed_once_since_every_other_one_can_be_linked(node):
+    nouns = [entry for entry in node.GET_SCHEMA().inputs if entry.id == "class_noun"]
+    assert all(isinstance(entry, io.String.Input) and not entry.socketless for entry in nouns)
+
+
+@every_node
 def test_every_node_has_a_help_page_that_names_every_widget(node):
     schema = node.GET_SCHEMA()
     page = ROOT / comfyui_personalize.WEB_DIRECTORY / "docs" / f"{schema.node_id}.md"

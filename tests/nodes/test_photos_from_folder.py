@@ -43,9 +43,14 @@ def folder(base_directory):
     return path
 
 
-def load(folder, **changes):
+def inputs(folder, captions=None, **changes):
+    """What the executor gives the node: a list for every input."""
+    return {"folder": [folder], "captions": captions, **{name: [value] for name, value in (WORDS | changes).items()}}
+
+
+def load(folder, captions=None, **changes):
     """SUBJECT, IMAGE, MASK, captions."""
-    return run_node(PhotosFromFolder, folder=folder if isinstance(folder, str) else folder.name, **WORDS | changes)
+    return run_node(PhotosFromFolder, **inputs(getattr(folder, "name", folder), captions, **changes))
 
 
 def test_photos_captions_and_masks_make_one_subject(folder):
@@ -186,9 +191,31 @@ def test_a_number_of_repeats_that_cannot_be_is_refused_with_its_folder(folder):
 @pytest.mark.parametrize("name", ["", ".", "..", "../output", "/etc", "nowhere", "a\0b", "x" * 5000, "C:\\photos", 5])
 def test_nothing_outside_the_input_folder_is_read(folder, name):
     with pytest.raises(InputError, match="folder: got .*expected"):
-        load(name) if isinstance(name, str) else run_node(PhotosFromFolder, folder=name, **WORDS)
+        load(name)
     said = PhotosFromFolder.validate_inputs(folder=name, identifier="sks", caption_template="a {V}")
     assert "folder: got" in said
+
+
+def test_a_list_of_captions_stands_in_place_of_the_files_and_an_empty_one_leaves_the_photo_its_own(folder):
+    for name in ("10_zkz dog", "20_tqz cat"):
+        (folder / name).mkdir()
+        for number in (1, 2):
+            ramp(seed=number).save(folder / name / f"{number}.png")
+    (folder / "10_zkz dog" / "2.txt").write_text("{V} on a beach")
+    (first, second), *_, captions = load(folder, ["a {V} {noun} on\n a sofa.", "", "{V}", "tqz asleep"])
+    assert captions == ["a {V} {noun} on a sofa.", "{V} on a beach", "{V}", "tqz asleep"]
+    assert [first.caption_of(photo) for photo in first.photos] == ["a zkz dog on a sofa.", "zkz on a beach"]
+    assert [second.caption_of(photo) for photo in second.photos] == ["tqz", "tqz asleep"]
+    assert load(folder, ["{V} 1\n{V} 2\n\n{V} 4"])[3] == ["{V} 1", "{V} 2", "", "{V} 4"]
+
+
+def test_captions_of_another_number_or_without_the_identifier_are_refused(folder):
+    for number in (1, 2):
+        ramp(seed=number).save(folder / f"{number}.png")
+    with pytest.raises(InputError, match="captions: got 3 captions for 2 photos, expected one caption per photo"):
+        load(folder, ["{V} a", "{V} b", "{V} c"])
+    with pytest.raises(InputError, match="caption.*a brown dog"):
+        load(folder, ["{V} a", "a brown dog"])
 
 
 def test_a_link_out_of_the_input_folder_is_not_followed(folder, tmp_path):
@@ -209,7 +236,7 @@ def test_words_and_folders_are_refused_when_the_graph_is_queued_and_linked_ones_
 
 def test_a_changed_added_or_renamed_file_is_seen_and_a_touched_one_is_not(folder):
     def seen():
-        return PhotosFromFolder.fingerprint_inputs(folder=folder.name, **WORDS)
+        return PhotosFromFolder.fingerprint_inputs(**inputs(folder.name))
 
     ramp().save(folder / "1.png")
     marks = [seen()]
@@ -225,6 +252,7 @@ def test_a_changed_added_or_renamed_file_is_seen_and_a_touched_one_is_not(folder
     marks.append(seen())
     assert len(set(marks)) == 5
     assert math.isnan(PhotosFromFolder.fingerprint_inputs(folder=None))
+    assert PhotosFromFolder.fingerprint_inputs(folder=folder.name) == seen()
     assert "expected a subfolder" in PhotosFromFolder.fingerprint_inputs(folder="nowhere")
 
 
@@ -253,5 +281,5 @@ def test_the_node_shows_what_it_read(folder):
     for number in range(8):
         ramp(seed=number).save(folder / f"{number}.png")
     clone = PhotosFromFolder.PREPARE_CLASS_CLONE({"hidden_inputs": {io.Hidden.unique_id: "7"}})
-    shown = clone.EXECUTE_NORMALIZED(folder=folder.name, **WORDS).ui
+    shown = clone.EXECUTE_NORMALIZED(**inputs(folder.name)).ui
     assert len(shown["images"]) == 1

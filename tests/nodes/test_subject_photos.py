@@ -47,6 +47,18 @@ def test_photos_of_several_sockets_batches_and_lists_keep_order_and_size():
         (16, 20), (24, 24), (24, 24), (40, 30), (30, 40)]
 
 
+def test_captions_come_as_a_list_of_texts_of_any_node_or_as_lines_of_one():
+    words = {"identifier": ["zkz"], "class_noun": ["dog"], "caption_template": ["a {V} {noun}"]}
+    for captions in (["{V} asleep\non a sofa.", "", "a zkz {noun} in snow"],
+                     ["{V} asleep on a sofa.\n\na zkz {noun} in snow"]):
+        (subject,), *_ = run_node(SubjectPhotos, images={"image0": [picture(16), picture(20), picture(24)]},
+                                  captions=captions, **words)
+        assert [subject.caption_of(photo) for photo in subject.photos] == [
+            "zkz asleep on a sofa.", "a zkz dog", "a zkz dog in snow"]
+    with pytest.raises(InputError, match="captions: got 2 captions for 3 photos, expected one caption per photo"):
+        run_node(SubjectPhotos, images={"image0": [picture(batch=3)]}, captions=["{V}", "{V} 2"], **words)
+
+
 def test_references_of_any_size_go_to_their_photos_in_order_and_another_number_is_refused():
     (subject,) = load(picture(), picture(), references=[picture(20, 40), picture(16, 16)])
     assert [tuple(one.pixels.shape[:2]) for photo in subject.photos for one in photo.references] == [(20, 40), (16, 16)]

@@ -61,6 +61,18 @@ def with_captions(photos: Sequence[Photo], captions: Sequence[str]) -> tuple[Pho
     return tuple(replace(photo, caption=line or None) for photo, line in zip(photos, lines, strict=True))
 
 
+def with_captions_in_order(subjects: Sequence[Subject], captions: Sequence[str]) -> tuple[Subject, ...]:
+    """Several subjects with captions of all their photos, as `with_captions`; an empty one leaves a photo its own.
+
+    Raises:
+        InputError: another number of captions than of photos, or one without its subject's identifier.
+    """
+    photos = [photo for one in subjects for photo in one.photos]
+    captioned = iter(with_captions(photos, captions))
+    return tuple(replace(one, photos=tuple(replace(photo, caption=next(captioned).caption or photo.caption)
+                                           for photo in one.photos)) for one in subjects)
+
+
 def with_references(photos: Sequence[Photo], images: Iterable[Tensor]) -> tuple[Photo, ...]:
     """The photos with reference images: as many for each, those of the first photo first.
 
