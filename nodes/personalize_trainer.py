@@ -12,6 +12,7 @@ from ..core.store.runs import check_run_name
 from ..core.training.automatic import chosen_lines
 from ..core.training.config import TrainingConfig
 from .bridge.model.automatic import settle_preview, settle_training
+from .bridge.model.storage import about_storage
 from .bridge.notices import show_notice, shown_pictures
 from .bridge.queue.queue_checks import SIDE, answer
 from .bridge.queue.settings_checks import check_class_image_sizes
@@ -123,7 +124,7 @@ class PersonalizeTrainer(io.ComfyNode):
         result, pictures = personalize(request)
         warnings = warnings_about_run(request)
         told = "\n".join([result.report, *chosen_lines([*settled.told, *of_preview]), *about_references(request),
-                          *about_recipe(request)])
+                          *about_storage(model), *about_recipe(request)])
         report = "\n".join([told, *(f"Warning: {warning}" for warning in warnings)])
         show_notice(cls.hidden.unique_id, told, warnings)
         trained_model, trained_clip = patched(request.sampling_model, clip, result.lora,

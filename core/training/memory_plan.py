@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -69,9 +70,19 @@ class MemoryPlan:
         return self.name in (STREAMED, STREAMED_KEPT)
 
     @property
+    def weights(self) -> int:
+        """Bytes of what is loaded, of those that are needed."""
+        return self.spared - self.beside
+
+    @property
     def would_fit(self) -> tuple[MemoryPlan, ...]:
         """The slower ways that need less, and fit."""
         return tuple(way for way in self.slower if way.spared <= self.free and way.needed < self.needed)
+
+    def instead(self, is_loading: bool) -> MemoryPlan | None:
+        """The way to take where this one has run out of memory, a step or already while its models were loaded: less
+        to load is what counts then. None: there is none."""
+        return next((way for way in self.would_fit if not is_loading or way.weights < self.weights), None)
 
     def told(self, seconds: float | None = None) -> str:
         """What a report says of it.
@@ -85,7 +96,33 @@ class MemoryPlan:
 
 
 class OutOfMemory(torch.OutOfMemoryError):
-    """A run's memory was not enough; what was learned until then is kept by the caller."""
+    """A run's memory was not enough; what was learned until then is kept by the caller.
+
+    Attributes:
+        doing: what the run was doing; "" for a step.
+        plan: how it used the memory; None = nothing had been estimated, or that does not matter.
+    """
+
+    doing = ""
+    plan: MemoryPlan | None = None
+
+
+@contextmanager
+def watched(doing: str = "", plan: MemoryPlan | None = None) -> Iterator[None]:
+    """Within the context memory that is not enough ends with what was being done, and how; the first to know it counts.
+
+    Raises:
+        OutOfMemory: memory was not enough.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OutOfMemory) or not is_out_of_memory(error):
+            raise
+        let_go(error)
+        ran_out = OutOfMemory(str(error).partition("\n")[0][:200])
+        ran_out.doing, ran_out.plan = doing, plan
+        raise ran_out from error
 
 
 def plans(needs: Needs, switch: Switch) -> list[MemoryPlan]:
@@ -140,22 +177,22 @@ def let_go(error: BaseException) -> None:
         torch.cuda.empty_cache()
 
 
-def what_ran_out(plan: MemoryPlan | None, step: int) -> str:
+def what_ran_out(error: OutOfMemory, step: int) -> str:
     """What is said where a run has run out of memory.
 
     Args:
-        plan: what it ran in; None = nothing was estimated.
         step: the last one that is kept.
     """
+    plan, when = error.plan, f" while {error.doing}" if error.doing else ""
     was = "" if plan is None else f" with {TOLD[plan.name]} ({gigabytes(plan.needed)} needed by the estimate, " \
                                   f"{gigabytes(plan.free)} free at the start)"
-    kept = f"What was learned in {step} steps is kept. " if step else ""
-    if plan is not None and plan.would_fit:
-        way = plan.would_fit[0]
-        return f"Memory was not enough{was}. {kept}Press Run: it goes on with {TOLD[way.name]}, which needs " \
+    kept = f"What was learned in {step} steps is kept." if step else "Nothing is lost."
+    way = plan.instead(bool(error.doing)) if plan is not None else None
+    if way is not None:
+        return f"Memory was not enough{when}{was}. {kept} Press Run: it goes on with {TOLD[way.name]}, which needs " \
                f"{gigabytes(way.needed)}."
-    return (f"Memory was not enough{was}. {kept}Set gradient_checkpointing to auto or on, take a smaller batch or "
-            "resolution, or close what else uses the memory, and press Run.")
+    return (f"Memory was not enough{when}{was}. {kept} Set gradient_checkpointing to auto or on, take a smaller batch "
+            "or resolution, or close what else uses the memory, and press Run.")
 
 
 def gigabytes(size: float) -> str:

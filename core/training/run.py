@@ -24,7 +24,7 @@ from ..store.runs import Run, SavedState, only_here, open_run
 from .config import TrainingConfig
 from .divergence import divergence, explosion, is_diverged
 from .keeper import Description, Keeper, Result, load_result
-from .memory_plan import MemoryPlan, OutOfMemory, is_out_of_memory, let_go, what_ran_out
+from .memory_plan import OutOfMemory, is_out_of_memory, let_go, watched, what_ran_out
 from .status import duration, first_and_final
 from .trainer import Trainer, TrainingStep
 from .validation import History
@@ -169,7 +169,7 @@ def _train(job: Job, run: Run, saved: SavedState | None, damage: InputError | No
                          f"steps {', '.join(map(str, run.results()))}", damage.fix) from damage
     usable = saved if saved is not None and saved.step <= job.config.steps else None
     first, history, began = usable.step if usable else 0, _history(job, usable), time.monotonic()
-    with opening() as (trainer, watcher), _memory_told(run, trainer.memory_plan):
+    with _memory_told(run), opening() as (trainer, watcher), watched(plan=trainer.memory_plan):
         if usable is not None:
             restore(trainer, run, usable)
         keeper = Keeper(run, trainer, watcher, job.describe, history, newest=saved.step if saved else 0)
@@ -188,21 +188,21 @@ def _train(job: Job, run: Run, saved: SavedState | None, damage: InputError | No
 
 
 @contextmanager
-def _memory_told(run: Run, plan: MemoryPlan | None) -> Iterator[None]:
+def _memory_told(run: Run) -> Iterator[None]:
     """Within the context memory that is not enough ends with what would do, which the next Run takes.
 
     Raises:
         OutOfMemory: memory was not enough; what was learned is kept.
     """
     try:
-        yield
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        if plan is not None and plan.would_fit:
-            run.note_out_of_memory(plan.name, plan.free)
-        reason = str(error).partition("\n")[0][:200]
-        raise OutOfMemory(f"{what_ran_out(plan, _kept_step(run))} ({reason})") from error
+        with watched():
+            yield
+    except OutOfMemory as error:
+        way = error.plan and error.plan.instead(bool(error.doing))
+        if error.plan and way:
+            for passed in (error.plan, *error.plan.slower[:error.plan.slower.index(way)]):
+                run.note_out_of_memory(passed.name, error.plan.free)
+        raise OutOfMemory(f"{what_ran_out(error, _kept_step(run))} ({error})") from error
 
 
 def _kept_step(run: Run) -> int:

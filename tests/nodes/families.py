@@ -165,11 +165,16 @@ def family_models(name: str, seed: int = 0, **options: Any) -> tuple[Any, Any, A
         name: one of `FAMILIES`.
         options: ComfyUI's model options, for example dtype.
     """
+    return load_checkpoint(family_checkpoint(name, seed), **options)
+
+
+def load_checkpoint(path: Path, **options: Any) -> tuple[Any, Any, Any]:
+    """MODEL, CLIP and VAE of the file of a small family, as it was written or stored in another way."""
     known = [family.config for family in FAMILIES.values()]
     supported_models.models[:0] = known  # before the stock classes, which match MMDiT and Flux too
     try:
         with torch.inference_mode():
-            return comfy.sd.load_checkpoint_guess_config(str(family_checkpoint(name, seed)), model_options=options,
+            return comfy.sd.load_checkpoint_guess_config(str(path), model_options=options,
                                                          te_model_options=TEXT_OPTIONS)[:3]
     finally:
         del supported_models.models[:len(known)]  # the other tests' tiny model has the sizes of one of them

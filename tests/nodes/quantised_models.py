@@ -41,8 +41,13 @@ def published() -> dict[str, Tensor]:
 
 def quantised(formats: dict[str, str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """A file's tensors, and the float32 weights that they stand for."""
+    return quantise(published(), formats)
+
+
+def quantise(weights: dict[str, Tensor], formats: dict[str, str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The weights of a network, or of a checkpoint, as a file has them, and what they stand for."""
     file, whole = {}, {}
-    for name, value in published().items():
+    for name, value in weights.items():
         stem, found = name.removesuffix("weight"), None
         if "_blocks" in name and name.endswith(".weight") and value.ndim == 2:
             found = next((kind for part, kind in formats.items() if part in name), None)

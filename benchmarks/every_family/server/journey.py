@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,18 +32,22 @@ def families_server(base: Path) -> Iterator[Server]:
         yield server
 
 
-def travel(name: str, server: Server, nodes: Mapping[str, Any]) -> dict[str, Any]:
+def travel(name: str, server: Server, nodes: Mapping[str, Any],
+           store: Callable[[Path], None] = lambda _: None) -> dict[str, Any]:
     """Photos to pictures and back from the saved file; `figures.GOOD` judges them.
 
     Args:
         name: of `forms.FORMS`.
         server: with the custom node `shrunk`.
         nodes: the server's object_info.
+        store: may write the file of the network anew, in another form.
 
     Raises:
         GraphRefused, GraphFailed: what the server says of a prompt.
     """
     said = write_family(name, server.base / "models")
+    folder = "checkpoints" if FORMS[name].has_checkpoint else "diffusion_models"
+    store(server.base / "models" / folder / f"{name}.safetensors")
     try:
         server.client.run(graphs.before(name, PLAIN, nodes))
         prompt = graphs.training(name, nodes)

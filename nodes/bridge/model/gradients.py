@@ -54,8 +54,9 @@ def trainable(*patchers: Any, memory: float = 0,
         again: list[Callable[[], None]] = []
 
         def prepare() -> None:
-            comfy.model_management.load_models_gpu(list(patchers), memory_required=memory,
-                                                   force_full_load=not is_streamed)
+            with torch.inference_mode():  # elsewhere stock code copies 8-bit weights, into some that it cannot load
+                comfy.model_management.load_models_gpu(list(patchers), memory_required=memory,
+                                                       force_full_load=not is_streamed)
             for patcher in patchers:
                 if not is_streamed:
                     patcher.unpin_all_weights()

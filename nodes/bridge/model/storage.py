@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ....core.learning.adapter import is_eight_bit
 from ....core.model.storage import LayerStorage, ModelStorage
+from ....core.training.memory_plan import gigabytes
 from .frozen_layers import can_stream, is_frozen
 from .gradients import training_dtype
 
@@ -20,6 +21,14 @@ def storage_of(model: Any) -> ModelStorage:
     dtype = training_dtype(model.model)
     layers = (_storage(path, layer, dtype) for path, layer in model.model.diffusion_model.named_modules())
     return ModelStorage(layers=tuple(layer for layer in layers if layer.elements), compute_dtype=dtype)
+
+
+def about_storage(model: Any) -> list[str]:
+    """What the report says of weights that are stored in 8 bits or packed; nothing of others."""
+    storage = storage_of(model)
+    small = sum(layer.stored_bytes for layer in storage.layers if layer.is_eight_bit)
+    return [f"weights: {gigabytes(storage.stored_bytes)} as they are stored, {gigabytes(small)} of them in 8 bits or "
+            "packed; they are cast anew in both passes, and no cast is kept"] if small else []
 
 
 def _storage(path: str, layer: nn.Module, dtype: torch.dtype) -> LayerStorage:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ....core.data.examples import TrainingData
 from ....core.model.storage import Placement
+from ....core.training.memory_plan import watched
 from ....core.training.run import Job, train_or_load
 from ....core.training.trainer import Trainer
 from ..model.denoiser import ComfyDenoiser
@@ -126,25 +127,27 @@ def prepared(plan: TrainerPlan) -> Iterator[tuple[Trainer, Callable[[], None]]]:
     request, memory = plan.request, memory_plan(plan)
     placement = Placement.STREAMED if memory is not None and memory.streams else Placement.RESIDENT
     unet, clip = placed(request.model, placement), request.clip
-    data = encoded_data(plan)
     if plan.learns_text:
         clip = static_clip(clip)
     encoder = ComfyTextEncoder(clip, with_gradients=request.is_text_trained,
                                cache=(runs_root(), plan.hashes.text_encoder))
-    held_out = held_out_data(plan)
+    with watched("the photos and texts were encoded"):
+        data, held_out = encoded_data(plan), held_out_data(plan)
+        if not request.is_text_trained:
+            # Now, while the text encoder may still push the network out of memory.
+            encoder.encode([*data.prompts(), *(held_out.prompts() if held_out else ())])
     patchers = [unet, clip.patcher] if plan.learns_text else [unet]
-    if not request.is_text_trained:
-        # Now, while the text encoder may still push the network out of memory.
-        encoder.encode([*data.prompts(), *(held_out.prompts() if held_out else ())])
     with ExitStack() as stack:
-        prepare = stack.enter_context(trainable(*patchers, memory=memory.beside if memory else plan.memory,
-                                                placement=placement))
-        stack.enter_context(casting_layers(unet.model, always=request.config.options.trains_full_weights))
-        if plan.learns_text:
-            stack.enter_context(out_of_place_layers(clip.cond_stage_model))
-            if request.config.options.gradient_checkpointing != "off":
-                stack.enter_context(recomputed_layers(clip.cond_stage_model))
-        trainer = Trainer(denoiser=ComfyDenoiser(unet, request.config.resolution), text_encoder=encoder, data=data,
-                          config=request.config, held_out=held_out, starts=request.starts,
-                          image_text=image_text_in(request, clip), free_bytes=free_memory(unet), memory_plan=memory)
-        yield stack.enter_context(trainer), prepare
+        with watched("the model was loaded", memory):
+            prepare = stack.enter_context(trainable(*patchers, memory=memory.beside if memory else plan.memory,
+                                                    placement=placement))
+            stack.enter_context(casting_layers(unet.model, always=request.config.options.trains_full_weights))
+            if plan.learns_text:
+                stack.enter_context(out_of_place_layers(clip.cond_stage_model))
+                if request.config.options.gradient_checkpointing != "off":
+                    stack.enter_context(recomputed_layers(clip.cond_stage_model))
+            trainer = stack.enter_context(Trainer(
+                denoiser=ComfyDenoiser(unet, request.config.resolution), text_encoder=encoder, data=data,
+                config=request.config, held_out=held_out, starts=request.starts,
+                image_text=image_text_in(request, clip), free_bytes=free_memory(unet), memory_plan=memory))
+        yield trainer, prepare

@@ -19,6 +19,7 @@ from comfyui_personalize.core.training.memory_plan import (
     is_out_of_memory,
     plans,
     refusal,
+    watched,
     what_ran_out,
 )
 
@@ -76,16 +77,41 @@ def test_a_refusal_names_the_least_that_is_needed_and_what_fits():
                     "streamed: 4.0 GB by the estimate, and some to spare). This would fit: a batch of 1.")
 
 
+def ran_out(plan, doing=""):
+    error = OutOfMemory()
+    error.plan, error.doing = plan, doing
+    return error
+
+
 def test_running_out_of_memory_names_the_next_way_that_fits():
-    told = what_ran_out(choose(ways(), 20 * GB), 40)
+    told = what_ran_out(ran_out(choose(ways(), 20 * GB)), 40)
     assert told == ("Memory was not enough with no gradient checkpointing (17.0 GB needed by the estimate, 20.0 GB "
                     "free at the start). What was learned in 40 steps is kept. Press Run: it goes on with gradient "
                     "checkpointing, which needs 9.0 GB.")
 
 
+def test_running_out_of_memory_while_loading_names_the_next_way_that_loads_less():
+    told = what_ran_out(ran_out(choose(ways(), 20 * GB), "the model was loaded"), 0)
+    assert told == ("Memory was not enough while the model was loaded with no gradient checkpointing (17.0 GB needed "
+                    "by the estimate, 20.0 GB free at the start). Nothing is lost. Press Run: it goes on with gradient "
+                    "checkpointing, the model streamed, which needs 4.0 GB.")
+
+
 def test_running_out_of_memory_in_the_last_way_names_what_the_user_can_change():
-    told = what_ran_out(choose(ways(), 5 * GB), 0)
-    assert "smaller batch or resolution" in told and "kept" not in told
+    told = what_ran_out(ran_out(choose(ways(), 5 * GB)), 0)
+    assert "smaller batch or resolution" in told and "Nothing is lost. " in told
+
+
+def test_the_first_to_know_what_was_done_says_so():
+    plan = choose(ways(), 20 * GB)
+    with pytest.raises(OutOfMemory, match="^CUDA out of memory$") as found, watched(), watched("loading", plan):
+        raise torch.OutOfMemoryError("CUDA out of memory\nand a page of figures")
+    assert (found.value.doing, found.value.plan) == ("loading", plan)
+
+
+def test_other_errors_pass_as_they_are():
+    with pytest.raises(ValueError, match="out of range"), watched():
+        raise ValueError("out of range")
 
 
 @pytest.mark.parametrize("error", [

@@ -181,6 +181,9 @@ FOOTER = """
   dynamic VRAM. A small Flux and a small UNet learn so the same bits as whole, on a CPU that is told a part fits
   (`tests/nodes/bridge/model/test_streaming.py`); neither has been run on a card. dora, oft, full and a text encoder
   that learns need the model on its device as a whole.
+- **From the loader to the saved file**: on a scaled fp8 checkpoint, resident and streamed, the trainer's node learns,
+  goes on exactly and saves (`tests/nodes/bridge/training/test_stored_runs.py`); through the server the stock Load LoRA
+  puts the file on the same 8-bit model, where it rounds it into the weights (`tests/e2e/test_scaled_file.py`).
 - Text encoders in 8 bits do not learn; token vectors through them do.
 """
 

@@ -1,21 +1,19 @@
 """A network whose layers ComfyUI streams learns to the same bits as a resident one, and nothing that was streamed is
 kept: what a layer was lent is overwritten as soon as it is given back, as ComfyUI's buffers on a card are.
 
-There is no card here: the device has another name than the memory, and ComfyUI is told that a part of the model fits.
+There is no card here: see `streamed_models`.
 """
 
 from __future__ import annotations
 
 from types import SimpleNamespace
 
-import comfy.model_management
-import comfy.ops
 import pytest
 import torch
 from quantised_models import CASE, STORED, load, published, quantised
+from streamed_models import lend, on_another_device
 from test_adapter_files import config
 from tiny_model import tiny_models
-from torch.multiprocessing.reductions import StorageWeakRef
 
 from comfyui_personalize.benchmarks.every_family.networks import describe
 from comfyui_personalize.benchmarks.every_family.rig import Rig
@@ -29,49 +27,12 @@ from comfyui_personalize.nodes.bridge.model.gradients import placed, trainable
 from comfyui_personalize.nodes.bridge.text.encoder import encode
 
 STEPS = 3
-FITS = 0.3
-"""Of the model."""
 
 
 @pytest.fixture
 def lent(monkeypatch):
-    """What layers were lent whose weights ComfyUI left in memory: copies, as on a card, made useless afterwards."""
-    log = SimpleNamespace(casts=[], in_memory=set())
-    log.alive = lambda: [cast for cast in log.casts if not cast.expired()]
-    cast, uncast, model_load = (comfy.ops.cast_bias_weight, comfy.ops.uncast_bias_weight,
-                                comfy.model_management.LoadedModel.model_load)
-
-    def is_in_memory(layer):
-        return hasattr(layer, "prev_comfy_cast_weights") and layer.weight.data_ptr() in log.in_memory
-
-    def lend(layer, *args, **kwargs):
-        weight, *others = cast(layer, *args, **kwargs)
-        if is_in_memory(layer):
-            assert can_stream(layer)
-            weight = weight.clone()
-            log.casts.append(StorageWeakRef(getattr(weight, "_qdata", weight).untyped_storage()))
-        return weight, *others
-
-    def give_back(layer, weight, bias, stream):
-        uncast(layer, weight, bias, stream)
-        if is_in_memory(layer):
-            getattr(weight, "_qdata", weight).fill_(float("nan"))
-
-    def load_a_part(loaded, lowvram_model_memory=0, force_patch_weights=False):
-        return model_load(loaded, FITS * loaded.model.model_size(), force_patch_weights)
-
-    monkeypatch.setattr(comfy.ops, "cast_bias_weight", lend)
-    monkeypatch.setattr(comfy.ops, "uncast_bias_weight", give_back)
-    monkeypatch.setattr(comfy.model_management.LoadedModel, "model_load", load_a_part)
-    return log
-
-
-def on_another_device(model, lent):
-    """The MODEL with a device of another name than its memory."""
-    model.load_device = torch.device("cpu", 0)
-    lent.originals = [parameter.detach() for parameter in model.model.parameters()]  # so that no copy gets their memory
-    lent.in_memory = {parameter.data_ptr() for parameter in lent.originals}
-    return model
+    """What was lent to layers that are streamed."""
+    return lend(monkeypatch)
 
 
 def learned(rig, placement):

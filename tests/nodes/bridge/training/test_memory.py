@@ -116,6 +116,53 @@ def test_a_run_that_ran_out_of_memory_goes_on_in_the_way_that_it_named(models, m
     assert "memory: no gradient checkpointing, " in train(models, steps=5, options=options)[6]
 
 
+def out_of_memory(*_, **__):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+
+def on_a_card(monkeypatch, free):
+    """The device has memory of its own, with so many bytes free."""
+    monkeypatch.setattr(memory, "SHARED", ())
+    monkeypatch.setattr(memory, "room", lambda _: int(free))
+
+
+def test_a_model_that_cannot_be_loaded_is_streamed_by_the_next_run(models, monkeypatch):
+    on_a_card(monkeypatch, 10 ** 12)
+    encode = comfy.model_management.load_models_gpu
+
+    def fail_in_the_network(patchers, *args, **kwargs):
+        if models[0] in patchers:
+            out_of_memory()
+        return encode(patchers, *args, **kwargs)
+
+    expected = (r"Memory was not enough while the model was loaded with no gradient checkpointing \(.* needed by the "
+                r"estimate, 1000.0 GB free at the start\)\. Nothing is lost\. Press Run: it goes on with gradient "
+                r"checkpointing, the model streamed, which needs .*\. \(CUDA out of memory\. Tried")
+    with Untouched(models), monkeypatch.context() as patch, pytest.raises(OutOfMemory, match=expected):
+        patch.setattr(comfy.model_management, "load_models_gpu", fail_in_the_network)
+        train(models, steps=2)
+    assert "memory: gradient checkpointing, the model streamed, " in train(models, steps=2)[6]
+
+
+def test_a_loading_that_fails_with_nothing_less_to_load_says_what_the_user_can_do_and_keeps_what_was_learned(
+        models, monkeypatch):
+    train(models, steps=1)
+    with monkeypatch.context() as patch, pytest.raises(OutOfMemory, match="while the model was loaded with no gradient "
+                                                       ".* What was learned in 1 steps is kept. Set gradient_check"):
+        patch.setattr(comfy.model_management, "load_models_gpu", out_of_memory)
+        train(models, steps=2)
+    report = train(models, steps=2)[6]
+    assert "resumed from step 1" in report and "memory: no gradient checkpointing, " in report
+
+
+def test_photos_that_cannot_be_encoded_say_so_and_the_plan_stays(models, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(OutOfMemory, match="while the photos and texts were encoded. "
+                                                       "Nothing is lost. Set gradient_checkpointing"):
+        patch.setattr(type(models[2]), "encode", out_of_memory)
+        train(models, steps=2, resolution=72)
+    assert "memory: no gradient checkpointing, " in train(models, steps=2, resolution=72)[6]
+
+
 def test_estimating_leaves_the_models_alone(models):
     plan = plan_of(models)
     memory._KNOWN.clear()
