@@ -152,8 +152,8 @@ def page(without: list[Figures], having: list[Figures]) -> str:
     """The report: medians, with their spread."""
     lines = [f"""# What the extension adds to the editor
 
-`python -m comfyui_personalize.benchmarks.editor --rounds {len(having)} --write`: medians (least to most) of {len(having)} \
-starts each, in turn.
+`python -m comfyui_personalize.benchmarks.editor --rounds {len(having)} --write`: medians (least to most) of \
+{len(having)} starts each, in turn.
 
 | | ComfyUI alone | with the extension | added |
 |---|---|---|---|"""]
