@@ -30,7 +30,7 @@ TRAIN, COMPARE, TOGETHER = ("01 DreamBooth LoRA with prior preservation", "03 DC
 EDITS: Final = ("a {V} dog in the desert", "a {V} dog in the snow", "a {V} dog under water",
                 "a {V} dog wearing a hat in the jungle")
 """What the subject is asked for after training, one picture each."""
-TILE, GAP, LABEL, CAPTION, COLUMNS = 320, 12, 56, 30, 4
+TILE, GAP, LABEL, CAPTION, COLUMNS = 320, 12, 56, 36, 4
 INK, PAPER, MARK = "#1c1c1c", "#ffffff", "#c2571a"
 # The pocket model is too small for two threads, which lose more than they gain as soon as a core is shared.
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
@@ -66,6 +66,11 @@ def prompt_of(graph: Mapping[str, Any]) -> str:
     return str(_prompt_node(graph)["inputs"]["string"])
 
 
+def in_words(prompt: str) -> str:
+    """A prompt as a stranger reads it."""
+    return prompt.replace("a {V}", "your")
+
+
 def with_prompt(graph: Mapping[str, Any], prompt: str) -> dict[str, Any]:
     """A copy of a workflow with another prompt. What does not depend on it is not run again by the same server."""
     changed: dict[str, Any] = json.loads(json.dumps(graph))
@@ -83,15 +88,15 @@ def run_workflows(client: Client) -> Iterator[Row]:
     yield Row("Your photos: a subject that the model has never seen", photos)
     train, compare, together = map(load_graph, (TRAIN, COMPARE, TOGETHER))
     outputs = client.run(with_prompt(train, EDITS[0]), timeout=1800)
-    yield Row("Class images: 'a dog' by the model as it was", pictures_titled(client, train, outputs, "Class images"))
+    yield Row("Class images: what the model calls 'a dog'", pictures_titled(client, train, outputs, "Class images"))
     edited = [pictures_titled(client, train, outputs, "Your subject")[0]]
     for prompt in EDITS[1:]:
         outputs = client.run(with_prompt(train, prompt), timeout=1800)
         edited.append(pictures_titled(client, train, outputs, "Your subject")[0])
-    yield Row("After training: your subject, wherever you want it", edited, EDITS)
+    yield Row("After training: your subject, wherever you want it", edited, [in_words(prompt) for prompt in EDITS])
     outputs = client.run(compare, timeout=1800)
     plain, dci = (pictures_titled(client, compare, outputs, title) for title in ("Plain", "With DCI"))
-    yield Row(f"Sampled as usual: '{prompt_of(compare)}'", plain)
+    yield Row(f"Sampled as usual: {in_words(prompt_of(compare))}", plain)
     yield Row("With DCI: same prompt, same seeds", dci, is_step=False)
     outputs = client.run(together, timeout=1800)
     yield Row("Two subjects in one picture", pictures_titled(client, together, outputs, "Two halves"))
@@ -124,7 +129,7 @@ def draw_row(sheet: Image.Image, top: int, row: Row, number: str) -> None:
         sheet.paste(picture.resize((width, TILE), Image.Resampling.LANCZOS), (left, top + LABEL))
         if place < len(row.captions):
             ink.text((left + width // 2, top + LABEL + TILE + CAPTION // 2), row.captions[place], INK,
-                     ImageFont.load_default(18), anchor="mm")
+                     ImageFont.load_default(20), anchor="mm")
         left += width + GAP
 
 

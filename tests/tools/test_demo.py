@@ -44,6 +44,12 @@ def test_another_prompt_changes_the_workflow_in_that_alone(name):
     assert demo.with_prompt(changed, demo.prompt_of(graph)) == graph
 
 
+def test_no_placeholder_is_left_in_what_the_sheet_says():
+    assert demo.in_words("a pencil drawing of a {V} dog") == "a pencil drawing of your dog"
+    shown = (*demo.EDITS, demo.prompt_of(demo.load_graph(demo.COMPARE)))
+    assert not any("{" in demo.in_words(prompt) for prompt in shown)
+
+
 def test_the_pictures_that_the_sheet_shows_are_saved_by_the_workflows():
     for name, titles in ((demo.TRAIN, {"Class images", "Your subject"}), (demo.COMPARE, {"Plain", "With DCI"}),
                          (demo.TOGETHER, {"Two halves"})):
