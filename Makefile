@@ -18,7 +18,7 @@ endif
 # The checkout is the package comfyui_personalize, through a link that setup makes.
 RUN = HOME="$(HERE)/.comfyui/home" PYTHONPATH="$(HERE)/.comfyui/package" $(PY)
 
-.PHONY: help setup demo test test-core test-nodes test-full lint pocket families bench gpu evidence evidence-dci torture pictures thumbnails help-pictures workflows locales gallery clean
+.PHONY: help setup demo test test-core test-nodes test-full lint pocket families bench gpu evidence evidence-dci torture pictures thumbnails help-pictures workflows screenshots locales gallery clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
@@ -81,6 +81,9 @@ help-pictures: setup  ## every node in the real editor, for the help pages; NODE
 
 workflows: setup  ## write workflows/*.json again from tools/workflow_graphs
 	$(RUN) -m comfyui_personalize.tools.write_workflows
+
+screenshots: setup  ## every template in the real editor, for docs/templates.md; needs a Chromium; SCREENSHOTS="01 03" for some
+	@$(RUN) -m comfyui_personalize.tools.screenshots $(SCREENSHOTS)
 
 locales: setup  ## write locales/ again from the schemas, the scripts and tools/languages
 	@$(RUN) -m comfyui_personalize.tools.write_locales

@@ -25,8 +25,8 @@ from .install_comfyui import ROOT
 FOLDER = ROOT / ".demo"
 API_FORMS = ROOT / "workflows" / "api"
 PHOTOS = ROOT / "workflows" / "photos"
-TRAIN, COMPARE, TOGETHER = ("01 DreamBooth LoRA with prior preservation", "03 DCI against plain sampling",
-                            "13 DCI with two subjects")
+TRAIN, COMPARE, TOGETHER = ("01 Your pet in a new place (DreamBooth LoRA)", "03 Prompt obeyed, subject kept (DCI)",
+                            "13 Two subjects in one picture (DCI)")
 EDITS: Final = ("a {V} dog in the desert", "a {V} dog in the snow", "a {V} dog under water",
                 "a {V} dog wearing a hat in the jungle")
 """What the subject is asked for after training, one picture each."""

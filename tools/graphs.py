@@ -10,12 +10,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from .layout import frame, place
+
 WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COLOR"}
 AUTOGROW = "COMFY_AUTOGROW_V3"
 NOTE = "MarkdownNote"
-NODE_WIDTH, NOTE_COLOUR = 315, "#432"
-HEADER, ROW, WIDGET_ROW, MULTILINE = 40, 22, 28, 90
-TITLE_BAR, GAP = 30, 30
+NODE_WIDTH, NOTE_COLOUR = 290, "#432"
+HEADER, ROW, WIDGET_ROW, MULTILINE = 14, 20, 24, 54
+NOTE_LINE, NOTE_LETTERS, NOTES = 16, 52, -1
+"""Of a note: height of a line and letters in it, at the least; and the column where notes are read first."""
 
 
 class Link(NamedTuple):
@@ -27,7 +30,7 @@ class Link(NamedTuple):
 
 @dataclass(eq=False)
 class Node:
-    """One node: its class, its inputs (values or links), and the column of the canvas in which it stands."""
+    """One node: its class, its inputs (values or links), and the group in which it stands."""
 
     id: int
     class_type: str
@@ -53,7 +56,7 @@ class Graph:
     """A workflow under construction.
 
     Attributes:
-        groups: title by column.
+        groups: title by number; they stand from left to right, a group without a title has no frame.
         app: where it opens in app mode.
     """
 
@@ -63,20 +66,29 @@ class Graph:
     app: App | None = None
 
     def add(self, column: int, class_type: str, inputs: Mapping[str, Any], *, title: str = "",
-            size: tuple[int, int] | None = None, files: tuple[Mapping[str, str], ...] = ()) -> Node:
-        """Put a node at the foot of a column and return it; ``node[0]`` is its first output.
+            size: tuple[int, int] | None = None, files: tuple[Mapping[str, str], ...] = (),
+            before: Node | None = None) -> Node:
+        """Put a node behind the others of a group and return it; ``node[0]`` is its first output.
 
         Args:
             files: model files that its widgets name, as the editor offers them where they are missing: name, directory,
                 url.
+            before: a node of the group in front of which it stands.
         """
         node = Node(len(self.nodes) + 1, class_type, dict(inputs), title, column, size, files)
-        self.nodes.append(node)
+        self.nodes.insert(self.nodes.index(before) if before else len(self.nodes), node)
         return node
 
-    def note(self, column: int, text: str, *, height: int, title: str) -> None:
-        """Put a note at the foot of a column; it is in the editor's form only."""
-        self.add(column, NOTE, {"": text}, title=title, size=(NODE_WIDTH, height))
+    def note(self, column: int, text: str, *, title: str, height: int = 0, before: Node | None = None) -> None:
+        """Put a note into a group, as high as its text; it is in the editor's form only."""
+        self.add(column, NOTE, {"": text}, title=title, size=(NODE_WIDTH, height or note_height(text)),
+                 before=before)
+
+
+def note_height(text: str) -> int:
+    """A height in which all of a note can be read."""
+    lines = sum(-(-len(line) // NOTE_LETTERS) if line else 0.5 for line in text.splitlines())
+    return int(NOTE_LINE * lines) + 50
 
 
 def api_form(graph: Graph, object_info: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,18 +210,6 @@ def ui_links(graph: Graph, forms: Mapping[int, dict[str, Any]]) -> list[list[Any
     return links
 
 
-def place(graph: Graph, forms: Mapping[int, dict[str, Any]]) -> None:
-    """Stack every column's nodes, and put the columns side by side."""
-    left = 0
-    for column in sorted({node.column for node in graph.nodes}):
-        members = [forms[node.id] for node in graph.nodes if node.column == column]
-        top = 0
-        for form in members:
-            form["pos"] = [left, top]
-            top += form["size"][1] + TITLE_BAR + GAP
-        left += max(form["size"][0] for form in members) + 2 * GAP
-
-
 def ui_form(graph: Graph, object_info: Mapping[str, Any]) -> dict[str, Any]:
     """What the editor loads and saves (schema 0.4).
 
@@ -225,25 +225,22 @@ def ui_form(graph: Graph, object_info: Mapping[str, Any]) -> dict[str, Any]:
         check_inputs(node, info)
         forms[node.id] = ui_node(node, info, order)
     links = ui_links(graph, forms)
-    place(graph, forms)
+    size = place([members(graph, forms, column) for column in sorted({node.column for node in graph.nodes})])
     return {"id": str(uuid.uuid5(uuid.NAMESPACE_URL, graph.name)), "revision": 0,
             "last_node_id": len(graph.nodes), "last_link_id": len(links), "nodes": list(forms.values()),
             "links": links, "groups": ui_groups(graph, forms), "config": {},
-            "extra": {"ds": {"scale": 0.6, "offset": [60, 80]}, **ui_app(graph)}, "version": 0.4}
+            "extra": {"ds": size.view, **ui_app(graph)}, "version": 0.4}
 
 
 def ui_groups(graph: Graph, forms: Mapping[int, dict[str, Any]]) -> list[dict[str, Any]]:
-    """A frame with a title around the nodes of each column that has one."""
-    groups: list[dict[str, Any]] = []
-    for column, title in graph.groups.items():
-        members = [forms[node.id] for node in graph.nodes if node.column == column]
-        left, top = min(form["pos"][0] for form in members), min(form["pos"][1] for form in members)
-        right = max(form["pos"][0] + form["size"][0] for form in members)
-        foot = max(form["pos"][1] + form["size"][1] for form in members)
-        bounding = [left - GAP / 2, top - TITLE_BAR - 50, right - left + GAP, foot - top + TITLE_BAR + 50 + GAP / 2]
-        groups.append({"id": len(groups) + 1, "title": title, "bounding": bounding, "color": "#3f789e",
-                       "font_size": 24, "flags": {}})
-    return groups
+    """A frame with a title around the nodes of each group that has one."""
+    return [{"id": number, "title": title, "bounding": frame(members(graph, forms, column)), "color": "#8fb8d8",
+             "font_size": 24, "flags": {}} for number, (column, title) in enumerate(graph.groups.items(), start=1)]
+
+
+def members(graph: Graph, forms: Mapping[int, dict[str, Any]], column: int) -> list[dict[str, Any]]:
+    """The nodes of a group."""
+    return [forms[node.id] for node in graph.nodes if node.column == column]
 
 
 def ui_app(graph: Graph) -> dict[str, Any]:

@@ -56,7 +56,7 @@ STORIES: Final[dict[str, Story]] = {
                 ("The dog alone", "The backpack alone", "Both"), ("dog", "backpack", "both")),
     "11": Story("Four times as large, with its own details", DOG,
                 ("Personalized picture", "Four times as large"), ("small", "large")),
-    "12": Story("How strongly should the prompt count?", DOG, ("One sheet per seed: plain, then omega rising",)),
+    "12": Story("How strongly should the prompt count?", DOG, ("One sheet per seed: plain, then stronger",)),
     "13": Story("Two subjects in one picture", (), ("One prompt", "Two halves"), ("one prompt", "two halves")),
     "14": Story("Inpainting that fits its surroundings", SCENE, ("Inpainting, plain", "Inpainting with DCI"),
                 ("plain", "DCI")),

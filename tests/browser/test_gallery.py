@@ -13,13 +13,20 @@ EXTENSION = "comfyui-personalize"
 WORKFLOWS = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
 OWN_FILES = "00b"
 """Names files of a model that nobody can be sure to have."""
+FIRST_SIX, READABLE = 0.6, 8 / 14
+"""Zooms: what the first templates have at the least, and from where on the classic canvas draws a node's text."""
 MINUTE = 60_000
 
 
 @pytest.fixture(scope="module")
 def page(browser, server) -> Iterator:
-    """The editor, started."""
+    """The editor, started, at a server that lists templates in the wrong order."""
+    def reversed_lists(route):
+        found = route.fetch().json()
+        route.fulfill(json={name: sorted(names, reverse=True) for name, names in found.items()})
+
     page = browser.pages[0]
+    page.route("**/workflow_templates", reversed_lists)
     page.goto(server.client.address, timeout=2 * MINUTE)
     page.get_by_role("button", name="Templates").first.wait_for(timeout=2 * MINUTE)
     yield page
@@ -38,6 +45,16 @@ def open_from_gallery(page, name: str) -> None:
     page.wait_for_timeout(1500)  # what is missing is looked for after loading
 
 
+def test_templates_are_in_the_order_of_their_numbers_however_the_server_lists_them(page):
+    page.get_by_role("button", name="Templates").first.click()
+    page.get_by_text(EXTENSION, exact=True).first.click(timeout=MINUTE)
+    page.get_by_text(WORKFLOWS[0], exact=True).last.wait_for(timeout=MINUTE)
+    shown = [line for line in page.get_by_role("dialog").inner_text().splitlines() if line in WORKFLOWS]
+    assert list(dict.fromkeys(shown))[:6] == WORKFLOWS[:6]
+    page.keyboard.press("Escape")
+    page.get_by_role("dialog").wait_for(state="hidden", timeout=MINUTE)
+
+
 @pytest.mark.parametrize("name", WORKFLOWS)
 def test_a_workflow_loads_from_the_gallery_as_the_api_form_says(page, screenshots, name):
     open_from_gallery(page, name)
@@ -52,6 +69,25 @@ def test_a_workflow_loads_from_the_gallery_as_the_api_form_says(page, screenshot
     sent = page.evaluate("async () => (await window.app.graphToPrompt()).output")
     assert sent == json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
     assert_apart(page.evaluate("window.app.graph.nodes.map(node => [node.title, ...node.boundingRect])"))
+    assert_readable(page, name)
+
+
+def assert_readable(page, name: str) -> None:
+    """At once, and where the view is fitted: text is drawn, and all nodes are in sight."""
+    least = FIRST_SIX if name in WORKFLOWS[:6] else READABLE
+    assert page.evaluate("window.app.canvas.ds.scale") >= least
+    if page.evaluate("window.app.graph.extra.linearMode === true"):
+        return  # a form
+    page.evaluate("window.app.canvas.deselectAll()")
+    page.evaluate("window.app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+    page.wait_for_timeout(600)  # it moves there in 350 ms
+    scale, low_quality = page.evaluate("[window.app.canvas.ds.scale, window.app.canvas.low_quality]")
+    assert scale >= least and low_quality is False
+    assert page.evaluate("""(() => {
+        const [x, y, width, height] = window.app.canvas.visible_area;
+        return window.app.graph.nodes.every(node => x <= node.pos[0] && node.pos[0] + node.size[0] <= x + width
+            && y <= node.pos[1] && node.pos[1] + node.size[1] <= y + height);
+    })()""")
 
 
 def assert_apart(boxes) -> None:

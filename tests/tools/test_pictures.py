@@ -69,7 +69,7 @@ def test_every_workflow_speaks_of_the_subject_and_keeps_its_settings(number, who
 def test_what_one_workflow_saves_is_what_the_others_load():
     saved, = (node["inputs"]["name"] for node in for_subject(workflow("01")[1], CAR, {}).values()
               if node["class_type"] == "PersonalizeSave")
-    for number in ("11", "12", "14"):
+    for number in ("03", "11", "12", "14"):
         loaded, = (node["inputs"]["name"] for node in for_subject(workflow(number)[1], CAR, {}).values()
                    if node["class_type"] == "PersonalizeLoad")
         assert loaded == f"{saved}.safetensors"

@@ -62,7 +62,7 @@ def test_a_thumbnail_is_drawn_from_kept_pictures_and_only_from_whole_runs(tmp_pa
     (tmp_path / "photos").mkdir()
     for photo in thumbnails.DOG:
         Image.new("RGB", (192, 192), "red").save(tmp_path / "photos" / photo)
-    name, pictures = "03 DCI against plain sampling", [Image.new("RGB", (96, 96), "blue")] * 2
+    name, pictures = "03 Prompt obeyed, subject kept (DCI)", [Image.new("RGB", (96, 96), "blue")] * 2
     keep_pictures(name, {"Plain": pictures}, kept)
     assert not write_thumbnail(name, kept)
     keep_pictures(name, {"Plain": pictures, "With DCI": pictures}, kept)

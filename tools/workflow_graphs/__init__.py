@@ -15,6 +15,6 @@ from ..graphs import Graph
 
 def workflows() -> list[Callable[[], Graph]]:
     """Every workflow's builder, in the order of the gallery's numbers."""
-    names = [module.name for module in pkgutil.iter_modules(__path__) if module.name != "parts"]
+    names = [module.name for module in pkgutil.iter_modules(__path__) if module.name not in ("parts", "notes")]
     builders = [getattr(importlib.import_module(f"{__name__}.{name}"), name) for name in names]
     return sorted(builders, key=lambda build: build().name)

@@ -1,30 +1,46 @@
-"""Workflow 3: the subject of workflow 1, sampled plainly and with DCI."""
+"""Workflow 3: a saved subject, sampled plainly and with DCI."""
 
 from __future__ import annotations
 
 from ..graphs import Graph
-from .parts import ABOUT, NOUN, OTHER, OTHER_MODELS, Start, dreambooth, empty_latent, encode, name_the_subject, sample
+from .notes import explain
+from .parts import (
+    EXAMPLE_FILE,
+    NOUN,
+    Loaded,
+    Start,
+    empty_latent,
+    encode,
+    load_checkpoint,
+    prompt_about,
+    sample,
+)
+
+GROUPS = {0: "1 Model and subject", 1: "2 Prompt, DCI", 2: "3 Draw: plain, and with DCI"}
 
 
 def dci_against_plain_sampling() -> Graph:
-    """The subject of workflow 1, sampled plainly and with DCI from the same seed."""
-    graph = Graph("03 DCI against plain sampling")
-    mine = dreambooth(graph)
-    text = name_the_subject(graph, 4, f"a {{V}} {NOUN} in the desert", mine.identifier)
-    dci = graph.add(4, "DCIConditioning", {"model": mine.loaded.model, "clip": mine.loaded.clip, "prompt": text,
-                                           "identifier": mine.identifier, "class_noun": NOUN, "auxiliary_noun": "cat",
+    """A saved subject, sampled plainly and with DCI from the same seed."""
+    graph = Graph("03 Prompt obeyed, subject kept (DCI)", groups=GROUPS)
+    base = load_checkpoint(graph)
+    loaded = graph.add(0, "PersonalizeLoad", {"name": EXAMPLE_FILE, "model": base.model, "clip": base.clip})
+    mine = Loaded(loaded[0], loaded[1], base.vae)
+    text = prompt_about(graph, 1, "in the desert", loaded[2])
+    dci = graph.add(1, "DCIConditioning", {"model": mine.model, "clip": mine.clip, "prompt": text,
+                                           "identifier": loaded[2], "class_noun": NOUN, "auxiliary_noun": "cat",
                                            "omega": 1.0, "window": -1.0, "shared_guidance": True})
-    positive = encode(graph, 4, mine.loaded.clip, text, "Positive, plain")
-    start = Start(positive, encode(graph, 4, mine.loaded.clip, "", "Negative"), empty_latent(graph, 4))
-    sample(graph, 5, mine.loaded, start, "Plain", "pocket_dog_plain")
-    with_dci = mine.loaded._replace(model=dci[0])
-    sample(graph, 5, with_dci, start._replace(positive=dci[1]), "With DCI", "pocket_dog_dci")
-    graph.note(0, "Columns 1 to 4 are workflow 1 with the same settings: if you ran it, its result is loaded and "
-                  "nothing is trained.\n\nBoth samplers have the same seed. **DCI** denoises a second picture beside "
-                  "yours for a while, about a *cat* in the dog's place, and lets your picture borrow its "
-                  "surroundings.\n\n*omega*: more follows the prompt, less keeps the subject. *auxiliary_noun*: "
-                  "something often seen in the prompt's surroundings, never a synonym of the class noun.", height=330,
-               title=ABOUT)
-    graph.note(0, OTHER_MODELS + "\nDCI works on models with cross-attention (SD 1.x, SD 2.x, SDXL); on SD 3 and "
-                                 "Flux it is experimental.", height=350, title=OTHER)
+    start = Start(encode(graph, 1, mine.clip, text, "Positive, plain"), encode(graph, 1, mine.clip, "", "Negative"),
+                  empty_latent(graph, 1))
+    sample(graph, 2, mine, start, "Plain", "pocket_dog_plain")
+    sample(graph, 2, mine._replace(model=dci[0]), start._replace(positive=dci[1]), "With DCI", "pocket_dog_dci")
+    explain(graph, [
+        "Draws a saved subject twice from the same seed, plainly and with **DCI**. This one comes with the extension; "
+        "template 01 makes yours.",
+        "DCI draws a second picture beside yours for a while, about a *cat* in the dog's place, and lets yours borrow "
+        "its surroundings.",
+        "- *strength*: more follows the prompt, less keeps the subject\n- *stand-in object*: something often seen in "
+        "the prompt's surroundings, never a synonym of the class noun"],
+            more=["Choose the checkpoint that the file was trained on.",
+                  "DCI works on models with cross-attention (SD 1.x, SD 2.x, SDXL); on SD 3 and Flux it is "
+                  "experimental."])
     return graph

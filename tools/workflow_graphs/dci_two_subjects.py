@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from ...pocket.config import SIZE
 from ..graphs import Graph, Link
-from .parts import ABOUT, OTHER, Loaded, Start, empty_latent, encode, load_checkpoint, sample
+from .notes import explain
+from .parts import Loaded, Start, empty_latent, encode, load_checkpoint, sample
 
 # Two individuals that the pocket model knows by name, as a model that was trained on two subjects would.
 FIRST, SECOND = ("aber", "dog"), ("abou", "cat")
 AUXILIARY = ("robot", "teapot")
 PLACE = "in the snow"
+GROUPS = {0: "1 Model", 1: "2 Prompts", 2: "3 Places", 3: "4 Draw"}
 
 
 def dci_two_subjects() -> Graph:
     """Two subjects: one auxiliary prompt for both, or one for each half."""
-    graph = Graph("13 DCI with two subjects")
+    graph = Graph("13 Two subjects in one picture (DCI)", groups=GROUPS)
     base = load_checkpoint(graph)
     model = graph.add(0, "PersonalizeDCIModel", {"model": base.model, "omega": 1.0, "window": -1.0,
                                                  "shared_guidance": True})
@@ -31,16 +33,15 @@ def dci_two_subjects() -> Graph:
         together = graph.add(2, "ConditioningCombine", {"conditioning_1": together, "conditioning_2": one})[0]
     wide = graph.add(2, "EmptyLatentImage", {"width": 2 * SIZE, "height": SIZE, "batch_size": 4}, title="Twice as wide")
     sample(graph, 3, dual, Start(together, negative, wide[0]), "Two halves", "dci_two_subjects_halves")
-    graph.note(0, "Above: **one prompt** with two subjects. There is one auxiliary prompt (*a robot and a teapot in "
-                  "the snow*), and the tokens of both subjects make one mask.\n\nBelow: **two prompts**, each for one"
-                  " half of the picture (Set Area), each with its own auxiliary prompt, joined with Combine over a "
-                  "plain prompt for the whole picture. One DCI Model serves them all.\n\nThe pocket model knows "
-                  "these two by name, but its world has one thing in each picture: it draws the second, of the "
-                  "first only one subject.",
-               height=300, title=ABOUT)
-    graph.note(0, "Use a model trained on your two subjects, their identifiers and nouns. Latent 512 x 512 or 1024 x "
-                  "512 (SD 1.5), twice that for SDXL; window -1 goes by the size; cfg 6 to 7.",
-               height=140, title=OTHER)
+    explain(graph, [
+        "- **One prompt** with two subjects: one second prompt (*a robot and a teapot in the snow*), and the words of "
+        "both subjects make one mask\n- **Two halves**: a prompt for each half of the picture (Set Area), each with "
+        "its own stand-in object, joined with Combine over a plain prompt for the whole picture",
+        "One DCI Model serves them all.",
+        "The pocket model knows these two by name, but its world has one thing in each picture: it draws the second, "
+        "of the first only one subject."],
+            more=["Use a model trained on your two subjects, their identifiers and nouns.",
+                  "The second latent is twice as wide as high; *active until* -1 goes by the size."])
     return graph
 
 

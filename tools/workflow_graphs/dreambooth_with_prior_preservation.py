@@ -3,36 +3,46 @@
 from __future__ import annotations
 
 from ..graphs import Graph
+from .notes import explain
 from .parts import (
-    ABOUT,
     FILE,
-    NOUN,
-    OTHER,
-    OTHER_MODELS,
+    FOUR_STEPS,
+    Loaded,
     Start,
-    dreambooth,
     empty_latent,
     encode,
     keep,
-    name_the_subject,
+    load_checkpoint,
+    pick_identifier,
+    prior_preservation,
+    prompt_about,
     sample,
+    several_photos,
+    train,
 )
 
 
 def dreambooth_with_prior_preservation() -> Graph:
     """Photos and class images to a personalization and pictures."""
-    graph = Graph("01 DreamBooth LoRA with prior preservation")
-    mine = dreambooth(graph)
-    text = name_the_subject(graph, 4, f"a {{V}} {NOUN} in the desert", mine.identifier)
-    positive = encode(graph, 4, mine.loaded.clip, text, "Positive")
-    keep(graph, 4, mine.trainer, FILE)
-    negative = encode(graph, 5, mine.loaded.clip, "", "Negative")
-    start = Start(positive, negative, empty_latent(graph, 5))
-    sample(graph, 5, mine.loaded, start, "Your subject", "pocket_dog_dreambooth")
-    graph.note(0, "Press **Run**: four photos of one dog become a LoRA, and then pictures of that dog elsewhere. It is "
-                  "trained once; running again loads the result from `output/personalize`.\n\n**Your own subject**: "
-                  "load 3 to 5 photos with different backgrounds, and say what it is in *class_noun* (three nodes) and "
-                  "in the prompt.\n\nThe class images keep 'a dog' from becoming *your* dog. 100 to 200 of them are "
-                  "usual; they are kept on disk.", height=330, title=ABOUT)
-    graph.note(0, OTHER_MODELS, height=300, title=OTHER)
+    graph = Graph("01 Your pet in a new place (DreamBooth LoRA)", groups=FOUR_STEPS)
+    base = load_checkpoint(graph)
+    identifier = pick_identifier(graph, base.clip)
+    subject = several_photos(graph, 0, identifier)
+    objective = prior_preservation(graph, 1, base)
+    trainer = train(graph, 2, base, subject[0], objective, "pocket_dog")
+    mine = Loaded(trainer[0], trainer[1], base.vae)
+    text = prompt_about(graph, 2, "in the desert", identifier, before=trainer.inputs["options"].node)
+    positive = encode(graph, 3, mine.clip, text, "Positive")
+    keep(graph, 2, trainer, FILE)
+    preview = graph.add(2, "PersonalizeTrainingPreview", {"prompt": text}, before=trainer)
+    trainer.inputs["preview"] = preview[0]
+    start = Start(positive, encode(graph, 3, mine.clip, "", "Negative"), empty_latent(graph, 3))
+    sample(graph, 3, mine, start, "Your subject", "pocket_dog_dreambooth")
+    explain(graph, [
+        "Press **Run**: four photos of one dog become a LoRA, then pictures of that dog elsewhere. It is trained once; "
+        "another Run loads the result.",
+        "**Your own subject**:\n\n- 3 to 5 photos with different backgrounds\n- what it is in *class_noun*, in three "
+        "nodes, and in the prompt",
+        "The class images keep 'a dog' from becoming *your* dog. 100 to 200 are usual; they are kept on disk. "
+        "*Training Preview* draws your prompt while it trains."])
     return graph

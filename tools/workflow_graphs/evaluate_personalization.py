@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ...pocket.config import SIZE
 from ..graphs import Graph, Link, Node
-from .parts import ABOUT, EXAMPLE_FILE, OTHER, SAMPLING, Loaded, load_checkpoint, several_photos
+from .notes import explain
+from .parts import EXAMPLE_FILE, SAMPLING, Loaded, load_checkpoint, several_photos
 
 PROMPTS = """# places
 a {V} {noun} in the snow
@@ -28,9 +29,12 @@ a yellow {V} {noun}"""
 """DreamBooth's kinds in words that the pocket model knows; five of each, for intervals."""
 
 
+GROUPS = {0: "1 Model, subject, judge", 1: "2 Photos", 2: "3 Measure", 3: "4 Look"}
+
+
 def evaluate_personalization() -> Graph:
     """The checkpoint, then the personalization on it, at the same prompts and noise; the second compares."""
-    graph = Graph("16 Evaluate a personalization")
+    graph = Graph("16 How good is it, in numbers", groups=GROUPS)
     base = load_checkpoint(graph)
     loaded = graph.add(0, "PersonalizeLoad", {"name": EXAMPLE_FILE, "model": base.model, "clip": base.clip})
     mine = Loaded(loaded[0], loaded[1], base.vae)
@@ -39,22 +43,21 @@ def evaluate_personalization() -> Graph:
     before = evaluate(graph, base, subject, encoder, "before")
     after = evaluate(graph, mine, subject, encoder, "personalized", compare=before[1], reference_model=base.model,
                      reference_clip=base.clip)
-    graph.add(3, "PreviewAny", {"source": after[0]}, size=(460, 420), title="Figures, with the difference")
-    for column, images, title in ((3, after[2], "Chart"), (4, after[3], "Sheet, personalized"),
-                                  (4, before[3], "Sheet, before")):
+    graph.add(3, "PreviewAny", {"source": after[0]}, size=(420, 260), title="Figures, with the difference")
+    for images, title in ((after[2], "Chart"), (after[3], "Sheet, personalized"), (before[3], "Sheet, before")):
         prefix = f"evaluation_{title.lower().replace(', ', '_')}"
-        graph.add(column, "SaveImage", {"images": images, "filename_prefix": prefix}, size=(560, 480), title=title)
-    graph.note(0, "Draws the subject in sixteen prompts with the checkpoint and with the personalization, "
-                  "at the same noise, and measures both: **CLIP-I** (like the photos?), **CLIP-T** (like the prompt?), "
-                  "**diversity**, and **drift** (does 'a dog' now look like the subject?). The second node has the "
-                  "first one's *json* in *compare*, so its table says what training changed, prompt by prompt.\n\n"
-                  "Read the two sheets beside the figures: a number is a mean, a sheet is what you get.", height=300,
-               title=ABOUT)
-    graph.note(0, f"Choose your checkpoint and personalization, photos that were not trained on, and the folder of a "
-                  f"real CLIP in *Image-Text Encoder* (the word pocket means the pocket model's). Size {SIZE} here, "
-                  "512 for SD 1.5, 1024 for SDXL; cfg 3 here, 7 there. *Subject Prompts* connected to *prompts* gives "
-                  "DreamBooth's 25. *dino_path* adds DINO, *lpips_path* LPIPS; KID needs torchmetrics.", height=240,
-               title=OTHER)
+        graph.add(3, "SaveImage", {"images": images, "filename_prefix": prefix}, size=(420, 260), title=title)
+    explain(graph, [
+        "Draws the subject in sixteen prompts with the checkpoint and with the personalization, at the same noise, and "
+        "measures both:",
+        "- **CLIP-I**: like the photos?\n- **CLIP-T**: like the prompt?\n- **diversity**\n- **drift**: does 'a dog' "
+        "now look like the subject?",
+        "The second node has the first one's *json* in *compare*, so its table says what training changed, prompt by "
+        "prompt. Read the two sheets beside the figures: a number is a mean, a sheet is what you get."],
+            more=["Choose photos that were not trained on, and the folder of a real CLIP in Image-Text Encoder (the "
+                  "word pocket means the pocket model's).",
+                  "*Subject Prompts* connected to *prompts* gives DreamBooth's 25. *dino_path* adds DINO, *lpips_path* "
+                  "LPIPS; KID needs torchmetrics."])
     return graph
 
 
@@ -64,4 +67,4 @@ def evaluate(graph: Graph, model: Loaded, subject: Node, encoder: Node, label: s
     return graph.add(2, "PersonalizeEvaluate", {
         "model": model.model, "clip": model.clip, "vae": model.vae, "subject": subject[0], "image_text": encoder[0],
         "prompts": PROMPTS, "label": label, "seeds": 1, "size": SIZE, "class_pictures": 5, **sampling, **optional},
-        size=(420, 640), title=f"Evaluate: {label}")
+        size=(420, 600), title=f"Evaluate: {label}")

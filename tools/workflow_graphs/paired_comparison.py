@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from ...pocket.config import SIZE
 from ..graphs import Graph, Link
-from .parts import ABOUT, EXAMPLE_FILE, NOUN, OTHER, SAMPLING, Loaded, encode, load_checkpoint, several_photos
+from .notes import explain
+from .parts import EXAMPLE_FILE, NOUN, SAMPLING, Loaded, encode, load_checkpoint, several_photos
 
 TEMPLATES = "\n".join(f"a {{V}} {{noun}} {place}" for place in (
     "on the beach", "in the snow", "in the desert", "in the jungle", "at night", "wearing a hat"))
 
 
+GROUPS = {0: "1 Model, subject, photos", 2: "2 Prompts", 3: "3 Draw in three ways", 4: "4 Compare"}
+
+
 def paired_comparison() -> Graph:
     """The base model, the personalized one, and the same with DCI, compared by people."""
-    graph = Graph("17 Paired comparison")
+    graph = Graph("17 Which do people prefer", groups=GROUPS)
     base = load_checkpoint(graph)
     loaded = graph.add(0, "PersonalizeLoad", {"name": EXAMPLE_FILE, "model": base.model, "clip": base.clip})
     mine = Loaded(loaded[0], loaded[1], base.vae)
-    subject = several_photos(graph, 1, loaded[2])
+    subject = several_photos(graph, 0, loaded[2])
     prompts = graph.add(2, "PersonalizeSubjectPrompts", {
         "kind": "your own", "identifier": loaded[2], "class_noun": NOUN, "templates": TEMPLATES},
                         title="Prompts: one per line")
@@ -35,15 +39,15 @@ def paired_comparison() -> Graph:
              for kind, value in (("images", images), ("name", name))}
     graph.add(4, "PersonalizePairedComparison", {
         **named, "subject": subject[0], "prompts": prompts[0], "title": "My dog",
-        "file_name": "comparisons/pocket_dog"}, size=(400, 560), title="A page")
-    graph.note(0, "Draws six prompts in three ways with the same seed, and writes **one HTML file** into "
-                  "*output/comparisons*: open it in a browser, or send it to somebody. It shows two pictures at a time "
-                  "without saying whose they are, and asks which shows the subject and which agrees with the text."
-                  "\n\nEach rater downloads a CSV. Drop all of them on the page's *results* part: win rates with "
-                  "intervals.\n\nThe pictures come as lists, one per prompt; nothing else is needed for more prompts.",
-               height=300, title=ABOUT)
-    graph.note(0, "Choose your checkpoint and your file in the loaders, 512 x 512 (SD 1.5) or 1024 x 1024 pixels "
-                  "(SDXL), cfg 7 or 6. *Subject Prompts* has the papers' prompts, too.", height=140, title=OTHER)
+        "file_name": "comparisons/pocket_dog"}, size=(400, 420), title="A page")
+    explain(graph, [
+        "Draws six prompts in three ways with the same seed, and writes **one HTML file** into *output/comparisons*: "
+        "open it in a browser, or send it to somebody. It shows two pictures at a time without saying whose they are, "
+        "and asks:",
+        "- which shows the subject?\n- which agrees with the text?",
+        "Each rater downloads a CSV. Drop all of them on the page's *results* part: win rates with intervals. The "
+        "pictures come as lists, one per prompt; nothing else is needed for more prompts."],
+            more=["*Subject Prompts* has the papers' prompts, too."])
     return graph
 
 
@@ -54,6 +58,6 @@ def _sample(graph: Graph, models: Loaded, positive: Link, latent: Link, title: s
               **SAMPLING}
     latents = graph.add(3, "KSampler", inputs, title=f"KSampler: {title}")
     pictures = graph.add(3, "VAEDecode", {"samples": latents[0], "vae": models.vae})[0]
-    graph.add(4, "SaveImage", {"images": pictures, "filename_prefix": "pocket_dog_compared"}, size=(400, 300),
+    graph.add(3, "SaveImage", {"images": pictures, "filename_prefix": "pocket_dog_compared"}, size=(290, 240),
               title=title)
     return pictures

@@ -1,4 +1,4 @@
-"""What several workflows are made of: loaders, training, sampling, notes. All of them run on the pocket checkpoint."""
+"""What several workflows are made of: loaders, training, sampling. All of them run on the pocket checkpoint."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ EXAMPLE_FILE = "pocket_dog_example.safetensors"
 PHOTOS = [f"personalize_dog_{number}.png" for number in (1, 2, 3, 4)]
 MASKED_PHOTO, SCENE = "personalize_dog_masked.png", "personalize_scene_masked.png"
 PICTURES = 4
+PHOTO_SIZE, PICTURE_SIZE = (240, 314), (290, 330)
 # Any sampler suits the pocket model; an ancestral one lets it correct itself on the way.
 SAMPLING = {"seed": 7, "steps": 25, "cfg": 3.0, "sampler_name": "euler_ancestral", "scheduler": "normal"}
 TRAINING = {"steps": 300, "learning_rate": 5e-4, "batch": 2, "resolution": SIZE, "seed": 0}
@@ -23,17 +24,8 @@ OPTIONS = {"rank": 16, "alpha": 16.0, "targets": "attention_and_feed_forward", "
 CLASS_IMAGES = {"count": 24, "size": SIZE, "sampler": "euler_ancestral", "scheduler": "normal", "steps": 20, "cfg": 3.0,
                 "seed": 0, "batch": 8}
 
-OTHER_MODELS = f"""| | pocket | SD 1.5 | SDXL |
-|---|---|---|---|
-| checkpoint | pocket | yours | yours |
-| resolution, size, empty latent | {SIZE} | 512 | 1024 |
-| learning_rate | 5e-4 | 1e-4 | 1e-4 |
-| text_encoder_rate | 5e-4 | 5e-5 | 0 |
-| targets | attention_and_feed_forward | attention | attention |
-| steps | 300 | 400 | 500 |
-| cfg of pictures | 3 | 7 | 6 |
-"""
-ABOUT, OTHER = "What this does", "Stable Diffusion 1.5 and SDXL"
+THREE_STEPS = {0: "1 Photos", 1: "2 Train", 2: "3 Draw"}
+FOUR_STEPS = {0: "1 Photos", 1: "2 Class images", 2: "3 Train", 3: "4 Draw"}
 
 
 class Loaded(NamedTuple):
@@ -55,17 +47,17 @@ def pick_identifier(graph: Graph, clip: Link) -> Link:
     return graph.add(0, "IdentifierPicker", {"clip": clip, "class_noun": NOUN, "seed": 0})[0]
 
 
-def name_the_subject(graph: Graph, column: int, text: str, identifier: Link) -> Link:
-    """A prompt in which {V} becomes the identifier."""
-    inputs = {"string": text, "find": "{V}", "replace": identifier}
-    return graph.add(column, "StringReplace", inputs, title="Prompt: {V} is the identifier")[0]
+def prompt_about(graph: Graph, column: int, place: str, identifier: Link, *, before: Node | None = None) -> Link:
+    """A prompt about the subject in a place, in which {V} becomes the identifier."""
+    inputs = {"string": f"a {{V}} {NOUN} {place}", "find": "{V}", "replace": identifier}
+    return graph.add(column, "StringReplace", inputs, title="Prompt: {V} is the identifier", before=before)[0]
 
 
 def prior_preservation(graph: Graph, column: int, base: Loaded) -> Link:
     """Class images, and the objective that uses them."""
     inputs = {"model": base.model, "clip": base.clip, "vae": base.vae, "class_noun": NOUN, **CLASS_IMAGES}
     prior = graph.add(column, "PriorSampleGen", inputs, title="Class images: what any dog looks like")
-    graph.add(column, "PreviewImage", {"images": prior[1]}, size=(315, 300), title="Class images")
+    graph.add(column, "PreviewImage", {"images": prior[1]}, size=(290, 260), title="Class images")
     return graph.add(column, "PersonalizePriorPreservation", {"prior": prior[0], "weight": 1.0})[0]
 
 
@@ -75,37 +67,26 @@ def train(graph: Graph, column: int, base: Loaded, subject: Link, objective: Lin
     chosen = graph.add(column, "PersonalizeTrainingOptions", {**OPTIONS, **(options or {})})
     inputs = {"model": base.model, "clip": base.clip, "vae": base.vae, "subject": subject, "options": chosen[0],
               "run_name": run_name, **TRAINING, **changes, **({"objective": objective} if objective else {})}
-    return graph.add(column, "PersonalizeTrainer", inputs, size=(315, 620))
+    return graph.add(column, "PersonalizeTrainer", inputs, size=(290, 580))
 
 
 def several_photos(graph: Graph, column: int, identifier: Link) -> Node:
     """Four photos of the subject."""
-    photos = [graph.add(column, "LoadImage", {"image": name}, size=(280, 320)) for name in PHOTOS]
+    photos = [graph.add(column, "LoadImage", {"image": name}, size=PHOTO_SIZE) for name in PHOTOS]
     images = {f"images.image{number}": photo[0] for number, photo in enumerate(photos)}
-    return graph.add(0, "PersonalizeSubjectPhotos", {**images, "identifier": identifier, "class_noun": NOUN})
+    return graph.add(column, "PersonalizeSubjectPhotos", {**images, "identifier": identifier, "class_noun": NOUN})
 
 
-class Personalized(NamedTuple):
-    """What training gives: MODEL / CLIP / VAE, the identifier, the trainer's node."""
-
-    loaded: Loaded
-    identifier: Link
-    trainer: Node
-
-
-def dreambooth(graph: Graph) -> Personalized:
-    """Four photos, class images and a training run, in columns 0 to 3."""
-    base = load_checkpoint(graph)
-    identifier = pick_identifier(graph, base.clip)
-    subject = several_photos(graph, 1, identifier)
-    objective = prior_preservation(graph, 2, base)
-    trainer = train(graph, 3, base, subject[0], objective, "pocket_dog")
-    return Personalized(Loaded(trainer[0], trainer[1], base.vae), identifier, trainer)
+def masked_photo(graph: Graph, identifier: Link) -> Node:
+    """One photo in which the subject is painted."""
+    photo = graph.add(0, "LoadImage", {"image": MASKED_PHOTO}, size=(290, 360), title="One photo, the subject painted")
+    return graph.add(0, "PersonalizeSubjectPhotos", {"images.image0": photo[0], "masks.mask0": photo[1],
+                                                     "identifier": identifier, "class_noun": NOUN})
 
 
 def encode(graph: Graph, column: int, clip: Link, text: Link | str, title: str) -> Link:
     """A prompt to CONDITIONING."""
-    return graph.add(column, "CLIPTextEncode", {"clip": clip, "text": text}, size=(315, 110), title=title)[0]
+    return graph.add(column, "CLIPTextEncode", {"clip": clip, "text": text}, size=(290, 96), title=title)[0]
 
 
 def empty_latent(graph: Graph, column: int) -> Link:
@@ -122,23 +103,22 @@ class Start(NamedTuple):
 
 
 def sample(graph: Graph, column: int, base: Loaded, start: Start, title: str, prefix: str, **changes: object) -> None:
-    """KSampler and VAE Decode in one column, Save Image in the next."""
+    """KSampler, VAE Decode and Save Image."""
     inputs = {"model": base.model, "positive": start.positive, "negative": start.negative,
               "latent_image": start.latent, "denoise": 1.0, **SAMPLING, **changes}
     latents = graph.add(column, "KSampler", inputs, title=f"KSampler: {title}")
     pictures = graph.add(column, "VAEDecode", {"samples": latents[0], "vae": base.vae})
-    graph.add(column + 1, "SaveImage", {"images": pictures[0], "filename_prefix": prefix}, size=(400, 420), title=title)
+    graph.add(column, "SaveImage", {"images": pictures[0], "filename_prefix": prefix}, size=PICTURE_SIZE, title=title)
 
 
 def keep(graph: Graph, column: int, trainer: Node, name: str) -> None:
-    """Save the personalization, and look at its loss."""
+    """Save the personalization."""
     graph.add(column, "PersonalizeSave", {"personalization": trainer[5], "name": name})
-    graph.add(column, "LossGraphNode", {"loss": trainer[3], "filename_prefix": "pocket_dog_loss"}, size=(315, 300))
 
 
 def painted_scene(graph: Graph, column: int, base: Loaded) -> tuple[Link, Link]:
     """A picture at the model's own size as latents, without and with its painted place as a noise mask."""
-    photo = graph.add(column, "LoadImage", {"image": SCENE}, size=(315, 360), title="Any picture, a place painted")
+    photo = graph.add(column, "LoadImage", {"image": SCENE}, size=(290, 360), title="Any picture, a place painted")
     sized = graph.add(column, "ImageScale", {"image": photo[0], "upscale_method": "area", "width": SIZE, "height": SIZE,
                                              "crop": "center"}, title="The size the model was trained for")
     latent = graph.add(column, "VAEEncode", {"pixels": sized[0], "vae": base.vae})

@@ -49,13 +49,13 @@ def from_photos(graph: Graph, base: Loaded) -> tuple[Node, Node, Node]:
         "model": base.model, "clip": base.clip, "vae": base.vae, "photos": FOLDER, "what_is_it": NOUN, "kind": "pet",
         "pictures": 4}, size=(340, 640))
     prompt = graph.add(2, "PersonalizePromptWithSubject", {"clip": learned[1], "personalization": learned[2],
-                                                           "prompt": PROMPT}, size=(315, 200))
-    negative = graph.add(2, "CLIPTextEncode", {"clip": learned[1], "text": ""}, size=(315, 110), title="Negative")
+                                                           "prompt": PROMPT}, size=(290, 200))
+    negative = graph.add(2, "CLIPTextEncode", {"clip": learned[1], "text": ""}, size=(290, 110), title="Negative")
     latents = graph.add(3, "KSampler", {
         "model": learned[0], "positive": prompt[0], "negative": negative[0], "latent_image": learned[3], "seed": 7,
         "steps": learned[4], "cfg": learned[5], "sampler_name": learned[6], "scheduler": learned[7], "denoise": 1.0})
     pictures = graph.add(3, "VAEDecode", {"samples": latents[0], "vae": base.vae})
-    saved = graph.add(3, "SaveImage", {"images": pictures[0], "filename_prefix": "personalize"}, size=(315, 330),
+    saved = graph.add(3, "SaveImage", {"images": pictures[0], "filename_prefix": "personalize"}, size=(290, 330),
                       title="Your subject")
     return learned, prompt, saved
 

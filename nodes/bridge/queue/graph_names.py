@@ -31,6 +31,7 @@ DCI_NODES = frozenset({"PersonalizeDCIEncode", "DCIConditioning", "PersonalizeDC
                        "PersonalizeAuxiliaryNounPicker"})
 POOLS = frozenset({"PriorSampleGen", "PersonalizeRegularizationImages"})
 POSITIVE = frozenset({"positive", "conditioning", "cond1", "cond2"})
+FILLED = "PersonalizePromptWithSubject"
 TEXT_NODES = frozenset({"PrimitiveString", "PrimitiveStringMultiline", "StringConcatenate", "StringReplace",
                         "StringTrim", "CaseConverter"})
 """Nodes whose text is made of their widgets and of the texts linked to them."""
@@ -125,9 +126,10 @@ def prompt_nodes(graph: Graph, sampler: str) -> list[str]:
 
 
 def texts_of(graph: Graph, encoder: str) -> list[str] | None:
-    """All texts that a node encodes, or that its text is made of; None where one is not known."""
+    """All texts that a node encodes, or that its text is made of; None where one is not known, or where the node itself
+    puts the names in."""
     chain = list(upstream(graph, [(encoder, 0)], {"STRING"}))
-    if any(graph[name]["class_type"] not in TEXT_NODES for name in chain[1:]):
+    if graph[encoder]["class_type"] == FILLED or any(graph[name]["class_type"] not in TEXT_NODES for name in chain[1:]):
         return None
     return [value for name in chain for value in graph[name]["inputs"].values() if isinstance(value, str)] or None
 

@@ -103,6 +103,13 @@ def test_a_graph_whose_words_agree_is_left_in_peace():
     assert said(graph()) == []
 
 
+def test_a_node_that_puts_the_identifier_into_its_prompt_is_left_in_peace():
+    nodes = graph(prompt="a {V} {noun} on the beach")
+    assert said(nodes)
+    nodes["10"]["class_type"] = "PersonalizePromptWithSubject"
+    assert said(nodes) == []
+
+
 def test_a_prompt_without_the_identifier_is_named_with_it():
     ((where, text),) = said(graph(prompt="a dog on the beach"))
     assert where == "10"
