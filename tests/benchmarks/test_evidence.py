@@ -37,7 +37,7 @@ from comfyui_personalize.benchmarks.evidence.pictures import read_pictures, writ
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.evaluation.metrics import coarse_distance
 from comfyui_personalize.core.training.config import TrainingConfig
-from comfyui_personalize.pocket.subjects import photo_in
+from comfyui_personalize.pocket.subjects import class_noun, photo_in
 
 
 def true_pictures(number: int) -> tuple[torch.Tensor, list[bench.Prompt]]:
@@ -331,7 +331,7 @@ def test_a_blind_page_compares_two_methods_and_refuses_one_without_pictures(tmp_
     write_cell(tmp_path, "lora")
     write_cell(tmp_path, "ico")
     page = pairs.write_pairs(tmp_path, ["lora", "ico"], 0, tmp_path / "pairs.html").read_text(encoding="utf-8")
-    assert "a robot in the snow" in page and "a sks" not in page and METHODS["ico"].title not in page
+    assert f"a {class_noun(0)} in the snow" in page and "a sks" not in page and METHODS["ico"].title not in page
     with pytest.raises(InputError, match="dreambooth"):
         pairs.write_pairs(tmp_path, ["lora", "dreambooth"], 0, tmp_path / "pairs.html")
 

@@ -17,8 +17,8 @@ from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.nodes.bridge.dci.noun_masks import LEVELS, working_size
 from comfyui_personalize.nodes.mask_from_noun import MaskFromNoun
 from comfyui_personalize.nodes.subject_photos import SubjectPhotos
-from comfyui_personalize.pocket import world
 from comfyui_personalize.pocket.comfyui.registration import CHECKPOINTS, register_pocket
+from comfyui_personalize.pocket.subjects import held_out_pictures
 
 SETTINGS = {"class_noun": "dog", "threshold": 0.0, "resolution": 64, "template": "a {noun}", "seed": 0}
 NOUN_COLUMN = 2
@@ -134,11 +134,9 @@ def test_on_held_out_pictures_masks_lie_on_the_subject_and_nowhere_else():
     with torch.inference_mode():
         pocket = comfy.sd.load_checkpoint_guess_config(str(CHECKPOINTS / "pocket.safetensors"))[:3]
     found, moved, box = [], [], []
-    for seed in world.SEEDS["held_out_scenes"][:6]:
-        scene = world.training_scene(seed)
-        pixels, cover = world.render(scene)
-        truth = torch.from_numpy(cover.copy()) >= 128
-        mask, = masks(pocket, torch.from_numpy(pixels.copy())[None].float() / 255, class_noun=scene.look.noun,
+    for shown in held_out_pictures(6):
+        truth = torch.from_numpy(shown.cover.copy()) >= 128
+        mask, = masks(pocket, torch.from_numpy(shown.pixels.copy())[None].float() / 255, class_noun=shown.noun,
                       resolution=0)
         found.append(iou(mask[0].bool(), truth))
         moved.append(iou(mask[0].bool().roll(24, 1), truth))
