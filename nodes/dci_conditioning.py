@@ -50,20 +50,23 @@ class DCIConditioning(io.ComfyNode):
                 io.String.Input("class_noun", default="dog",
                                 tooltip="The subject's class noun, as in training: 1 or more words. "
                                         "Default dog."),
-                io.String.Input("auxiliary_noun", default="cat",
-                                tooltip="Takes the subject's place in the auxiliary branch: any noun but the "
+                io.String.Input("auxiliary_noun", display_name="stand-in object", default="cat",
+                                tooltip="Takes the subject's place in the second picture (the paper's auxiliary "
+                                        "noun): any noun but the "
                                         "class noun and its synonyms, best one often seen in the prompt's "
                                         "surroundings. Default cat."),
-                io.Float.Input("omega", default=1.0, min=-2.0, max=2.0, step=0.05,
-                               tooltip="Injection strength, -2 to 2. More follows the prompt, less keeps the "
-                                       "subject; too much loses it. Default 1: both branches weigh alike "
-                                       "where their maps agree."),
-                io.Float.Input("window", default=AUTOMATIC, min=AUTOMATIC, max=1.0, step=0.01, tooltip=WINDOW),
+                io.Float.Input("omega", display_name="strength", default=1.0, min=-2.0, max=2.0, step=0.05,
+                               tooltip="How much of its surroundings the second picture lends, -2 to 2; the paper's "
+                                       "omega. More follows the prompt, less keeps the subject; too much loses it. "
+                                       "Default 1: both branches weigh alike where their maps agree. 0 still mixes; "
+                                       "active until 0 switches DCI off."),
+                io.Float.Input("window", display_name="active until", default=AUTOMATIC, min=AUTOMATIC, max=1.0,
+                               step=0.01, tooltip=WINDOW),
                 io.Boolean.Input("shared_guidance", default=True,
                                  tooltip="One unconditional prediction for both branches: on (published, "
                                          "default) costs 3 rows per picture and step in the window, off 4."),
                 DCI_OPTIONS.Input("options", optional=True,
-                                  tooltip="From DCI Options. Left open: its defaults."),
+                                  tooltip="Optional. DCI Options; leave it empty to use its defaults."),
             ],
             outputs=[
                 io.Model.Output(tooltip="The model, sampling with two branches; with another positive prompt "

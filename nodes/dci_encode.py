@@ -38,15 +38,16 @@ class DCIEncode(io.ComfyNode):
                                         "Default sks, ohwx."),
                 io.String.Input("class_noun", default="dog, cat",
                                 tooltip="Their class nouns in the same order, separated by commas. Default dog, cat."),
-                io.String.Input("auxiliary_noun", default="rabbit, bird",
-                                tooltip="What takes their places in the auxiliary prompt, in the same order; one noun "
-                                        "stands for all. Any noun but the class noun and its synonyms. Default rabbit, "
-                                        "bird."),
+                io.String.Input("auxiliary_noun", display_name="stand-in object", default="rabbit, bird",
+                                tooltip="What takes their places in the auxiliary prompt (auxiliary nouns), in the "
+                                        "same order; one noun stands for all. Any noun but the class noun and its "
+                                        "synonyms. Default rabbit, bird."),
                 io.String.Input("prompt_l", multiline=True, dynamic_prompts=True, default="", advanced=True,
                                 tooltip="SDXL only: another text for its CLIP-L, with the subjects at the same places. "
                                         "Empty (default): the prompt."),
                 DCI_OPTIONS.Input("options", optional=True,
-                                  tooltip="From DCI Options, for split prompts. Left open: entire prompts."),
+                                  tooltip="Optional. DCI Options, for split prompts; leave it empty for entire "
+                                          "prompts."),
             ],
             outputs=[io.Conditioning.Output(tooltip="The positive prompt, with the auxiliary prompt inside.")],
             hidden=[io.Hidden.unique_id],

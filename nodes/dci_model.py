@@ -15,8 +15,9 @@ from .bridge.dci.mixing_sites import warnings_about
 from .bridge.notices import show_notice
 from .bridge.sockets import DCI_OPTIONS
 
-WINDOW = ("Fraction of the noise schedule, from pure noise on, with both branches: 0 to 1. 0 is plain sampling. -1 "
-          "(default): by the latent's size, also the masks' sharpening; at 512 x 512 pixels that is 0.3, as published.")
+WINDOW = ("Part of the sampling, from pure noise on, in which both pictures are drawn, 0 to 1; the paper's window. To "
+          "switch DCI off set it to 0 (strength 0 still mixes). -1 (default): by the latent's size, also the masks' "
+          "sharpening; at 512 x 512 pixels that is 0.3, as published.")
 
 
 class DCIModel(io.ComfyNode):
@@ -34,16 +35,18 @@ class DCIModel(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="The personalized model: SD 1.x, SD 2.x, SDXL, pocket. Experimental: "
                                             "diffusion transformers (SD3, Flux, Z-Image, Qwen-Image and others)."),
-                io.Float.Input("omega", default=1.0, min=-2.0, max=2.0, step=0.05,
-                               tooltip="Injection strength, -2 to 2. More follows the prompt, less keeps the subject; "
-                                       "too much loses it. Default 1: both branches weigh alike where their maps "
-                                       "agree."),
-                io.Float.Input("window", default=AUTOMATIC, min=AUTOMATIC, max=1.0, step=0.01, tooltip=WINDOW),
+                io.Float.Input("omega", display_name="strength", default=1.0, min=-2.0, max=2.0, step=0.05,
+                               tooltip="How much of its surroundings the second picture lends, -2 to 2; the paper's "
+                                       "omega. More follows the prompt, less keeps the subject; too much loses it. "
+                                       "Default 1: both branches weigh alike where their maps agree. 0 still mixes; "
+                                       "active until 0 switches DCI off."),
+                io.Float.Input("window", display_name="active until", default=AUTOMATIC, min=AUTOMATIC, max=1.0,
+                               step=0.01, tooltip=WINDOW),
                 io.Boolean.Input("shared_guidance", default=True,
                                  tooltip="One unconditional prediction for both branches: on (published, default) "
                                          "costs 3 rows per picture and step in the window, off 4."),
                 DCI_OPTIONS.Input("options", optional=True,
-                                  tooltip="From DCI Options. Left open: its defaults."),
+                                  tooltip="Optional. DCI Options; leave it empty to use its defaults."),
             ],
             outputs=[io.Model.Output(tooltip="The model, sampling with two branches.")],
             hidden=[io.Hidden.unique_id],

@@ -22,26 +22,28 @@ class DCIOptions(io.ComfyNode):
             node_id="PersonalizeDCIOptions",
             display_name="DCI Options",
             category="personalize",
-            description="For experiments with DCI: strength over time, the window by noise level, which layers mix, "
+            description="For experiments with DCI: strength over time, its end by noise level, which layers mix, "
                         "and the paper's ablations. Leave it out for its defaults, the published settings.",
             search_aliases=["dci ablation", "omega schedule", "dual branch options"],
             inputs=[
-                io.Boolean.Input("omega_schedule", default=False,
-                                 tooltip="On: the strength goes from omega to omega_end over the window, evenly in the "
-                                         "logarithm of the noise level. Off (default): omega throughout."),
-                io.Float.Input("omega_end", default=1.0, min=-2.0, max=2.0, step=0.05,
-                               tooltip="Injection strength at the end of the window, -2 to 2, when omega_schedule is "
-                                       "on. Default 1."),
-                io.Float.Input("window_sigma", default=0.0, min=0.0, max=1000.0, step=0.01, round=False,
-                               tooltip="Noise level (sigma) at which the window ends, in place of window; SD runs from "
-                                       "14.6 to 0. 0 (default): the window's fraction counts."),
+                io.Boolean.Input("omega_schedule", display_name="strength changes", default=False,
+                                 tooltip="On: the strength goes from strength to strength at the end while DCI is "
+                                         "active, evenly in the logarithm of the noise level. Off (default): the same "
+                                         "throughout."),
+                io.Float.Input("omega_end", display_name="strength at the end", default=1.0, min=-2.0, max=2.0,
+                               step=0.05,
+                               tooltip="Strength where DCI ends, -2 to 2, when strength changes is on. Default 1."),
+                io.Float.Input("window_sigma", display_name="active until sigma", default=0.0, min=0.0, max=1000.0,
+                               step=0.01, round=False,
+                               tooltip="Noise level (sigma) at which DCI ends, in place of active until; SD runs from "
+                                       "14.6 to 0. 0 (default): active until counts."),
                 io.Combo.Input("auxiliary_noise", options=list(get_args(AuxiliaryNoise)), default="independent",
                                tooltip="The auxiliary picture's noise: its own (independent, published, default), or "
                                        "yours (shared), so that both begin with one layout."),
                 io.Combo.Input("sharpening", options=list(get_args(Sharpening)), default="auto",
                                tooltip="Masks over space. published: softer in larger pictures. by_resolution: at "
-                                       "every size as at 512 x 512 pixels. auto (default): by_resolution where window "
-                                       "is -1, else published."),
+                                       "every size as at 512 x 512 pixels. auto (default): by_resolution where active "
+                                       "until is -1, else published."),
                 io.String.Input("scales", default="",
                                 tooltip="Which layers mix, by scale, separated by commas: 1 is the latent's own size, "
                                         "2 half, 4 a quarter, 8 an eighth. Empty (default): all."),
@@ -57,7 +59,7 @@ class DCIOptions(io.ComfyNode):
                                tooltip="Ablation: each branch reads its entire prompt (default), or split: only the "
                                        "subject, only the rest."),
             ],
-            outputs=[DCI_OPTIONS.Output("OPTIONS", tooltip="For DCI Conditioning, DCI Model and DCI Encode.")],
+            outputs=[DCI_OPTIONS.Output("DCI_OPTIONS", tooltip="For DCI Conditioning, DCI Model and DCI Encode.")],
         )
 
     @classmethod

@@ -64,7 +64,7 @@ class EvaluatePersonalization(io.ComfyNode):
 
 def _models() -> list[io.Input]:
     return [
-        io.Model.Input("model", tooltip="The personalized model. One with DCI needs auxiliary_noun."),
+        io.Model.Input("model", tooltip="The personalized model. One with DCI needs stand-in object."),
         io.Clip.Input("clip", tooltip="The text encoder that belongs to it."),
         io.Vae.Input("vae", tooltip="The model's VAE."),
         SUBJECT.Input("subject", tooltip="Subject Photos of one subject: what fidelity is measured against, and the "
@@ -83,9 +83,9 @@ def _prompts() -> list[io.Input]:
         io.String.Input("identifier", default="", advanced=True,
                         tooltip="How prompts write the subject, where it is not the SUBJECT's own identifier: connect "
                                 "the trainer's or the loader's output. Empty (default): the SUBJECT's."),
-        io.String.Input("auxiliary_noun", default="", advanced=True,
-                        tooltip="For a MODEL with DCI alone: what takes the subject's place in its other branch, such "
-                                "as cat. Empty (default) without DCI."),
+        io.String.Input("auxiliary_noun", display_name="stand-in object", default="", advanced=True,
+                        tooltip="For a MODEL with DCI alone: what takes the subject's place in its second picture (the "
+                                "auxiliary noun), such as cat. Empty (default) without DCI."),
         io.String.Input("negative_prompt", default="", advanced=True, tooltip="For all pictures. Default empty."),
     ]
 

@@ -31,7 +31,7 @@ from .bridge.sockets import (
     ObjectiveChain,
 )
 from .bridge.training.checks import warnings_about_run
-from .bridge.training.previews import shown_chart
+from .bridge.training.previews import named_preview, shown_chart
 from .bridge.training.recipe_levels import with_recipe_levels
 from .bridge.training.recipe_report import about_recipe
 from .bridge.training.references import about_references
@@ -61,15 +61,17 @@ class PersonalizeTrainer(io.ComfyNode):
                 io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
                 SUBJECT.Input("subject", tooltip="Photos and words from Subject Photos."),
                 OBJECTIVE.Input("objective", optional=True,
-                                tooltip="Prior Preservation, Masked Loss or both; without: the plain loss on photos."),
+                                tooltip="Optional. Prior Preservation, Masked Loss or both; leave it empty for the "
+                                        "plain loss on photos."),
                 OPTIONS.Input("options", optional=True,
                               tooltip="Optional. Training Options; leave it empty to use its defaults."),
-                PREVIEW.Input("preview", optional=True, tooltip="Training Preview; without: no pictures on the way."),
-                VALIDATION.Input("validation", optional=True, 
-                                 tooltip="Validation; without: the last step is handed on."),
+                PREVIEW.Input("preview", optional=True,
+                              tooltip="Optional. Training Preview; leave it empty for no pictures on the way."),
+                VALIDATION.Input("validation", optional=True,
+                                 tooltip="Optional. Validation; leave it empty to hand on the last step."),
                 TOKEN_VECTORS.Input("token_vectors", optional=True,
-                                    tooltip="Token Vectors or Prototypical Embedding; without: the identifier's own "
-                                            "tokens stay as they are."),
+                                    tooltip="Optional. Token Vectors or Prototypical Embedding; leave it empty to keep "
+                                            "the identifier's own tokens as they are."),
                 IMAGE_TEXT_ENCODER.Input("image_text", optional=True,
                                          tooltip="Image-Text Encoder, for objectives that need one (Class "
                                                  "Characterizing)."),
@@ -113,7 +115,7 @@ class PersonalizeTrainer(io.ComfyNode):
         vectors, starts = vectors_of_subjects(token_vectors or (), subject)
         settled = settle_training(model, sum(len(one.photos) for one in subject), options, {
             "steps": steps, "learning_rate": learning_rate, "batch": batch, "resolution": resolution})
-        preview, of_preview = settle_preview(sample_with or model, preview)
+        preview, of_preview = settle_preview(sample_with or model, named_preview(preview, subject))
         config = TrainingConfig(
             **settled.values, seed=seed, options=settled.options, objectives=chain.objectives,
             token_vectors=vectors, validation=validation.config if validation else None)

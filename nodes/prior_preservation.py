@@ -30,7 +30,7 @@ class PriorPreservationNode(io.ComfyNode):
                             "differential output preservation"],
             inputs=[
                 PRIOR.Input("prior", optional=True,
-                            tooltip="Class images from Prior Sample Gen, or your own from Regularization Images, one "
+                            tooltip="Class images from Class Images, or your own from Regularization Images, one "
                                     "pool for each class noun. Not needed when source is base model."),
                 io.Combo.Input("source", options=[IMAGES, BASE, BOTH], default=IMAGES,
                                tooltip="What keeps the class. class images (default): DreamBooth's, one image beside "
@@ -52,7 +52,7 @@ class PriorPreservationNode(io.ComfyNode):
     @classmethod
     def execute(cls, source, weight, prior=None, base_prompt="class prompt", objective=None) -> io.NodeOutput:
         require(source == BASE or bool(prior), "prior", f"no class images for the source {source!r}",
-                "class images from Prior Sample Gen or Regularization Images", "Connect it, or choose base model.")
+                "class images from Class Images or Regularization Images", "Connect it, or choose base model.")
         require(source != BASE or not prior, "prior", "class images that the source base model does not use",
                 "no class images", "Choose both, or disconnect them.")
         chosen: list[Objective] = []

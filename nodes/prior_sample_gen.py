@@ -26,7 +26,7 @@ class PriorSampleGen(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="PriorSampleGen",
-            display_name="Prior Sample Gen",
+            display_name="Class Images",
             category="personalize",
             description="Samples pictures of the subject's class from the model as it is, so that training "
             "keeps what the model knows of it. Kept on disk: the second run samples nothing.",

@@ -74,8 +74,8 @@ class ScenePhoto(io.ComfyNode):
                                 tooltip="Caption of the photo; {objects} becomes 'a V1 noun1 and a V2 noun2'. Every "
                                         "identifier must be in it. Default {objects}."),
                 DATA_OPTIONS.Input("data", optional=True,
-                                   tooltip="Data Options for this photo; without: one centred square view. buckets "
-                                           "keep objects at the photo's edge."),
+                                   tooltip="Optional. Data Options for this photo; leave it empty for one centred "
+                                           "square view. buckets keep objects at the photo's edge."),
                 SUBJECT.Input("subject", optional=True,
                               tooltip="Another Scene Photo or Subject Photos, trained together with this one. The same "
                                       "words there mean the same subject."),

@@ -75,7 +75,8 @@ class SubjectPhotos(io.ComfyNode):
                 ),
                 DATA_OPTIONS.Input(
                     "data", optional=True,
-                    tooltip="Data Options for these photos; without: one centred square view of each.",
+                    tooltip="Optional. Data Options for these photos; leave it empty for one centred square view of "
+                            "each.",
                 ),
                 SUBJECT.Input(
                     "subject", optional=True, tooltip="Another subject, trained together with this one."

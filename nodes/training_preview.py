@@ -23,8 +23,9 @@ class TrainingPreview(io.ComfyNode):
                         "end. Changing it never retrains.",
             search_aliases=["training samples", "validation image"],
             inputs=[
-                io.String.Input("prompt", multiline=True, default="a sks dog on the beach",
-                                tooltip="What the preview shows; name the subject by identifier and class noun."),
+                io.String.Input("prompt", multiline=True, default="a {V} {noun} on the beach",
+                                tooltip="What the preview shows. {V} is your subject's word, {noun} what it is; of "
+                                        "several subjects {V1} {noun1}, {V2} {noun2} and so on."),
                 io.Combo.Input("sampler", options=[AUTO, *comfy.samplers.KSampler.SAMPLERS], default=AUTO,
                                tooltip="Sampler, as in KSampler. auto (default): by the model's recipe."),
                 io.Combo.Input("scheduler", options=[AUTO, *comfy.samplers.KSampler.SCHEDULERS], default=AUTO,

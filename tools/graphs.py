@@ -167,6 +167,7 @@ def guessed_size(node: Node, info: Mapping[str, Any], socket_count: int) -> list
     """A size in which everything is readable."""
     widgets = [slot for slot in slots(info) if slot.is_widget]  # the classic canvas shows advanced ones, too
     tall = sum(MULTILINE if slot.options.get("multiline") else WIDGET_ROW for slot in widgets)
+    tall += sum(WIDGET_ROW for slot in widgets if slot.options.get("control_after_generate"))
     return [NODE_WIDTH, HEADER + ROW * max(socket_count, len(info["output"])) + tall]
 
 

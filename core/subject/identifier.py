@@ -249,7 +249,7 @@ def _word_problem(word: str, vocabularies: Sequence[Vocabulary]) -> str | None:
 
 
 def report(candidates: Sequence[Candidate], class_noun: str) -> str:
-    """A table of the candidates, best first, and under it why each is safe."""
+    """Which to use and how, a table of the candidates, best first, and under it why each is safe."""
     has_pull = any(candidate.pull is not None for candidate in candidates)
     header = (f"{'rank':>4}  {'identifier':<12} {'score':>6} {'close':>6} {'like':>6} {'of':<9} "
               f"{'pull  ' if has_pull else ''}token ids")
@@ -261,10 +261,10 @@ def report(candidates: Sequence[Candidate], class_noun: str) -> str:
         + ("; pull: how much more alike V makes pictures than the noun alone does (0 = not at all, 1 = all the same)"
            if has_pull else "")
     )
-    noun = class_noun.strip() or "(no noun)"
-    return "\n".join(
-        [f"Identifiers for '{noun}'", header, *rows, "", legend, "", "Why each is safe:", *reasons]
-    )
+    noun, best = class_noun.strip(), candidates[0].text
+    use = f"Use {best}. Write '{f'{best} {noun}'.strip()}' in prompts."
+    return "\n".join([use, "", f"Identifiers for '{noun or '(no noun)'}'", header, *rows, "", legend, "",
+                      "Why each is safe:", *reasons])
 
 
 def _row(place: int, candidate: Candidate) -> str:

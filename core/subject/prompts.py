@@ -94,8 +94,13 @@ def fill_prompts(templates: Sequence[str], identifier: str, class_noun: str) -> 
 
 def check_places(prompt: str) -> None:
     """Raise `InputError` for a prompt without a place for the subject."""
-    require(bool(_PLACE.search(prompt)), "prompt", repr(prompt), "a text with {V} where your subject stands",
+    require(has_places(prompt), "prompt", repr(prompt), "a text with {V} where your subject stands",
             "Write for example 'a {V} {noun} in the snow'.")
+
+
+def has_places(prompt: str) -> bool:
+    """Whether a prompt has a place of a subject's word: {V}, or {V1}, {V2} of several."""
+    return bool(_PLACE.search(prompt))
 
 
 def fill_subjects(prompt: str, identifiers: Sequence[str], class_nouns: Sequence[str]) -> str:

@@ -39,7 +39,7 @@ def pick(clip, **settings):
 
 
 def picked_words(report, count=4):
-    return [row.split()[1] for row in report.splitlines()[2:2 + count]]
+    return [row.split()[1] for row in report.splitlines()[4:4 + count]]
 
 
 @pytest.mark.parametrize("tokens", [1, 2, 3])
@@ -53,7 +53,7 @@ def test_identifier_is_exactly_its_rare_tokens_alone_and_in_the_caption(clip, to
 
 def test_report_lists_every_candidate_with_ids_rank_and_reasons(clip):
     identifier, report = pick(clip, candidates=4)
-    rows = report.splitlines()[2:6]
+    rows = report.splitlines()[4:8]
     assert [row.split()[0] for row in rows] == ["1", "2", "3", "4"]
     assert rows[0].split()[1] == identifier
     scores = [float(row.split()[2]) for row in rows]
@@ -150,7 +150,7 @@ def pick_in_pictures(models, **settings):
 
 def test_with_a_model_the_report_says_how_alike_each_candidate_makes_pictures(models, tmp_path):
     identifier, report = pick_in_pictures(models)
-    header, *rows = report.splitlines()[1:4]
+    header, *rows = report.splitlines()[3:6]
     start = header.index("pull")
     pulls = [float(row[start:start + 6]) for row in rows]
     assert len(pulls) == 2 and all(pull < 1 for pull in pulls) and rows[0].split()[1] == identifier

@@ -24,7 +24,7 @@ from .parts import (
 
 def dreambooth_with_prior_preservation() -> Graph:
     """Photos and class images to a personalization and pictures."""
-    graph = Graph("01 Your pet in a new place (DreamBooth LoRA)", groups=FOUR_STEPS)
+    graph = Graph("01 Your pet in a new place (DreamBooth LoRA)", groups={**FOUR_STEPS, 2: "3 Prompt and train"})
     base = load_checkpoint(graph)
     identifier = pick_identifier(graph, base.clip)
     subject = several_photos(graph, 0, identifier)
@@ -34,7 +34,7 @@ def dreambooth_with_prior_preservation() -> Graph:
     text = prompt_about(graph, 2, "in the desert", identifier, before=trainer.inputs["options"].node)
     positive = encode(graph, 3, mine.clip, text, "Positive")
     keep(graph, 2, trainer, FILE)
-    preview = graph.add(2, "PersonalizeTrainingPreview", {"prompt": text}, before=trainer)
+    preview = graph.add(2, "PersonalizeTrainingPreview", {"prompt": "a {V} {noun} in the desert"}, before=trainer)
     trainer.inputs["preview"] = preview[0]
     start = Start(positive, encode(graph, 3, mine.clip, "", "Negative"), empty_latent(graph, 3))
     sample(graph, 3, mine, start, "Your subject", "pocket_dog_dreambooth")
@@ -44,5 +44,5 @@ def dreambooth_with_prior_preservation() -> Graph:
         "**Your own subject**:\n\n- 3 to 5 photos with different backgrounds\n- what it is in *class_noun*, in three "
         "nodes, and in the prompt",
         "The class images keep 'a dog' from becoming *your* dog. 100 to 200 are usual; they are kept on disk. "
-        "*Training Preview* draws your prompt while it trains."])
+        "*Training Preview* shows how far it is."])
     return graph

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from ....core.subject.prompts import fill_subjects, has_places
+from ....core.subject.subject import Subject
 from ....core.training.recipe import resolve_sampling
 from ..model.recipes import recipe_of
 from ..progress import chart
@@ -22,6 +25,18 @@ def is_due(step: int, total: int, every: int) -> bool:
         every: steps between two pictures; 0 = after 25, 50 and 75 %.
     """
     return step % every == 0 if every else step in {max(1, round(total * part)) for part in PARTS}
+
+
+def named_preview(settings: PreviewSettings | None, subjects: Sequence[Subject]) -> PreviewSettings | None:
+    """The preview with the subjects' words in the places of its prompt: {V} {noun}, of the second {V2} {noun2}.
+
+    Raises:
+        InputError: a place of more subjects than there are.
+    """
+    if settings is None or not has_places(settings.prompt):
+        return settings
+    identifiers, nouns = zip(*(named for subject in subjects for named in subject.names), strict=True)
+    return replace(settings, prompt=fill_subjects(settings.prompt, identifiers, nouns))
 
 
 def usual_preview(request: Request) -> PreviewSettings:

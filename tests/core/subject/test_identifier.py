@@ -170,14 +170,15 @@ def test_ranking_puts_the_weakest_prior_first():
     ]
     assert [c.text for c in rank(found, "dog", embed)] == ["sks", "zt", "wrs"]
     table = report(rank(found, "dog", embed), "dog").splitlines()
-    assert table[2].split()[:2] == ["1", "sks"] and "red" in table[4]
+    assert table[0] == "Use sks. Write 'sks dog' in prompts."
+    assert table[4].split()[:2] == ["1", "sks"] and "red" in table[6]
     assert "Why each is safe:" in table
 
 
 def test_an_unmeasured_table_has_dashes():
     found = find_candidates([vocabulary()], class_noun="", count=1)
     table = report(found, "")
-    assert "(no noun)" in table and table.splitlines()[2].split()[2:6] == ["-"] * 4
+    assert "(no noun)" in table and table.splitlines()[4].split()[2:6] == ["-"] * 4
 
 
 @pytest.mark.parametrize(
