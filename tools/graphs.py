@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 
 from .layout import frame, place
 
-WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COLOR"}
+DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
+"""A combo whose choices may bring inputs of their own; those that bring any cannot be chosen here."""
+WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COLOR", DYNAMIC_COMBO}
 AUTOGROW = "COMFY_AUTOGROW_V3"
 NOTE = "MarkdownNote"
 NODE_WIDTH, NOTE_COLOUR = 290, "#432"
@@ -102,7 +104,7 @@ def api_form(graph: Graph, object_info: Mapping[str, Any]) -> dict[str, Any]:
         inputs = {name: [str(value.node.id), value.output] if isinstance(value, Link) else value
                   for name, value in {**defaults, **node.inputs}.items()}
         form[str(node.id)] = {"class_type": node.class_type, "inputs": inputs,
-                              "_meta": {"title": node.title or info["display_name"]}}
+                              "_meta": {"title": node.title or info["display_name"] or node.class_type}}
     return form
 
 
@@ -132,6 +134,8 @@ def slots(info: Mapping[str, Any]) -> Iterator[Slot]:
 
 def default_value(slot: Slot) -> Any:
     """What a widget shows at first: its default, or the first of its choices."""
+    if slot.type == DYNAMIC_COMBO:
+        return slot.options["options"][0]["key"]
     choices = slot.options.get("options") or [""]
     return slot.options.get("default", choices[0] if slot.type == "COMBO" else "")
 

@@ -30,7 +30,8 @@ class Story(NamedTuple):
     photos: tuple[str, ...]
     """Files of `workflows/photos`, on the left: one large, or up to four small."""
     results: tuple[str, ...]
-    """Titles of Save Image nodes whose pictures stand on the right; of two and more, one row each."""
+    """Titles of Save Image nodes whose pictures stand on the right; of two and more, one row each. None where the
+    workflow needs files that are not here."""
     labels: tuple[str, ...] = ()
     """A word on each row."""
 
@@ -65,6 +66,9 @@ STORIES: Final[dict[str, Story]] = {
                 ("after", "before")),
     "17": Story("Which settings do people prefer?", DOG, ("Base model", "Personalized", "Personalized, with DCI"),
                 ("base", "trained", "DCI")),
+    "18": Story("Captions by a model that sees", DOG, ()),
+    "19": Story("One photo, an edit model's views", DOG[:1], ()),
+    "20": Story("A picture shown, a LoRA, or both?", DOG, ()),
 }
 """By the workflow's number."""
 
@@ -93,13 +97,16 @@ def draw(story: Story, results: Sequence[Sequence[Image.Image]], photos: Sequenc
     frame = Image.new("RGB", SIZE, PAPER)
     ink, top = ImageDraw.Draw(frame), MARGIN
     right = SIZE[0] - MARGIN - TILE
-    if photos:
+    if not results:
+        frame.paste(grid(photos[:4]), ((SIZE[0] - TILE) // 2, top))
+    elif photos:
         frame.paste(grid(photos[:4]), (MARGIN, top))
         middle, x = top + TILE // 2, MARGIN + TILE + 6
         ink.polygon([(x, middle - 12), (right - 6, middle), (x, middle + 12)], fill=ARROW)
     else:
         right = (SIZE[0] - TILE) // 2
-    frame.paste(rows(results, story.labels), (right, top))
+    if results:
+        frame.paste(rows(results, story.labels), (right, top))
     font = fitting_font(story.words, SIZE[0] - 2 * MARGIN)
     ink.text((SIZE[0] // 2, SIZE[1] - STRIP // 2 - 4), story.words, INK, font, anchor="mm")
     return frame
