@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -84,18 +84,3 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     link(made.base / "custom_nodes" / SHRUNK.name, SHRUNK)
     with made as running:
         yield running
-
-
-@pytest.fixture(scope="session")
-def new_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Server]]:
-    """Makes servers that a test may kill; each has a base directory of its own."""
-    made: list[Server] = []
-
-    def make() -> Server:
-        made.append(Server(tmp_path_factory.mktemp("killed")))
-        made[-1].start()
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.stop()

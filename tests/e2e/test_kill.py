@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from comfyui_personalize.tests.e2e.conftest import training
+import shutil
+
+from comfyui_personalize.tests.e2e.conftest import changed, training
 from comfyui_personalize.tests.e2e.test_cancel import wait_for
 
-STEPS = 40
+STEPS = 24
 
 
-def adapter(server, run: str) -> bytes:
-    """The finished adapter's file."""
-    return (server.base / "output" / "personalize" / run / f"adapter-{STEPS:06d}.safetensors").read_bytes()
+def test_a_killed_run_ends_with_the_bytes_of_an_uninterrupted_one(server):
+    graph, result = training("killed", steps=STEPS), f"adapter-{STEPS:06d}.safetensors"
+    runs = server.base / "output" / "personalize"
+    server.client.queue(graph)
+    wait_for((runs / "killed" / "state.safetensors").exists)
+    server.kill()
+    assert not (runs / "killed" / result).exists(), "it was too late to kill it"
 
-
-def test_a_killed_run_ends_with_the_bytes_of_an_uninterrupted_one(server, new_server):
-    graph = training("killed", steps=STEPS)
-    server.client.run(graph)
-    victim = new_server()
-    victim.client.queue(graph)
-    state = victim.base / "output" / "personalize" / "killed" / "state.safetensors"
-    wait_for(state.exists)
-    victim.kill()
-    assert not (state.parent / f"adapter-{STEPS:06d}.safetensors").exists(), "it was too late to kill it"
-
-    victim.start()
-    outputs = victim.client.run(graph)
+    server.start()
+    outputs = server.client.run(graph)
     (report,) = (output["text"][0] for output in outputs.values() if "trained" in str(output.get("text")))
     assert "resumed" in report or "from step" in report, report
-    assert adapter(victim, "killed") == adapter(server, "killed")
+    resumed = (runs / "killed" / result).read_bytes()
+
+    shutil.rmtree(runs / "killed")  # a run is found again under any name
+    server.client.run(changed(graph, "PersonalizeTrainer", run_name="uninterrupted"))
+    assert (runs / "uninterrupted" / result).read_bytes() == resumed
