@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...tools.install_comfyui import ROOT
+from .cell_files import cell_path
 from .comfy_process import start_comfyui
 from .on_fleet import add_arguments, make_all, missing
 
@@ -108,7 +109,7 @@ def run(given: argparse.Namespace) -> None:
 
 def on_disk(folder: Path, key: tuple[str, int, int]) -> dict[str, Any] | None:
     """A cell that was made before."""
-    path = folder / "{}-{}-{}.json".format(*key)
+    path = cell_path(folder, *key)
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
@@ -128,7 +129,7 @@ def measure_again(wanted: list[tuple[str, int, int]], folder: Path) -> None:
     from .methods import METHODS
 
     for name, number, seed in wanted:
-        path = folder / f"{name}-{number}-{seed}.json"
+        path = cell_path(folder, name, number, seed)
         if (cell := on_disk(folder, (name, number, seed))) and path.with_suffix(".npz").exists():
             measure_cell(path, cell, METHODS[name], Plan().prompts)
 

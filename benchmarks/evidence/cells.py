@@ -23,6 +23,7 @@ from ...nodes.bridge.sampling.sampling import conditioning
 from ...nodes.personalize_trainer import PersonalizeTrainer
 from ...pocket.config import SIZE
 from .bench import PROMPTS, Case, Prompt, case
+from .cell_files import cell_name, cell_path
 from .comfy_process import Loaded
 from .measures import Pictures, measure
 from .methods import Method
@@ -50,7 +51,7 @@ class Plan:
 
 def make_cell(loaded: Loaded, method: Method, number: int, seed: int, plan: Plan, folder: Path) -> dict[str, Any]:
     """The measures of every checkpoint, from disk where the cell was made before."""
-    path = folder / f"{method.name}-{number}-{seed}.json"
+    path = cell_path(folder, method.name, number, seed)
     if path.exists():
         return json.loads(path.read_text(encoding="utf-8"))
     shown = case_of(method, number)
@@ -103,7 +104,7 @@ def train(loaded: Loaded, method: Method, shown: Case, steps: int, seed: int) ->
     """The personalized models, and how the subject is called in prompts."""
     inputs = {"model": loaded.model, "clip": loaded.clip, "vae": loaded.vae, "subject": (shown.subject,),
               "steps": steps, "learning_rate": method.learning_rate, "batch": method.batch, "resolution": SIZE,
-              "seed": seed, "run_name": f"{method.name}-{shown.number}-{seed}"}
+              "seed": seed, "run_name": cell_name(method.name, shown.number, seed)}
     with torch.inference_mode():
         node = PersonalizeTrainer.PREPARE_CLASS_CLONE(None)
         outputs = node.execute(**inputs | trainer_inputs(method, loaded, shown.subject)).result

@@ -24,6 +24,7 @@ from ...nodes.bridge.dci.noun_request import NounRequest, pick_noun
 from ...nodes.bridge.sampling.sampling import conditioning
 from ...pocket.config import LATENT_CHANNELS, SIZE
 from .bench import Case, Prompt, case
+from .cell_files import cell_path
 from .cells import case_of, through_autoencoder, train
 from .comfy_process import Loaded
 from .dci_figures import figures
@@ -35,7 +36,7 @@ log = logging.getLogger("evidence")
 
 def make_cell(loaded: Loaded, setting: Setting, number: int, seed: int, folder: Path) -> dict[str, Any]:
     """The figures of a setting on a subject, from disk where the cell was made before."""
-    path = folder / f"{setting.name}-{number}-{seed}.json"
+    path = cell_path(folder, setting.name, number, seed)
     if path.exists():
         return json.loads(path.read_text(encoding="utf-8"))
     shown = case_of(setting.method, number)

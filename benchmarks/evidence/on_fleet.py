@@ -22,6 +22,7 @@ from ...fleet.errors import JobStopped
 from ...fleet.identity import code_digest, comfyui_version
 from ...fleet.worker import THREADS
 from ...tools.install_comfyui import ROOT, comfyui_directory
+from .cell_files import cell_name, cell_path
 from .comfy_process import Loaded, load_pocket, start_comfyui
 
 log = logging.getLogger("evidence")
@@ -126,5 +127,4 @@ def _tell(outcome: Outcome, is_again: bool) -> None:
 
 def missing(keys: Sequence[tuple[str, int, int]], folder: Path) -> dict[str, tuple[str, int, int]]:
     """Keys of cells that are not on disk, by name."""
-    names = {"{}-{}-{}".format(*key): key for key in keys}
-    return {name: key for name, key in names.items() if not (folder / f"{name}.json").exists()}
+    return {cell_name(*key): key for key in keys if not cell_path(folder, *key).exists()}

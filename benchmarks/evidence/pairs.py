@@ -13,6 +13,7 @@ from ...core.evaluation.metrics import without_identifier
 from ...core.evaluation.paired_page import write_page
 from ...pocket.subjects import class_noun
 from .bench import IDENTIFIER, PROMPTS
+from .cell_files import cell_path
 from .methods import METHODS
 from .pictures import read_pictures
 
@@ -32,7 +33,7 @@ def write_pairs(folder: Path, names: Sequence[str], number: int, out: Path, seed
     Raises:
         InputError: for a method without pictures of the subject, and as `write_page`.
     """
-    files = {name: folder / f"{name}-{number}-{seed}.npz" for name in names}
+    files = {name: cell_path(folder, name, number, seed, ".npz") for name in names}
     for name, path in files.items():
         require(name in METHODS and path.exists(), "pairs", repr(name), f"methods with pictures of subject {number}",
                 "Run the method first.")

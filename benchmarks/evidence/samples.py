@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from .bench import PROMPTS
+from .cell_files import cell_path
 from .methods import METHODS, Method
 from .pictures import read_pictures
 
@@ -24,7 +25,7 @@ LARGEST = 280_000
 
 def sample_sheet(folder: Path, methods: Sequence[str], subject: int, seed: int = 0) -> bytes | None:
     """A JPEG of every method whose pictures of the subject are in the folder; None without any."""
-    files = {name: folder / f"{name}-{subject}-{seed}.npz" for name in methods}
+    files = {name: cell_path(folder, name, subject, seed, ".npz") for name in methods}
     rows = [(METHODS[name], path) for name, path in files.items() if name in METHODS and path.exists()]
     if not rows:
         return None
