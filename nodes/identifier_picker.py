@@ -31,40 +31,7 @@ class IdentifierPicker(io.ComfyNode):
             search_aliases=["rare token", "trigger word", "sks", "identifier", "word for dreambooth"],
             inputs=[
                 io.Clip.Input("clip", tooltip="The text encoder(s) that will be trained with or prompted."),
-                io.String.Input(
-                    "class_noun",
-                    default="dog",
-                    tooltip="What the subject is, in one or a few plain words: dog, teapot, toy car.",
-                ),
-                io.Int.Input(
-                    "tokens",
-                    default=1,
-                    min=1,
-                    max=3,
-                    tooltip="Length of the identifier in tokens, 1 to 3. More tokens hold more detail. Encoders "
-                    "that share no meaningless word of that length, such as CLIP and T5, get a longer one.",
-                ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=False,
-                    tooltip="Which candidates are drawn, 0 to 2^64 - 1. Another seed, other words.",
-                ),
-                io.Int.Input(
-                    "candidates",
-                    default=8,
-                    min=1,
-                    max=64,
-                    tooltip="How many are drawn and ranked, 1 to 64. Each costs one text encoding.",
-                ),
-                io.String.Input(
-                    "avoid",
-                    default="",
-                    multiline=True,
-                    tooltip="Words never to pick, separated by spaces, commas or lines.",
-                ),
+                *_of_words(),
                 *_of_pictures(),
             ],
             outputs=[
@@ -100,6 +67,46 @@ class IdentifierPicker(io.ComfyNode):
         best, text = ranked[0].text, report(ranked, noun)
         show_notice(cls.hidden.unique_id, f"identifier: {best}", warnings_about(best, noun, vocabularies_of(clip)))
         return io.NodeOutput(best, text, noun, ui=ui.PreviewText(text))
+
+
+def _of_words() -> list[io.Input]:
+    """What is looked for: everything but the pictures is read from the tokenizers."""
+    return [
+        io.String.Input(
+            "class_noun",
+            default="dog",
+            tooltip="What the subject is, in one or a few plain words: dog, teapot, toy car.",
+        ),
+        io.Int.Input(
+            "tokens",
+            default=1,
+            min=1,
+            max=3,
+            tooltip="Length of the identifier in tokens, 1 to 3. More tokens hold more detail. Encoders "
+            "that share no meaningless word of that length, such as CLIP and T5, get a longer one.",
+        ),
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=0xFFFFFFFFFFFFFFFF,
+            control_after_generate=False,
+            tooltip="Which candidates are drawn, 0 to 2^64 - 1. Another seed, other words.",
+        ),
+        io.Int.Input(
+            "candidates",
+            default=8,
+            min=1,
+            max=64,
+            tooltip="How many are drawn and ranked, 1 to 64. Each costs one text encoding.",
+        ),
+        io.String.Input(
+            "avoid",
+            default="",
+            multiline=True,
+            tooltip="Words never to pick, separated by spaces, commas or lines.",
+        ),
+    ]
 
 
 def _of_pictures() -> list[io.Input]:

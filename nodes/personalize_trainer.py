@@ -82,22 +82,7 @@ class PersonalizeTrainer(io.ComfyNode):
                                        "trained one."),
                 *_widgets(),
             ],
-            outputs=[
-                io.Model.Output(tooltip="The personalized model, for any sampler."),
-                io.Clip.Output(tooltip="The text encoder, personalized where it was trained."),
-                LORA_MODEL.Output("LORA_MODEL", tooltip="The adapter's tensors, for the stock Save LoRA Weights."),
-                LOSS_MAP.Output("LOSS_MAP", tooltip="Loss of every step, for the stock Plot Loss Graph."),
-                io.Image.Output(tooltip="The previews, the last one with the final weights; without Training Preview "
-                                        "the loss curve."),
-                PERSONALIZATION.Output("PERSONALIZATION", tooltip="For Save Personalization."),
-                io.String.Output("report", display_name="report", tooltip="What was done, and how often each photo "
-                                                                         "was seen."),
-                io.String.Output("identifier", display_name="identifier",
-                                 tooltip="How to write the subject in prompts: its identifier, or embedding:... where "
-                                         "token vectors were learned; several subjects are separated by commas."),
-                io.String.Output("class_noun", display_name="class_noun",
-                                 tooltip="What the subject is, for prompts and DCI; several are separated by commas."),
-            ],
+            outputs=_outputs(),
             hidden=[io.Hidden.unique_id],
         )
 
@@ -136,6 +121,26 @@ class PersonalizeTrainer(io.ComfyNode):
         shown = drawn | shown_chart(result) | {"text": (report,)}
         return io.NodeOutput(trained_model, trained_clip, dict(result.lora), {"loss": list(result.losses)}, pictures,
                              result, report, subject_texts(result), ", ".join(result.metadata["class_nouns"]), ui=shown)
+
+
+def _outputs() -> list[io.Output]:
+    """Models, what was learned, what was seen, and the words for prompts."""
+    return [
+        io.Model.Output(tooltip="The personalized model, for any sampler."),
+        io.Clip.Output(tooltip="The text encoder, personalized where it was trained."),
+        LORA_MODEL.Output("LORA_MODEL", tooltip="The adapter's tensors, for the stock Save LoRA Weights."),
+        LOSS_MAP.Output("LOSS_MAP", tooltip="Loss of every step, for the stock Plot Loss Graph."),
+        io.Image.Output(tooltip="The previews, the last one with the final weights; without Training Preview "
+                                "the loss curve."),
+        PERSONALIZATION.Output("PERSONALIZATION", tooltip="For Save Personalization."),
+        io.String.Output("report", display_name="report", tooltip="What was done, and how often each photo "
+                                                                 "was seen."),
+        io.String.Output("identifier", display_name="identifier",
+                         tooltip="How to write the subject in prompts: its identifier, or embedding:... where "
+                                 "token vectors were learned; several subjects are separated by commas."),
+        io.String.Output("class_noun", display_name="class_noun",
+                         tooltip="What the subject is, for prompts and DCI; several are separated by commas."),
+    ]
 
 
 def _widgets() -> list[io.Input]:

@@ -22,11 +22,6 @@ class SubjectPhotos(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        image = io.Image.Input("image", tooltip="One photo, a batch, or a list of photos; sizes may differ.")
-        mask = io.Mask.Input(
-            "mask", optional=True, tooltip="White where the subject is, at the photo's own size."
-        )
-        reference = io.Image.Input("reference", optional=True, tooltip="One picture, a batch, or a list; any sizes.")
         return io.Schema(
             node_id="PersonalizeSubjectPhotos",
             display_name="Subject Photos",
@@ -36,43 +31,9 @@ class SubjectPhotos(io.ComfyNode):
             search_aliases=["photos for dreambooth", "training images", "subject", "photos", "dataset"],
             is_input_list=True,
             inputs=[
-                io.Autogrow.Input(
-                    "images",
-                    io.Autogrow.TemplatePrefix(image, prefix="image", min=1, max=MAX_SOCKETS),
-                    tooltip="Photos: connect one Load Image each (every photo keeps its size), "
-                    "a batch, or a list. For a whole folder use Photos from Folder.",
-                ),
-                io.Autogrow.Input(
-                    "masks",
-                    io.Autogrow.TemplatePrefix(mask, prefix="mask", min=0, max=MAX_SOCKETS),
-                    optional=True,
-                    tooltip="Masks of the subject, one per photo in the same order; all or none.",
-                ),
-                io.String.Input(
-                    "identifier",
-                    default="sks",
-                    tooltip="The rare word V that will mean this subject. Connect Identifier Picker.",
-                ),
-                io.String.Input(
-                    "class_noun",
-                    default="dog",
-                    tooltip="What the subject is, in one or a few plain words: dog, teapot, toy car.",
-                ),
-                io.String.Input(
-                    "caption_template",
-                    default=CAPTION_TEMPLATE,
-                    advanced=True,
-                    tooltip="Caption of every photo; {V} is the identifier, {noun} the class noun.",
-                ),
-                io.String.Input(
-                    "captions",
-                    default="",
-                    multiline=True,
-                    optional=True,
-                    advanced=True,
-                    tooltip="Captions of single photos: one line each in the photos' order, or a list of "
-                    "texts. {V} and {noun} are filled in; an empty line uses caption_template. Default empty.",
-                ),
+                _photos(),
+                _masks(),
+                *_words(),
                 DATA_OPTIONS.Input(
                     "data", optional=True,
                     tooltip="Optional. Data Options for these photos; leave it empty for one centred square view of "
@@ -81,13 +42,7 @@ class SubjectPhotos(io.ComfyNode):
                 SUBJECT.Input(
                     "subject", optional=True, tooltip="Another subject, trained together with this one."
                 ),
-                io.Autogrow.Input(
-                    "references",
-                    io.Autogrow.TemplatePrefix(reference, prefix="reference", min=0, max=MAX_SOCKETS),
-                    optional=True,
-                    tooltip="Reference images for edit models (Kontext, Qwen-Image-Edit, Flux.2): as many for each "
-                    "photo, in the photos' order. The photo is what the model learns to make of them.",
-                ),
+                _references(),
             ],
             outputs=[
                 SUBJECT.Output("SUBJECT", tooltip="All subjects so far, for Personalize Trainer."),
@@ -130,6 +85,68 @@ class SubjectPhotos(io.ComfyNode):
         show_notice(cls.hidden.unique_id, f"{len(photos)} photos of '{chosen.caption}'", warnings)
         upstream = tuple(member for chain in subject or () if chain for member in chain)
         return io.NodeOutput((*upstream, chosen), chosen.identifier, chosen.class_noun)
+
+
+def _photos() -> io.Input:
+    image = io.Image.Input("image", tooltip="One photo, a batch, or a list of photos; sizes may differ.")
+    return io.Autogrow.Input(
+        "images",
+        io.Autogrow.TemplatePrefix(image, prefix="image", min=1, max=MAX_SOCKETS),
+        tooltip="Photos: connect one Load Image each (every photo keeps its size), "
+        "a batch, or a list. For a whole folder use Photos from Folder.",
+    )
+
+
+def _masks() -> io.Input:
+    mask = io.Mask.Input("mask", optional=True, tooltip="White where the subject is, at the photo's own size.")
+    return io.Autogrow.Input(
+        "masks",
+        io.Autogrow.TemplatePrefix(mask, prefix="mask", min=0, max=MAX_SOCKETS),
+        optional=True,
+        tooltip="Masks of the subject, one per photo in the same order; all or none.",
+    )
+
+
+def _words() -> list[io.Input]:
+    """What the subject is called, and its photos' captions."""
+    return [
+        io.String.Input(
+            "identifier",
+            default="sks",
+            tooltip="The rare word V that will mean this subject. Connect Identifier Picker.",
+        ),
+        io.String.Input(
+            "class_noun",
+            default="dog",
+            tooltip="What the subject is, in one or a few plain words: dog, teapot, toy car.",
+        ),
+        io.String.Input(
+            "caption_template",
+            default=CAPTION_TEMPLATE,
+            advanced=True,
+            tooltip="Caption of every photo; {V} is the identifier, {noun} the class noun.",
+        ),
+        io.String.Input(
+            "captions",
+            default="",
+            multiline=True,
+            optional=True,
+            advanced=True,
+            tooltip="Captions of single photos: one line each in the photos' order, or a list of "
+            "texts. {V} and {noun} are filled in; an empty line uses caption_template. Default empty.",
+        ),
+    ]
+
+
+def _references() -> io.Input:
+    reference = io.Image.Input("reference", optional=True, tooltip="One picture, a batch, or a list; any sizes.")
+    return io.Autogrow.Input(
+        "references",
+        io.Autogrow.TemplatePrefix(reference, prefix="reference", min=0, max=MAX_SOCKETS),
+        optional=True,
+        tooltip="Reference images for edit models (Kontext, Qwen-Image-Edit, Flux.2): as many for each "
+        "photo, in the photos' order. The photo is what the model learns to make of them.",
+    )
 
 
 def _first(values, linked):

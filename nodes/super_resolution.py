@@ -44,39 +44,8 @@ class PersonalizeSuperResolution(io.ComfyNode):
                                               "checkpoint's)."),
                 io.Vae.Input("vae", tooltip="The VAE of the upscaler's own checkpoint; other VAEs divide by 8."),
                 SUBJECT.Input("subject", tooltip="Photos and words from Subject Photos; photos as large as you have."),
-                io.Combo.Input("noise", options=list(NOISES), default=LOW,
-                               tooltip="Noise in the small picture in training: low (paper) = variance 1e-5; usual = "
-                                       "1e-3, which blurs fine patterns in the paper; none = no fine-tuning, the "
-                                       "upscaler comes out as it is. Default low (paper)."),
-                io.Int.Input("steps", default=200, min=1, max=1000000,
-                             tooltip="Training steps in all, 1 or more. A longer run goes on from a shorter one. "
-                                     "Default 200."),
-                io.Float.Input("learning_rate", default=1e-4, min=1e-7, max=0.1, step=0.000001, round=False,
-                               tooltip="Learning rate of the adapter, 1e-7 to 0.1. Default 1e-4."),
-                io.Int.Input("rank", default=16, min=1, max=256,
-                             tooltip="Rank of the LoRA in every linear and convolution layer but the last "
-                                     "block's, 1 to 256. Default 16."),
-                io.Int.Input("resolution", default=2048, min=WholeSteps(64, 8), max=2048, step=32,
-                             tooltip="Photos are cropped to the centre and scaled to this many pixels, 64 to 2048: the "
-                                     "size that you want to upscale to, not above the photos' own. Default 2048."),
-                io.Int.Input("crop", default=512, min=WholeSteps(32, 32), max=2048, step=32,
-                             tooltip="Pixels of the training crops cut out of the photos, 32 to 2048, a multiple of "
-                                     "32. Default 512, as the x4 upscaler was trained; 96 for the pocket upscaler."),
-                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=False,
-                             tooltip="Seed of adapter, order, noise and timesteps. Same seed, same result on CPU."),
-                io.String.Input("run_name", default="my_upscaler",
-                                tooltip="Folder under output/personalize, a plain name. Only a label: other settings "
-                                        "under the same name get a folder with a suffix."),
-                io.Int.Input("batch", default=1, min=1, max=64, advanced=True,
-                             tooltip="Crops per step, 1 to 64. Default 1."),
-                io.Int.Input("preview_photos", default=2, min=0, max=16, advanced=True,
-                             tooltip="Photos whose centre is upscaled for the sheet, before and after, 0 to 16; 0 = no "
-                                     "sheet. Default 2."),
-                io.Int.Input("preview_steps", default=20, min=1, max=200, advanced=True,
-                             tooltip="Sampling steps of the sheet, 1 to 200. Default 20."),
-                io.Float.Input("preview_cfg", default=4.0, min=1.0, max=30.0, step=0.1, advanced=True,
-                               tooltip="Guidance scale of the sheet, 1 to 30; 1 for the pocket upscaler, which reads "
-                                       "no text. Default 4."),
+                *_widgets(),
+                *_advanced(),
             ],
             outputs=[
                 io.Model.Output(tooltip="The personalized upscaler."),
@@ -116,3 +85,48 @@ class PersonalizeSuperResolution(io.ComfyNode):
         learned = (dict(result.lora), result) if result.lora else blocked()
         shown = shown_pictures(sheet, cls) | {"text": (report,)}
         return io.NodeOutput(trained, *learned, noise_augmentation(model, pairs.level), sheet, report, ui=shown)
+
+
+def _widgets() -> list[io.Input]:
+    """What is learned, for how long and at which sizes."""
+    return [
+        io.Combo.Input("noise", options=list(NOISES), default=LOW,
+                       tooltip="Noise in the small picture in training: low (paper) = variance 1e-5; usual = "
+                               "1e-3, which blurs fine patterns in the paper; none = no fine-tuning, the "
+                               "upscaler comes out as it is. Default low (paper)."),
+        io.Int.Input("steps", default=200, min=1, max=1000000,
+                     tooltip="Training steps in all, 1 or more. A longer run goes on from a shorter one. "
+                             "Default 200."),
+        io.Float.Input("learning_rate", default=1e-4, min=1e-7, max=0.1, step=0.000001, round=False,
+                       tooltip="Learning rate of the adapter, 1e-7 to 0.1. Default 1e-4."),
+        io.Int.Input("rank", default=16, min=1, max=256,
+                     tooltip="Rank of the LoRA in every linear and convolution layer but the last "
+                             "block's, 1 to 256. Default 16."),
+        io.Int.Input("resolution", default=2048, min=WholeSteps(64, 8), max=2048, step=32,
+                     tooltip="Photos are cropped to the centre and scaled to this many pixels, 64 to 2048: the "
+                             "size that you want to upscale to, not above the photos' own. Default 2048."),
+        io.Int.Input("crop", default=512, min=WholeSteps(32, 32), max=2048, step=32,
+                     tooltip="Pixels of the training crops cut out of the photos, 32 to 2048, a multiple of "
+                             "32. Default 512, as the x4 upscaler was trained; 96 for the pocket upscaler."),
+        io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=False,
+                     tooltip="Seed of adapter, order, noise and timesteps. Same seed, same result on CPU."),
+        io.String.Input("run_name", default="my_upscaler",
+                        tooltip="Folder under output/personalize, a plain name. Only a label: other settings "
+                                "under the same name get a folder with a suffix."),
+    ]
+
+
+def _advanced() -> list[io.Input]:
+    """Batches, and the sheet on which upscalers are compared."""
+    return [
+        io.Int.Input("batch", default=1, min=1, max=64, advanced=True,
+                     tooltip="Crops per step, 1 to 64. Default 1."),
+        io.Int.Input("preview_photos", default=2, min=0, max=16, advanced=True,
+                     tooltip="Photos whose centre is upscaled for the sheet, before and after, 0 to 16; 0 = no "
+                             "sheet. Default 2."),
+        io.Int.Input("preview_steps", default=20, min=1, max=200, advanced=True,
+                     tooltip="Sampling steps of the sheet, 1 to 200. Default 20."),
+        io.Float.Input("preview_cfg", default=4.0, min=1.0, max=30.0, step=0.1, advanced=True,
+                       tooltip="Guidance scale of the sheet, 1 to 30; 1 for the pocket upscaler, which reads "
+                               "no text. Default 4."),
+    ]

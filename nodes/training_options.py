@@ -107,6 +107,24 @@ def _advanced() -> list[io.Input]:
                        tooltip="How the text encoder learns, where its rate is above 0. same (default): as the "
                                "diffusion model; an adapter kind: with the same rank, alpha and targets; full: "
                                "all of its weights."),
+        *_of_the_optimizer(),
+        io.Int.Input("min_rank", default=0, min=0, max=1023, optional=True, advanced=True,
+                     tooltip="T-LoRA: so many ranks act at the highest noise, more with less noise, all at none; keeps "
+                             "poses and backgrounds of few photos from being learned by heart. Below the rank; the "
+                             "authors use half of it. lora and rslora only. 0 (default): the whole rank always."),
+        io.Boolean.Input("detach_begin_token", default=False, optional=True, advanced=True,
+                         tooltip="Whether keys and values of the prompt's begin token learn nothing, as in the code of "
+                                 "Custom Diffusion and ICO. Needs cross-attention (SD 1.x, 2.x, XL). Default off."),
+        io.Int.Input("keep_every", default=0, min=0, max=100000, optional=True, advanced=True,
+                     tooltip="Steps between two adapter files that are kept on the way, for Checkpoint Grid and Load "
+                             "Personalization: see when it was good. Changes nothing that is learned. 0 (default): "
+                             "only the last one."),
+    ]
+
+
+def _of_the_optimizer() -> list[io.Input]:
+    """How a gradient becomes a step, and steps a result."""
+    return [
         io.Float.Input("weight_decay", default=0.01, min=0.0, max=10.0, step=0.001, round=False, advanced=True,
                        tooltip="Share of the weights, times the rate, that every step takes off; 0 = none. Not "
                                "from token vectors. Default 0.01."),
@@ -128,15 +146,4 @@ def _advanced() -> list[io.Input]:
         io.Float.Input("ema_decay", default=0.0, min=0.0, max=0.9999, step=0.001, round=False, advanced=True,
                        tooltip="Hand on a moving average of the weights with this decay, 0 to 0.9999, in place "
                                "of the last ones: steadier results. 0 (default) = none; 0.99 is usual."),
-        io.Int.Input("min_rank", default=0, min=0, max=1023, optional=True, advanced=True,
-                     tooltip="T-LoRA: so many ranks act at the highest noise, more with less noise, all at none; keeps "
-                             "poses and backgrounds of few photos from being learned by heart. Below the rank; the "
-                             "authors use half of it. lora and rslora only. 0 (default): the whole rank always."),
-        io.Boolean.Input("detach_begin_token", default=False, optional=True, advanced=True,
-                         tooltip="Whether keys and values of the prompt's begin token learn nothing, as in the code of "
-                                 "Custom Diffusion and ICO. Needs cross-attention (SD 1.x, 2.x, XL). Default off."),
-        io.Int.Input("keep_every", default=0, min=0, max=100000, optional=True, advanced=True,
-                     tooltip="Steps between two adapter files that are kept on the way, for Checkpoint Grid and Load "
-                             "Personalization: see when it was good. Changes nothing that is learned. 0 (default): "
-                             "only the last one."),
     ]
