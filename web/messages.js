@@ -1,7 +1,7 @@
 // Pop-ups for what went wrong and how to mend it, and for a run that was stopped: one for each, with a way to the node.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { findNode, showNode } from "./nodes.js";
+import { findNode, showNode, titleOf } from "./nodes.js";
 import { say } from "./words.js";
 
 const SECONDS = 30;
@@ -62,10 +62,6 @@ function leaveOutBanner() {
 
 export function clearMessages() {
   for (const old of document.querySelectorAll(".personalize-message")) old.remove();
-}
-
-function titleOf(id, otherwise) {
-  return findNode(id)?.title ?? otherwise ?? "Personalize";
 }
 
 // An input as the node shows it: in another language the label is not the name.

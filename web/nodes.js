@@ -12,12 +12,17 @@ export function findNode(id) {
   return node ?? undefined;
 }
 
+// What the node of an execution id is called.
+export function titleOf(id, otherwise = "Personalize") {
+  return findNode(id)?.title ?? otherwise;
+}
+
 // Opens the graph that the node is in, selects the node and brings it to the middle of the view.
 export function showNode(node) {
   const canvas = app.canvas;
   if (canvas.graph !== node.graph) canvas.setGraph(node.graph);
   canvas.deselectAll();
-  canvas.select?.(node) ?? canvas.selectNode?.(node);
+  canvas.selectNode(node);
   canvas.centerOnNode(node);
   canvas.setDirty(true, true);
 }

@@ -1,6 +1,7 @@
 // The tab "Personalizations": the runs that are kept, and what can be done with them.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
+import { ask } from "./routes.js";
 import { showComparison } from "./runs_compare.js";
 import { say } from "./words.js";
 
@@ -15,24 +16,15 @@ export function make(tag, properties = {}, ...children) {
   return element;
 }
 
-/** The answer of one of our routes; a refusal is thrown with its sentence. */
-export async function ask(path, body) {
-  const options = body && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
-  const answer = await api.fetchApi(`/personalize${path}`, options);
-  const said = await answer.json();
-  if (!answer.ok) throw new Error(said.error?.message ?? answer.statusText);
-  return said;
-}
-
-/** A run's thumbnail, fetched as the user who asks. */
+/** A run's thumbnail, fetched as the user who asks; where it does not come its place stays empty. */
 export function thumbnail(run) {
   const picture = make("img", { alt: "", className: "pz-thumbnail" });
   if (run.thumbnail) {
     api.fetchApi(`/personalize/runs/${run.run}/thumbnail?of=${run.thumbnail}`).then(async (answer) => {
       if (!answer.ok) return;
-      picture.onload = () => URL.revokeObjectURL(picture.src);
+      picture.onload = picture.onerror = () => URL.revokeObjectURL(picture.src);
       picture.src = URL.createObjectURL(await answer.blob());
-    });
+    }).catch(() => {});
   }
   return picture;
 }
@@ -106,9 +98,10 @@ class RunsTab {
 
   async refresh() {
     if (!this.element.isConnected && this.runs) return;
-    this.looked = Date.now();
+    const look = this.looked = Date.now();
     await this.doing(async () => {
       const { runs, can_open } = await ask("/runs");
+      if (look !== this.looked) return; // a later look, after a rename or a deletion, knows better
       if (JSON.stringify(runs) === JSON.stringify(this.runs)) return;
       Object.assign(this, { runs, canOpen: can_open });
       this.chosen = new Set(runs.map((run) => run.run).filter((id) => this.chosen.has(id)));

@@ -3,6 +3,7 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { findNode } from "./nodes.js";
 import { showMessage } from "./messages.js";
+import { ask } from "./routes.js";
 import { say } from "./words.js";
 
 const [WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM] = [300, 160, 38, 10, 8, 22];
@@ -81,22 +82,20 @@ class Panel {
 
   button(label, action) {
     const made = Object.assign(document.createElement("button"), { type: "button", textContent: label, disabled: true });
-    made.addEventListener("click", () => this.ask(action, made));
+    made.addEventListener("click", () => this.press(action, made));
     this.buttons.append(made);
     return made;
   }
 
-  async ask(action, pressed) {
-    pressed.disabled = true;
-    pressed.textContent = asked(action);
-    const request = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ run: this.run }) };
+  // What was not taken can be pressed again.
+  async press(action, pressed) {
+    const label = pressed.textContent;
+    Object.assign(pressed, { disabled: true, textContent: asked(action) });
     try {
-      const answer = await api.fetchApi(`/personalize/training/${action}`, request);
-      if (answer.ok) return;
-      const { error } = await answer.json().catch(() => ({}));
-      showMessage(this.node.id, this.node.title, error?.message ?? say("The server answered {status}.", { status: answer.status }));
+      await ask(`/training/${action}`, { run: this.run });
     } catch (error) {
-      showMessage(this.node.id, this.node.title, say("The server did not answer: {message}", { message: error.message }));
+      Object.assign(pressed, { disabled: !this.run, textContent: label });
+      showMessage(this.node.id, this.node.title, error.message);
     }
   }
 
@@ -107,7 +106,6 @@ class Panel {
       this.chart = drawn;
     }
     this.run = detail.ended ? null : detail.run;
-    this.buttons.hidden = !this.run;
     this.buttons.style.display = this.run ? "" : "none";
     this.drawNow.hidden = !detail.draws;
     this.drawNow.disabled = !this.run || Boolean(detail.drawing);

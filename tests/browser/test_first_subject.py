@@ -4,38 +4,20 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
 
-import pytest
 from PIL import Image
 
+from comfyui_personalize.tests.browser.conftest import open_from_gallery
+from comfyui_personalize.tools.browser import MINUTE
 from comfyui_personalize.tools.install_comfyui import ROOT
 
-MINUTE = 60_000
 NAME = "00 Your subject in three edits"
 PHOTOS = [ROOT / "workflows" / "photos" / f"personalize_dog_{number}.png" for number in (1, 2)]
 FIND = "window.app.graph.nodes.find(node => node.type === 'PersonalizeFromPhotos')"
 
 
-@pytest.fixture(scope="module")
-def page(browser, server) -> Iterator:
-    """The editor, started."""
-    page = browser.pages[0]
-    page.goto(server.client.address, timeout=2 * MINUTE)
-    page.get_by_role("button", name="Templates").first.wait_for(timeout=2 * MINUTE)
-    yield page
-
-
-def open_template(page) -> None:
-    page.get_by_role("button", name="Templates").first.click()
-    page.get_by_text("comfyui-personalize", exact=True).first.click(timeout=MINUTE)
-    page.get_by_text(NAME, exact=True).last.click(timeout=MINUTE)
-    page.get_by_role("dialog").wait_for(state="hidden", timeout=MINUTE)
-    page.wait_for_function(f"{FIND} !== undefined", timeout=MINUTE)
-
-
 def test_from_the_gallery_to_a_picture_of_photos_that_were_chosen(page, server, screenshots):
-    open_template(page)
+    open_from_gallery(page, NAME)
     page.screenshot(path=screenshots / "your subject.png")
     assert page.evaluate("window.app.graph.nodes.length") <= 8
     assert page.evaluate("window.app.canvas.ds.scale") >= 0.6
@@ -64,11 +46,7 @@ def test_from_the_gallery_to_a_picture_of_photos_that_were_chosen(page, server, 
 
 
 def test_the_app_opens_as_a_form_of_its_fields(page, screenshots):
-    page.get_by_role("button", name="Templates").first.click()
-    page.get_by_text("comfyui-personalize", exact=True).first.click(timeout=MINUTE)
-    page.get_by_text("00a Your subject as an app", exact=True).last.click(timeout=MINUTE)
-    page.wait_for_function("window.app.extensionManager.workflow.activeWorkflow.filename.startsWith('00a')",
-                           timeout=MINUTE)
+    open_from_gallery(page, "00a Your subject as an app")
     page.get_by_text("what_is_it").first.wait_for(timeout=MINUTE)
     page.screenshot(path=screenshots / "as an app.png")
     assert page.evaluate("window.app.graph.extra.linearMode") is True
@@ -78,6 +56,7 @@ def test_the_blueprint_is_a_node_that_sends_what_is_inside(page):
     graph = json.loads((ROOT / "subgraphs" / "Your subject from photos.json").read_text(encoding="utf-8"))
     page.evaluate("graph => window.app.loadGraphData(graph, true, true, 'blueprint')", graph)
     page.wait_for_function("window.app.graph.nodes.length === 1", timeout=MINUTE)
+    assert_a_warning_of_a_node_inside_bears_its_title(page)
     shown = page.evaluate("window.app.graph.nodes[0].widgets.map(widget => widget.name)")
     assert {"photos", "what_is_it", "prompt", "seed"} <= set(shown)
     assert page.evaluate("window.app.graph.nodes[0].inputs.slice(0, 3).map(socket => socket.type)") == [
@@ -85,3 +64,16 @@ def test_the_blueprint_is_a_node_that_sends_what_is_inside(page):
     sent = page.evaluate("async () => (await window.app.graphToPrompt()).output")
     assert {node["class_type"] for node in sent.values()} == {
         "PersonalizeFromPhotos", "PersonalizePromptWithSubject", "CLIPTextEncode", "KSampler", "VAEDecode"}
+
+
+def assert_a_warning_of_a_node_inside_bears_its_title(page) -> None:
+    page.evaluate("""() => {
+        const outer = window.app.graph.nodes[0];
+        const inner = outer.subgraph.nodes.find(node => node.type === 'PersonalizeFromPhotos');
+        inner.title = 'My photos';
+        const detail = { node: `${outer.id}:${inner.id}`, text: 'seen inside' };
+        window.app.api.dispatchCustomEvent('personalize.warning', detail);
+    }""")
+    toast = page.locator(".p-toast-message", has_text="seen inside")
+    toast.wait_for(timeout=MINUTE)
+    assert "My photos" in toast.inner_text()

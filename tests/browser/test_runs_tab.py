@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,10 +14,10 @@ from PIL import Image
 from comfyui_personalize.core.store.run_notes import keep_thumbnail, note_run
 from comfyui_personalize.core.store.runs import open_run, run_key
 from comfyui_personalize.core.training.config import TrainingConfig
+from comfyui_personalize.tools.browser import MINUTE
 from comfyui_personalize.tools.install_comfyui import ROOT
 
 pytestmark = pytest.mark.full  # a server and a browser of its own
-MINUTE = 60_000
 WORKFLOW = next(iter(sorted((ROOT / "workflows").glob("*.json"))))
 NAMES = ("my_dog", "Rex & (Bello)")
 
@@ -43,6 +42,12 @@ def make_run(root: Path, name: str, number: int) -> None:
 
 
 @pytest.fixture(scope="module")
+def server(own_server):
+    """No other file's runs are in its store."""
+    return own_server
+
+
+@pytest.fixture(scope="module")
 def root(server) -> Path:
     """Two runs in the server's store."""
     root = server.base / "output" / "personalize"
@@ -52,14 +57,11 @@ def root(server) -> Path:
 
 
 @pytest.fixture(scope="module")
-def page(browser, server, root) -> Iterator:
+def page(page, root):
     """The editor with the tab open."""
-    page = browser.pages[0]
-    page.goto(server.client.address, timeout=2 * MINUTE)
-    page.get_by_role("button", name="Templates").first.wait_for(timeout=2 * MINUTE)
     page.get_by_role("button", name="Personalizations").first.click()
     page.locator(".pz-run").first.wait_for(timeout=MINUTE)
-    yield page
+    return page
 
 
 def entry(page, name: str):
@@ -106,6 +108,13 @@ def test_a_list_that_is_drawn_again_keeps_the_focus_and_the_chosen_step(page, ro
     entry(page, "my_dog").get_by_text(re.compile(r"2\d\d kB")).wait_for(timeout=MINUTE)
     assert page.evaluate("document.activeElement.ariaLabel") == f"Rename: {NAMES[1]}"
     assert entry(page, NAMES[1]).get_by_role("combobox").input_value() == "100"
+
+
+def test_an_answer_that_is_a_page_is_told_in_words(page):
+    page.route("**/personalize/runs", lambda route: route.fulfill(status=500, content_type="text/html", body="<p>"))
+    page.get_by_role("button", name="Refresh").click()
+    page.locator(".p-toast-message", has_text="The server answered 500.").wait_for(timeout=MINUTE)
+    page.unroute("**/personalize/runs")
 
 
 def test_two_runs_are_compared_side_by_side_and_escape_closes(page, screenshots):
