@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from comfyui_personalize.tools.browser import MINUTE, open_editor
+from comfyui_personalize.tools.browser import MINUTE
 
 PAGES = sorted(path.stem for path in (Path(__file__).parents[2] / "web" / "docs").glob("*.md"))
 ADD = """type => {
@@ -32,14 +31,13 @@ pytestmark = pytest.mark.full
 
 
 @pytest.fixture(scope="module")
-def page(browser, server) -> Iterator:
+def page(page):
     """The editor with the help of a node, opened as a user opens it."""
-    page = open_editor(browser, server.client.address)
     page.evaluate(ADD, PAGES[0])
     page.get_by_test_id("more-options-button").click(timeout=MINUTE)
     page.get_by_text("Node Info").first.click(timeout=MINUTE)
     page.locator(".node-help-content img").first.wait_for(timeout=MINUTE)
-    yield page
+    return page
 
 
 @pytest.mark.parametrize("node_id", PAGES)

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-MINUTE = 60_000
+from comfyui_personalize.tools.browser import MINUTE
+
 STORE = "document.getElementById('vue-app').__vue_app__.config.globalProperties"
 
 pytestmark = pytest.mark.full
 
 
 @pytest.fixture(scope="module")
-def page(browser, server) -> Iterator:
-    """The editor in Chinese, started."""
-    page = browser.pages[0]
-    page.goto(server.client.address, timeout=2 * MINUTE)
-    page.get_by_role("button", name="Templates").first.wait_for(timeout=2 * MINUTE)
+def server(own_server):
+    """The language is kept on the server."""
+    return own_server
+
+
+@pytest.fixture(scope="module")
+def page(page):
+    """The editor in Chinese."""
     page.evaluate("() => window.app.ui.settings.setSettingValueAsync('Comfy.Locale', 'zh')")
     page.reload()
-    page.get_by_role("button", name="模板").first.wait_for(timeout=2 * MINUTE)
-    yield page
+    page.get_by_role("button", name="模板").first.wait_for()
+    return page
 
 
 def test_a_node_is_shown_with_its_chinese_names(page, screenshots):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-MINUTE = 60_000
+from comfyui_personalize.tools.browser import MINUTE
+
 TYPED = ("<cat-toy>", "&lt;kept&gt;", '<a href="https://a.example/x">click</a>', "https://b.example/y?z=1&w=2",
          "www.c.example", "[[label|https://d.example]]", "<img src=x onerror=window.hurt=1>", "**bold**")
 NOUN = " ".join(TYPED)
@@ -25,15 +25,6 @@ GRAPH = {
         "shape": "square", "repeats": 1, "flip": True, "views": 1, "jitter": 0.1, "caption_dropout": 0.0}},
 }
 WARNING = "flip is on, but a caption says left or right ('a <cat-toy> <cat-toy> &lt;kept&gt;"
-
-
-@pytest.fixture(scope="module")
-def page(browser, server) -> Iterator:
-    """The editor, started."""
-    page = browser.pages[0]
-    page.goto(server.client.address, timeout=2 * MINUTE)
-    page.get_by_role("button", name="Templates").first.wait_for(timeout=2 * MINUTE)
-    yield page
 
 
 @pytest.mark.parametrize("nodes_2", [False, True], ids=["canvas", "nodes 2.0"])

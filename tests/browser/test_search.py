@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-MINUTE = 60_000
 SEARCH = """query => document.getElementById('vue-app').__vue_app__.config.globalProperties.$pinia._s.get('nodeDef')
     .nodeSearchService.searchNode(query, [], { limit: 64 }).map(found => [found.name, found.python_module])"""
 
 pytestmark = pytest.mark.full
-
-
-@pytest.fixture(scope="module")
-def page(browser, server) -> Iterator:
-    """The editor, started."""
-    page = browser.pages[0]
-    page.goto(server.client.address, timeout=2 * MINUTE)
-    page.get_by_role("button", name="Templates").first.wait_for(timeout=2 * MINUTE)
-    yield page
 
 
 @pytest.mark.parametrize(("query", "first"), [

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from comfyui_personalize.tests.e2e.conftest import nodes_of, only, training
+from comfyui_personalize.tools.browser import MINUTE
 
-MINUTE = 60_000
 NO_NAME = {
     "1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0}},
     "2": {"class_type": "PrimitiveString", "inputs": {"value": " "}},
@@ -19,16 +18,6 @@ NO_NAME = {
         "caption_template": "a {V} {noun}"}},
     "4": {"class_type": "PreviewAny", "inputs": {"source": ["3", 0]}},
 }
-
-
-@pytest.fixture(scope="module")
-def page(browser, server) -> Iterator:
-    """The editor, started."""
-    page = browser.pages[0]
-    page.set_default_timeout(2 * MINUTE)
-    page.goto(server.client.address, timeout=2 * MINUTE)
-    page.get_by_role("button", name="Templates").first.wait_for(timeout=2 * MINUTE)
-    yield page
 
 
 def run(page, graph: Any) -> None:
