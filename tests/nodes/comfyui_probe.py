@@ -1,8 +1,9 @@
 """A program of its own: a fresh ComfyUI before the extension is loaded, with it, and after it took its changes back.
 
-    python tests/nodes/comfyui_probe.py COMFYUI BASE_DIRECTORY [without-pocket]
+    python tests/nodes/comfyui_probe.py COMFYUI BASE_DIRECTORY
 
-It prints one line of JSON: names of the nodes, what was changed, and what is still changed afterwards.
+It prints a line of JSON for the extension without the pocket's folder, and one for all of it: names of the nodes, what
+was changed, and what is still changed afterwards.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = "comfyui_personalize"
 COMFYUI = ("comfy", "comfy_extras", "comfy_api", "comfy_execution", "folder_paths", "nodes", "node_helpers", "server",
            "execution", "latent_preview")
 SUBMODULES = (types.ModuleType,)
@@ -27,7 +29,7 @@ class WithoutPocket:
     """Finds no module of the pocket's folder."""
 
     def find_spec(self, name: str, *_: Any) -> None:
-        if name.startswith("comfyui_personalize.pocket"):
+        if name.startswith(f"{PACKAGE}.pocket"):
             raise ModuleNotFoundError(name)
 
 
@@ -97,18 +99,27 @@ def changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
                    if name not in after or not _is_same(before[name], after[name])} | set(new))
 
 
-def main(comfyui: str, base: str, without_pocket: str = "") -> None:
+def main(comfyui: str, base: str) -> None:
     start_comfyui(comfyui, base)
+    hidden = WithoutPocket()
+    sys.meta_path.insert(0, hidden)
+    load()
+    sys.meta_path.remove(hidden)
+    for name in [name for name in sys.modules if name.split(".")[0] == PACKAGE]:
+        del sys.modules[name]
+    load()
+
+
+def load() -> None:
+    """Load the extension twice and take it back, and print what that changed."""
     before = _state()
-    if without_pocket:
-        sys.meta_path.insert(0, WithoutPocket())
-    package = types.ModuleType("comfyui_personalize")
+    package = types.ModuleType(PACKAGE)
     package.__path__ = [str(ROOT)]
-    sys.modules["comfyui_personalize"] = package
-    extension = importlib.import_module("comfyui_personalize.nodes").PersonalizeExtension()
+    sys.modules[PACKAGE] = package
+    extension = importlib.import_module(f"{PACKAGE}.nodes").PersonalizeExtension()
     asyncio.run(extension.on_load())
     loaded = _state()
-    asyncio.run(importlib.import_module("comfyui_personalize.nodes").PersonalizeExtension().on_load())
+    asyncio.run(importlib.import_module(f"{PACKAGE}.nodes").PersonalizeExtension().on_load())
     again = _state()
     nodes = [node.__name__ for node in asyncio.run(extension.get_node_list())]
     extension.undo()

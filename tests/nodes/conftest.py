@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import json
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,3 +54,43 @@ def inference_mode():
 
     with torch.inference_mode():
         yield
+
+
+@pytest.fixture(scope="module")
+def models() -> tuple[Any, Any, Any]:
+    """MODEL, CLIP and VAE of the tiny model, for all tests of a file that leave them as they are."""
+    from tiny_model import tiny_models
+
+    return tiny_models()
+
+
+@pytest.fixture(scope="module")
+def tiny(models) -> tuple[Any, Any]:
+    """MODEL and CLIP alone."""
+    return models[:2]
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty run store and LoRA folder for one test: where its runs are kept."""
+    from trainer_rig import use_store
+
+    return use_store(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def own_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Writes a recipe into a user's folder that has none."""
+    import folder_paths
+
+    from comfyui_personalize.nodes.bridge.model.recipes import own_recipes
+
+    monkeypatch.setattr(folder_paths, "user_directory", str(tmp_path / "user"))
+    own_recipes().mkdir(parents=True)
+
+    def write(models: Sequence[str] = ("SD15",), name: str = "mine", **values: Any) -> Path:
+        path = own_recipes() / f"{name}.json"
+        path.write_text(json.dumps({"version": 1, "models": models, "values": values}))
+        return path
+
+    return write

@@ -19,6 +19,7 @@ from typing import Any
 import comfy.sd
 import comfy.text_encoders.flux as flux_text
 import comfy.text_encoders.sd3_clip as sd3_text
+import pytest
 import torch
 from comfy import sd1_clip, sdxl_clip, supported_models, supported_models_base
 from comfy.taesd.taesd import TAESD
@@ -136,6 +137,11 @@ FAMILIES: dict[str, Family] = {
 }
 JOINT = tuple(name for name, family in FAMILIES.items() if not family.has_cross_attention)
 """Families of joint attention, without a UNet."""
+
+
+def each(*quick: str) -> list[Any]:
+    """All families, to parametrize with; in `make test` these alone."""
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.full) for name in FAMILIES]
 
 
 @functools.cache

@@ -158,6 +158,8 @@ def _randomize(module: nn.Module) -> None:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, value in module.named_parameters():
+            if "visual" in name:  # of its published size, and no text reaches it
+                continue
             noise = torch.randn(value.shape, generator=generator)
             is_norm = value.ndim < 2 and name.endswith(("weight", "scale", "gamma", "inv_freq"))
             value.copy_(0.02 * noise + float(is_norm) if value.ndim < 2 else noise / math.sqrt(value[0].numel()))

@@ -6,14 +6,12 @@ import json
 
 import pytest
 from run_node import run_node
-from tiny_model import tiny_models
-from trainer_rig import photos, subjects, train, use_store
+from trainer_rig import photos, subjects, train
 
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.learning.adapter import AdapterConfig
 from comfyui_personalize.core.training.config import TrainingOptions
 from comfyui_personalize.nodes.bridge.model import automatic
-from comfyui_personalize.nodes.bridge.model.recipes import own_recipes
 from comfyui_personalize.nodes.bridge.queue.queue_checks import ZeroOrWholeSteps
 from comfyui_personalize.nodes.bridge.sockets import PreviewSettings
 from comfyui_personalize.nodes.personalize_trainer import PersonalizeTrainer
@@ -21,32 +19,17 @@ from comfyui_personalize.nodes.prior_sample_gen import PriorSampleGen
 from comfyui_personalize.nodes.training_options import TrainingOptionsNode
 from comfyui_personalize.nodes.training_preview import TrainingPreview
 
-pytestmark = pytest.mark.usefixtures("inference_mode")
+pytestmark = pytest.mark.usefixtures("inference_mode", "store")
 VALUES = {"resolution": 64, "learning_rate": 2e-3, "steps_per_photo": 2, "rank": 2, "batch": 2,
           "targets": "cross_attention_kv", "sampler": "euler", "scheduler": "simple", "sampling_steps": 2, "cfg": 1.5,
           "size": 64}
 AUTO = {"steps": 0, "learning_rate": 0.0, "batch": 0, "resolution": 0}
 
 
-@pytest.fixture(scope="module")
-def models():
-    return tiny_models()
-
-
-@pytest.fixture(autouse=True)
-def store(tmp_path, monkeypatch):
-    return use_store(tmp_path, monkeypatch)
-
-
 @pytest.fixture
-def tiny_recipe(models):
+def tiny_recipe(models, own_recipe):
     """A recipe of the user's, small enough for a test."""
-    path = own_recipes() / "tiny.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    classes = [each.__name__ for each in type(models[0].model.model_config).__mro__]
-    path.write_text(json.dumps({"version": 1, "name": "tiny", "models": classes[:1], "values": VALUES}))
-    yield path
-    path.unlink()
+    return own_recipe([type(models[0].model.model_config).__name__], "tiny", **VALUES)
 
 
 def test_numbers_that_are_0_are_the_recipes_and_the_report_says_each_with_its_reason(models, tiny_recipe):

@@ -7,7 +7,6 @@ import pytest
 import torch
 from dci_rig import counted_rows
 from run_node import run_node
-from tiny_model import tiny_models
 
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.nodes.auxiliary_noun_picker import AuxiliaryNounPicker
@@ -17,11 +16,6 @@ from comfyui_personalize.nodes.bridge.dci.noun_request import MODES
 SETTINGS = {"prompt": "a sks dog in the snow", "identifier": "sks", "class_noun": "dog", "mode": "prior",
             "category": "like the class noun", "candidates": "cat, car", "pictures": 2, "seed": 0, "tried": 8,
             "steps": 2, "cfg": 2.0, "size": 64, "sampler": "euler", "scheduler": "normal"}
-
-
-@pytest.fixture(scope="module")
-def models():
-    return tiny_models()
 
 
 @pytest.fixture(autouse=True)

@@ -41,29 +41,32 @@ OTHERS = {"PromptServer.instance.on_prompt_handlers", "PromptServer.instance.rou
           "folder_paths.folder_names_and_paths"}
 
 
-def probed(base, *arguments):
-    """What `comfyui_probe` finds in a ComfyUI of its own, and its log."""
+@pytest.fixture(scope="module")
+def probed(tmp_path_factory):
+    """What `comfyui_probe` finds without the pocket's folder and with it, its base directory, and its log."""
+    base = tmp_path_factory.mktemp("probed")
     for folder in FOLDERS:
         (base / folder).mkdir(parents=True)
     probe = Path(__file__).with_name("comfyui_probe.py")
-    done = subprocess.run([sys.executable, str(probe), str(comfyui_directory()), str(base), *arguments],
+    done = subprocess.run([sys.executable, str(probe), str(comfyui_directory()), str(base)],
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1]), done.stderr
+    without, whole = map(json.loads, done.stdout.splitlines()[-2:])
+    return without, whole, base, done.stderr
 
 
-def test_loading_changes_what_is_listed_alone_once_and_all_of_it_is_taken_back(tmp_path):
-    found, log = probed(tmp_path)
+def test_loading_changes_what_is_listed_alone_once_and_all_of_it_is_taken_back(probed):
+    _, found, base, _ = probed
     assert set(found["changed"]) == POCKET | OTHERS
-    assert found["again"] == [] and found["left"] == [] and "goes on without" not in log
-    assert list((tmp_path / "input").glob("personalize_*.png"))
+    assert found["again"] == [] and found["left"] == []
+    assert list((base / "input").glob("personalize_*.png"))
 
 
-def test_every_node_is_there_without_the_pockets_folder_and_the_log_says_what_is_not(tmp_path):
-    found, log = probed(tmp_path, "without-pocket")
+def test_every_node_is_there_without_the_pockets_folder_and_the_log_says_what_is_not(probed):
+    found, _, _, log = probed
     assert found["nodes"] == [node.__name__ for node in NODES]
     assert set(found["changed"]) == OTHERS and found["left"] == []
-    assert log.count("Personalize goes on without this") == 2 * 3  # three changes, started twice
+    assert log.count("Personalize goes on without this") == 2 * 3  # three changes, started twice; none with the folder
 
 
 @pytest.mark.parametrize(("error", "said"), [(OSError("read-only"), "a list (OSError: read-only)"),

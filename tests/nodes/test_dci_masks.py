@@ -9,7 +9,6 @@ import pytest
 import torch
 from dci_rig import apply_dci, empty_latent, encode, ksample, steps_in_window
 from run_node import run_node
-from tiny_model import tiny_models
 
 from comfyui_personalize.core.dci.config import DCIConfig
 from comfyui_personalize.core.errors import InputError
@@ -19,11 +18,6 @@ from comfyui_personalize.nodes.dci_masks import LAYOUTS, SHOWN, DCIMasks
 
 SETTINGS = {"seed": 3, "steps": 8, "cfg": 4.0, "sampler_name": "ddim", "scheduler": "normal", "denoise": 1.0,
             "sheet": "scales", "shown": "mask", "threshold": 0.0, "overlay": True}
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    return tiny_models()[:2]
 
 
 @pytest.fixture(scope="module")

@@ -7,15 +7,9 @@ import logging
 import pytest
 import torch
 from dci_rig import apply_dci
-from tiny_model import tiny_models
 
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.nodes.dci_conditioning import DCIConditioning
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    return tiny_models()[:2]
 
 
 @pytest.fixture

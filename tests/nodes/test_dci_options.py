@@ -16,7 +16,6 @@ from dci_rig import (
     steps_in_window,
 )
 from run_node import run_node
-from tiny_model import tiny_models
 
 from comfyui_personalize.core.dci.config import DCIConfig
 from comfyui_personalize.core.errors import InputError
@@ -37,11 +36,6 @@ class Recorder:
 
     def record(self, **call):
         self.calls.append(call)
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    return tiny_models()[:2]
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +73,7 @@ def test_a_new_node_leaves_window_and_sharpening_to_the_size(tiny, node):
 
 def test_on_the_published_size_auto_is_published_to_the_bit(tiny, negative):
     latent = empty_latent(size=64)
-    auto, given = (ksample(*apply_dci(*tiny, window=window), negative, latent, steps=STEPS) for window in (-1.0, 0.3))
+    auto, given = (ksample(*apply_dci(*tiny, window=window), negative, latent, steps=2) for window in (-1.0, 0.3))
     assert torch.equal(auto, given)
 
 
@@ -87,9 +81,8 @@ def test_on_the_published_size_auto_is_published_to_the_bit(tiny, negative):
 def test_the_automatic_window_goes_by_the_number_of_cells(tiny, negative, height, width, wanted):
     latent = {"samples": torch.zeros(1, 4, height, width)}
     published = DCIConfig(sharpening="by_resolution")
-    auto = ksample(*apply_dci(*tiny, window=-1.0), negative, latent, steps=STEPS)
-    assert torch.equal(auto, ksample(*apply_dci(*tiny, options=published, window=wanted), negative, latent,
-                                     steps=STEPS))
+    auto = ksample(*apply_dci(*tiny, window=-1.0), negative, latent, steps=2)
+    assert torch.equal(auto, ksample(*apply_dci(*tiny, options=published, window=wanted), negative, latent, steps=2))
 
 
 def test_the_node_hands_on_every_option():

@@ -12,7 +12,6 @@ import pytest
 import torch
 from dci_rig import apply_dci
 from run_node import run_node
-from tiny_model import tiny_models
 
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.model.image_text import unit
@@ -35,11 +34,6 @@ class Colours:
 
     def embed_texts(self, prompts):
         return unit(torch.ones(len(prompts), 3))
-
-
-@pytest.fixture(scope="module")
-def models():
-    return tiny_models()
 
 
 def subject(count: int = 2, **words) -> tuple[Subject, ...]:

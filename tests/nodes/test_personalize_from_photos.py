@@ -11,8 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from run_node import run_node
-from tiny_model import tiny_models
-from trainer_rig import equal, use_store
+from trainer_rig import equal
 
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.training.recipe import resolve_sampling
@@ -22,7 +21,7 @@ from comfyui_personalize.nodes.bridge.training.from_photos import run_name_of
 from comfyui_personalize.nodes.personalize_from_photos import PersonalizeFromPhotos
 from comfyui_personalize.nodes.prompt_with_subject import PromptWithSubject
 
-pytestmark = pytest.mark.usefixtures("inference_mode")
+pytestmark = pytest.mark.usefixtures("inference_mode", "store")
 OUTPUTS = [output.display_name or output.io_type for output in PersonalizeFromPhotos.GET_SCHEMA().outputs]
 
 
@@ -39,16 +38,6 @@ def folder(base_directory):
     path = base_directory / "input" / f"mine{next(COUNTER)}"
     path.mkdir()
     return path
-
-
-@pytest.fixture(scope="module")
-def models():
-    return tiny_models()
-
-
-@pytest.fixture(autouse=True)
-def store(tmp_path, monkeypatch):
-    return use_store(tmp_path, monkeypatch)
 
 
 @pytest.fixture(autouse=True)

@@ -21,14 +21,8 @@ from comfyui_personalize.nodes.bridge.sockets import PreviewSettings
 from comfyui_personalize.nodes.bridge.training.plan import make_plan
 from comfyui_personalize.nodes.bridge.training.request import Request
 
-pytestmark = pytest.mark.usefixtures("inference_mode")
+pytestmark = pytest.mark.usefixtures("inference_mode", "store")
 Interrupted = comfy.model_management.InterruptProcessingException
-
-
-@pytest.fixture(autouse=True)
-def store(tmp_path, monkeypatch):
-    """Where this test's runs are kept."""
-    return use_store(tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -23,11 +23,6 @@ SETTINGS = {"class_noun": "dog", "count": 3, "size": 64, "sampler": "euler_ances
             "steps": 2, "cfg": 2.0, "seed": 5, "batch": 2, "shown": 16}
 
 
-@pytest.fixture(scope="module")
-def models():
-    return tiny_models()
-
-
 @pytest.fixture(autouse=True)
 def output(tmp_path):
     before = folder_paths.get_output_directory()

@@ -10,8 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from run_node import run_node
-from tiny_model import tiny_models
-from trainer_rig import equal, photos, subjects, train, use_store
+from trainer_rig import equal, photos, subjects, train
 
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.learning.token_vectors import TokenVectorsConfig
@@ -22,17 +21,9 @@ from comfyui_personalize.nodes.bridge.sockets import ObjectiveChain, TokenVector
 from comfyui_personalize.nodes.prior_preservation import PriorPreservationNode
 from comfyui_personalize.nodes.regularization_images import RegularizationImages
 
+pytestmark = pytest.mark.usefixtures("store")
+
 COUNTER = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def models():
-    return tiny_models()
-
-
-@pytest.fixture(autouse=True)
-def store(tmp_path, monkeypatch):
-    return use_store(tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import torch
 from comfy_execution.graph_utils import ExecutionBlocker
 from tiny_model import tiny_models
 from tiny_upscaler import upscaler_models
-from trainer_rig import CancelAt, equal, train, use_store
+from trainer_rig import CancelAt, equal, train
 
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.model.contracts import Conditioning
@@ -38,11 +38,6 @@ CROP = 32
 @pytest.fixture(scope="module")
 def models():
     return upscaler_models()
-
-
-@pytest.fixture
-def store(tmp_path, monkeypatch):
-    return use_store(tmp_path, monkeypatch)
 
 
 def subjects(count=2, side=80):

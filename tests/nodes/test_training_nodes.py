@@ -6,7 +6,7 @@ import comfy.model_management
 import pytest
 import torch
 from tiny_model import tiny_models
-from trainer_rig import photos, subjects, train, use_store
+from trainer_rig import photos, subjects, train
 
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.learning.adapter import AdapterConfig
@@ -32,15 +32,10 @@ from comfyui_personalize.nodes.prior_preservation import PriorPreservationNode
 from comfyui_personalize.nodes.training_options import TrainingOptionsNode
 from comfyui_personalize.nodes.training_preview import TrainingPreview
 
-pytestmark = pytest.mark.usefixtures("inference_mode")
+pytestmark = pytest.mark.usefixtures("inference_mode", "store")
 MINE = [node for node in NODES if node.__module__.rpartition(".")[2] in {
     "training_options", "training_preview", "prior_preservation", "masked_loss", "personalize_trainer",
     "save_personalization", "load_personalization", "blank_prompt_preservation"}]
-
-
-@pytest.fixture(autouse=True)
-def store(tmp_path, monkeypatch):
-    return use_store(tmp_path, monkeypatch)
 
 
 @pytest.fixture

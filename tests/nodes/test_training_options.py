@@ -9,7 +9,7 @@ import comfy.model_management
 import pytest
 from families import family_models
 from tiny_model import tiny_models
-from trainer_rig import train, use_store
+from trainer_rig import train
 
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.learning.adapter import KINDS, AdapterConfig
@@ -18,12 +18,7 @@ from comfyui_personalize.core.training.presets import PRESETS
 from comfyui_personalize.nodes.method_preset import MethodPreset
 from comfyui_personalize.nodes.training_options import TrainingOptionsNode
 
-pytestmark = pytest.mark.usefixtures("inference_mode")
-
-
-@pytest.fixture(autouse=True)
-def store(tmp_path, monkeypatch):
-    return use_store(tmp_path, monkeypatch)
+pytestmark = pytest.mark.usefixtures("inference_mode", "store")
 
 
 def options(**changes):

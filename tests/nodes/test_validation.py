@@ -8,9 +8,8 @@ from types import SimpleNamespace
 import comfy.model_management
 import pytest
 import torch
-from tiny_model import tiny_models
 from torch.nn import functional
-from trainer_rig import CancelAt, equal, photos, subjects, train, use_store
+from trainer_rig import CancelAt, equal, photos, subjects, train
 
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.store.files import read_metadata
@@ -21,16 +20,6 @@ from comfyui_personalize.nodes.validation import ValidationNode
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 HELD_OUT = subjects(photos=photos(1, seed=7))
-
-
-@pytest.fixture
-def store(tmp_path, monkeypatch):
-    return use_store(tmp_path, monkeypatch)
-
-
-@pytest.fixture(scope="module")
-def models():
-    return tiny_models()
 
 
 def judged_by(monkeypatch, losses) -> list[int]:

@@ -19,6 +19,7 @@ from comfy import sd1_clip, supported_models, supported_models_base
 from comfy.taesd.taesd import TAESD
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from transformers import CLIPTokenizer
 
 WIDTH = 32
 CONTEXT = 64
@@ -45,9 +46,15 @@ class TinyTextEncoder(sd1_clip.SD1ClipModel):
         super().__init__(device=device, dtype=dtype, model_options=model_options or {}, clip_model=TinyTextModel)
 
 
+class ReadOnce:
+    """CLIP's tokenizer, which nothing changes, read from its file once."""
+
+    from_pretrained = staticmethod(functools.cache(CLIPTokenizer.from_pretrained))
+
+
 class TinyVocabulary(sd1_clip.SDTokenizer):
     def __init__(self, **settings: Any):
-        super().__init__(embedding_size=CONTEXT, **settings)
+        super().__init__(embedding_size=CONTEXT, tokenizer_class=ReadOnce, **settings)
 
 
 class TinyTokenizer(sd1_clip.SD1Tokenizer):

@@ -7,17 +7,11 @@ import pytest
 import torch
 from dci_rig import PROMPT, apply_dci, counted_rows, empty_latent, encode, ksample, steps_in_window
 from families import family_models
-from tiny_model import tiny_models
 
 from comfyui_personalize.core.dci.subjects import DCISubject, SubjectPrompt
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.nodes.bridge.dci.dual_prompt import encode_dual_prompt
 from comfyui_personalize.nodes.bridge.text.token_positions import encoder_tokens, locate_branches
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    return tiny_models()[:2]
 
 
 def subject(prompt=PROMPT, identifier="sks", class_noun="dog", auxiliary_noun="cat"):

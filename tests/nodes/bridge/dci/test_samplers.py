@@ -10,7 +10,6 @@ import pytest
 import torch
 from comfy.k_diffusion import sampling as k_diffusion
 from dci_rig import PROMPT, apply_dci, assert_close, empty_latent, encode, ksample, without_mixing
-from tiny_model import tiny_models
 
 from comfyui_personalize.core.dci.config import DCIConfig
 from comfyui_personalize.nodes.bridge.dci.branch_noise import auxiliary_seed, with_branch_noise
@@ -19,11 +18,6 @@ SAMPLERS = comfy.samplers.KSampler.SAMPLERS
 STEPS = 4
 # Its steps depend on the error of all rows together, so the auxiliary rows change them.
 ADAPTIVE = {"dpm_adaptive"}
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    return tiny_models()[:2]
 
 
 @pytest.fixture(scope="module")

@@ -22,14 +22,8 @@ from dci_rig import (
     ksample,
     steps_in_window,
 )
-from tiny_model import tiny_models
 
 from comfyui_personalize.core.errors import InputError
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    return tiny_models()[:2]
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,6 @@ from run_node import run_node
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from sample_graphs import LONG, SAMPLES, request, trained_graphs
-from tiny_model import tiny_models
 from trainer_rig import equal, use_store
 
 from comfyui_personalize.core.errors import InputError
@@ -50,11 +49,6 @@ def store(tmp_path, monkeypatch) -> Path:
     for kind in ("loras", "embeddings"):
         shutil.copytree(SAMPLES / kind, tmp_path / kind, dirs_exist_ok=True)
     return runs
-
-
-@pytest.fixture(scope="module")
-def models():
-    return tiny_models()
 
 
 def text_of(path: Path) -> str:

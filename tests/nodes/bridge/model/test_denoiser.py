@@ -10,7 +10,6 @@ import comfy.sd
 import comfy.utils
 import pytest
 import torch
-from tiny_model import tiny_models
 
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.nodes.bridge.model.conditions import conditions_of
@@ -24,11 +23,6 @@ from comfyui_personalize.nodes.bridge.model.denoiser import (
 from comfyui_personalize.nodes.bridge.text.encoder import encode
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
-
-
-@pytest.fixture(scope="module")
-def models():
-    return tiny_models()
 
 
 def patched_sampling(model, *bases, **settings):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import comfy.quant_ops
 import pytest
 import torch
-from tiny_model import tiny_models
 
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.nodes.bridge.model.denoiser import (
@@ -23,11 +22,6 @@ from comfyui_personalize.nodes.bridge.model.gradients import (
 from comfyui_personalize.nodes.bridge.text.encoder import encode
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
-
-
-@pytest.fixture(scope="module")
-def models():
-    return tiny_models()
 
 
 def test_gradients_reach_an_adapter_while_trainable(models):

@@ -18,11 +18,6 @@ from comfyui_personalize.nodes.bridge.model.hashes import model_hash, tensor_dig
 pytestmark = pytest.mark.usefixtures("inference_mode")
 
 
-@pytest.fixture(scope="module")
-def models():
-    return tiny_models()
-
-
 def test_the_hash_tells_injections_of_one_name_apart(models):
     def injected() -> Any:
         patcher = models[0].clone()

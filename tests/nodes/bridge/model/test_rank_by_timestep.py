@@ -16,7 +16,7 @@ from test_adapter_files import INDEX, fp8_models, predict, randomise
 from test_families_network import assert_close, sampled_once
 from test_families_text_lengths import Texts, data, learned, predict_alone
 from tiny_model import tiny_models
-from trainer_rig import Untouched, equal, sample, train, use_store
+from trainer_rig import Untouched, equal, sample, train
 
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.learning.adapter import (
@@ -38,17 +38,12 @@ from comfyui_personalize.nodes.bridge.model.rank_by_timestep import Now, has_ran
 from comfyui_personalize.nodes.bridge.sockets import PreviewSettings
 from comfyui_personalize.nodes.bridge.text.encoder import encode
 
-pytestmark = pytest.mark.usefixtures("inference_mode")
+pytestmark = pytest.mark.usefixtures("inference_mode", "store")
 RANK, LEAST = 4, 1
 INDICES = [0, 300, 600, 999]
 """At which 4, 3, 2 and 1 ranks act."""
 NOISY = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(3))
 """What `predict` of the adapter files' tests takes, too."""
-
-
-@pytest.fixture(autouse=True)
-def store(tmp_path, monkeypatch):
-    return use_store(tmp_path, monkeypatch)
 
 
 def trained(models, **changes):

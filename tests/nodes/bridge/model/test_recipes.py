@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import comfy.samplers
 import comfy.sd
 import comfy.supported_models as known
-import folder_paths
 import pytest
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -16,7 +13,9 @@ from tiny_model import tiny_checkpoint, tiny_models
 
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.training.recipe_files import FOLDER, ModelFacts, read_recipe, recipe
-from comfyui_personalize.nodes.bridge.model.recipes import facts_of, file_of, own_recipes, recipe_of
+from comfyui_personalize.nodes.bridge.model.recipes import facts_of, file_of, recipe_of
+
+pytestmark = pytest.mark.usefixtures("own_recipe")
 
 TEXT = 64
 FLUX = {"image_model": "flux", "in_channels": 16, "out_channels": 16, "hidden_size": 256, "num_heads": 2,
@@ -71,14 +70,6 @@ LOADED = {"sd15": "Stable Diffusion 1.5", "sd21": "Stable Diffusion 2.1 (768, v)
 ELSEWHERE = {"Stable Diffusion 2.1 base (512)", "SDXL descendants that read tags (Pony, Illustrious, NoobAI)",
              "the pocket model"}
 """Recipes that other tests find."""
-
-
-@pytest.fixture(autouse=True)
-def own(tmp_path, monkeypatch):
-    """The user's folder of recipes, for one test."""
-    monkeypatch.setattr(folder_paths, "user_directory", str(tmp_path))
-    own_recipes().mkdir(parents=True)
-    return own_recipes()
 
 
 def network(name: str) -> ModelPatcher:
@@ -138,12 +129,12 @@ def test_samplers_and_schedulers_are_choices_of_ksampler(path):
     assert values["scheduler"] in comfy.samplers.KSampler.SCHEDULERS
 
 
-def test_a_file_in_the_users_folder_wins(own):
-    (own / "mine.json").write_text(json.dumps({"version": 1, "models": ["Krea2"], "values": {"rank": 7}}))
+def test_a_file_in_the_users_folder_wins(own_recipe):
+    own_recipe(["Krea2"], rank=7)
     assert (recipe_of(network("Krea 2 Raw")).rank, recipe_of(network("Anima")).rank) == (7, 16)
 
 
-def test_a_sampler_that_comfyui_has_not_is_refused(own):
-    (own / "mine.json").write_text(json.dumps({"version": 1, "models": ["Krea2"], "values": {"sampler": "magic"}}))
+def test_a_sampler_that_comfyui_has_not_is_refused(own_recipe):
+    own_recipe(["Krea2"], sampler="magic")
     with pytest.raises(InputError, match="recipe of mine: sampler: got 'magic', expected one of KSampler's"):
         recipe_of(network("Krea 2 Raw"))

@@ -10,7 +10,7 @@ import torch
 from nodes import InpaintModelConditioning
 from sample_graphs import request
 from tiny_model import tiny_models
-from trainer_rig import photos, subjects, train, use_store
+from trainer_rig import photos, subjects, train
 
 from comfyui_personalize.benchmarks.every_family.cases import CASES
 from comfyui_personalize.benchmarks.every_family.clips import CLIPS
@@ -69,11 +69,6 @@ def test_rows_of_other_references_are_calls_of_their_own():
             for size in ((6, 8), None, (6, 8), (8, 6))]
     made = [conditions_of(model.model, row, noisy, (64, 64)) for row in rows]
     assert calls_of(made, False) == [[0, 2], [1], [3]]
-
-
-@pytest.fixture
-def store(tmp_path, monkeypatch):
-    return use_store(tmp_path, monkeypatch)
 
 
 def encoded(models, chosen, tmp_path, size=64, is_seen=False, model=None):

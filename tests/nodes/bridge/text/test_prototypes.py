@@ -8,7 +8,7 @@ import pytest
 import torch
 from run_node import run_node
 from tiny_model import tiny_models
-from trainer_rig import equal, photos, subjects, train, use_store
+from trainer_rig import equal, photos, subjects, train
 
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.training.config import TrainingOptions
@@ -20,7 +20,7 @@ from comfyui_personalize.nodes.token_vectors import TokenVectors
 from comfyui_personalize.pocket import image_text as files
 from comfyui_personalize.pocket.comfyui.registration import register_pocket
 
-pytestmark = pytest.mark.usefixtures("inference_mode")
+pytestmark = pytest.mark.usefixtures("inference_mode", "store")
 if not files.IMAGE_TEXT_FILE.exists() or not files.CHECKPOINT.exists():
     pytest.skip("lacks the pocket model's files", allow_module_level=True)
 ALONE = TrainingOptions(trains_denoiser=False)
@@ -39,11 +39,6 @@ def encoder(pocket):
     with torch.inference_mode():
         vision = stock.CLIPVisionLoader().load_clip("pocket_clip.safetensors")[0]
         return run_node(ImageTextEncoder, clip_vision=vision, clip=pocket[1], path="")[0]
-
-
-@pytest.fixture(autouse=True)
-def store(tmp_path, monkeypatch):
-    return use_store(tmp_path, monkeypatch)
 
 
 def prototype(encoder, clip, subject=None, **changes):

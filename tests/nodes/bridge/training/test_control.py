@@ -6,7 +6,6 @@ import comfy.model_management
 import comfy.samplers
 import pytest
 import torch
-from tiny_model import tiny_models
 from trainer_rig import Untouched, equal, train, use_store
 
 from comfyui_personalize.nodes.bridge.training import loop, run
@@ -16,11 +15,6 @@ from comfyui_personalize.nodes.bridge.training.previews import is_due
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
 Interrupted = comfy.model_management.InterruptProcessingException
-
-
-@pytest.fixture(scope="module")
-def models():
-    return tiny_models()
 
 
 @pytest.fixture(scope="module")

@@ -6,33 +6,22 @@ import logging
 
 import comfy.model_management
 import pytest
-from tiny_model import tiny_models
 from trainer_rig import CancelAt, train, use_store
 
 from comfyui_personalize.core.learning.adapter import AdapterConfig
 from comfyui_personalize.core.store.files import read_tensors, write_tensors
 from comfyui_personalize.core.training.config import TrainingOptions
 
-pytestmark = pytest.mark.usefixtures("inference_mode")
+pytestmark = pytest.mark.usefixtures("inference_mode", "store")
 ADAPTER = AdapterConfig(rank=4, alpha=4.0, targets="all")
 DESTRUCTIVE = {"learning_rate": 0.1, "options": TrainingOptions(adapter=ADAPTER)}
 """The random model is above the loss of zeros from the start, and never rises to twice that."""
-
-
-@pytest.fixture(autouse=True)
-def store(tmp_path, monkeypatch):
-    return use_store(tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def any_rise(monkeypatch):
     """Whatever is above the loss of zeros counts, as for a model that knows something."""
     monkeypatch.setattr("comfyui_personalize.core.training.divergence.RISE", 0.0)
-
-
-@pytest.fixture(scope="module")
-def models():
-    return tiny_models()
 
 
 def told(outputs: tuple) -> list[str]:

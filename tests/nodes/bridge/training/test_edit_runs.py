@@ -16,13 +16,8 @@ from comfyui_personalize.core.training.config import TrainingOptions
 from comfyui_personalize.nodes.bridge.photos.photos import with_references
 from comfyui_personalize.nodes.bridge.sockets import ObjectiveChain, PreviewSettings
 
-pytestmark = pytest.mark.usefixtures("inference_mode")
+pytestmark = pytest.mark.usefixtures("inference_mode", "store")
 PREVIEW = PreviewSettings(prompt="a sks dog", steps=1, cfg=1.0, every=1)
-
-
-@pytest.fixture(autouse=True)
-def store(tmp_path, monkeypatch):
-    return use_store(tmp_path, monkeypatch)
 
 
 def edits():

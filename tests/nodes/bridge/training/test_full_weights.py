@@ -9,7 +9,7 @@ import pytest
 import torch
 from comfy_extras.nodes_model_merging import CheckpointSave
 from tiny_model import tiny_models
-from trainer_rig import CancelAt, Untouched, equal, sample, train, use_store
+from trainer_rig import CancelAt, Untouched, equal, sample, train
 
 from comfyui_personalize.core.learning.adapter import AdapterConfig
 from comfyui_personalize.core.training.config import TrainingOptions
@@ -18,14 +18,9 @@ from comfyui_personalize.core.training.trained_parameters import DENOISER, adapt
 from comfyui_personalize.nodes.bridge.sockets import PreviewSettings
 from comfyui_personalize.nodes.bridge.training.what_trains import full_weights_memory
 
-pytestmark = pytest.mark.usefixtures("inference_mode")
+pytestmark = pytest.mark.usefixtures("inference_mode", "store")
 ALL = AdapterConfig(kind="full", targets="all")
 OPTIONS = TrainingOptions(adapter=ALL, text_encoder_rate=1e-3)
-
-
-@pytest.fixture(autouse=True)
-def store(tmp_path, monkeypatch):
-    return use_store(tmp_path, monkeypatch)
 
 
 @pytest.fixture

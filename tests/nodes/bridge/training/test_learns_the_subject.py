@@ -66,7 +66,7 @@ def pocket():
         return stock.CheckpointLoaderSimple().load_checkpoint("pocket.safetensors")
 
 
-@pytest.mark.parametrize("source", ["photos", "renders"])
+@pytest.mark.parametrize("source", [pytest.param("photos", marks=pytest.mark.full), "renders"])
 def test_the_held_out_loss_falls_more_than_after_another_subject(pocket, source, tmp_path, monkeypatch):
     if source == "photos" and not SHARED.exists():
         pytest.skip("lacks ../shared/photos; the renders stand for them")

@@ -6,7 +6,7 @@ import comfy.model_management
 import pytest
 import torch
 from tiny_model import tiny_models
-from trainer_rig import Untouched, equal, subjects, train, use_store
+from trainer_rig import Untouched, equal, subjects, train
 
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.learning.adapter import AdapterConfig
@@ -19,7 +19,7 @@ from comfyui_personalize.nodes.bridge.training.checks import check
 from comfyui_personalize.nodes.bridge.training.request import Request
 from comfyui_personalize.nodes.bridge.training.run import prepared
 
-pytestmark = pytest.mark.usefixtures("inference_mode")
+pytestmark = pytest.mark.usefixtures("inference_mode", "store")
 SIZE = 256
 
 
@@ -27,11 +27,6 @@ SIZE = 256
 def models():
     with torch.inference_mode():
         return tiny_models()
-
-
-@pytest.fixture(autouse=True)
-def store(tmp_path, monkeypatch):
-    return use_store(tmp_path, monkeypatch)
 
 
 def plan_of(models, size=SIZE, batch=1, **options):

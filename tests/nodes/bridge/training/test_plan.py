@@ -11,7 +11,7 @@ import torch
 from test_super_resolution import personalize
 from tiny_model import tiny_models
 from tiny_upscaler import upscaler_models
-from trainer_rig import photos, subjects, train, use_store
+from trainer_rig import photos, subjects, train
 
 from comfyui_personalize.core.data.options import DataOptions
 from comfyui_personalize.core.objectives import BasePrior, MaskedLoss, PriorPreservation
@@ -25,12 +25,7 @@ from comfyui_personalize.nodes.bridge.training import key, what_trains
 from comfyui_personalize.nodes.bridge.training import request as training_request
 from comfyui_personalize.nodes.bridge.training.checks import pixels_per_latent
 
-pytestmark = pytest.mark.usefixtures("inference_mode")
-
-
-@pytest.fixture(autouse=True)
-def store(tmp_path, monkeypatch):
-    return use_store(tmp_path, monkeypatch)
+pytestmark = pytest.mark.usefixtures("inference_mode", "store")
 
 
 class Calls:

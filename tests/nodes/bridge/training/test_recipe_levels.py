@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import folder_paths
 import pytest
 from families import family_models
 from run_node import run_node
 from sample_graphs import request
 from tiny_model import tiny_models
-from trainer_rig import subjects, train, use_store
+from trainer_rig import subjects, train
 
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.objectives import LossWeighting
 from comfyui_personalize.core.training.config import TrainingConfig
-from comfyui_personalize.nodes.bridge.model.recipes import own_recipes
 from comfyui_personalize.nodes.bridge.sockets import ObjectiveChain
 from comfyui_personalize.nodes.bridge.training.plan import make_plan
 from comfyui_personalize.nodes.bridge.training.recipe_levels import with_recipe_levels
 from comfyui_personalize.nodes.loss_weighting import LossWeightingNode
 
-pytestmark = pytest.mark.usefixtures("inference_mode")
+pytestmark = pytest.mark.usefixtures("inference_mode", "store", "own_recipe")
 WIDGETS = {"weighting": "native", "snr_gamma": 5.0, "loss": "squared", "huber_c": 0.1, "noise_offset": 0.0,
            "logit_mean": 0.0, "logit_std": 1.0}
 OPEN = ObjectiveChain(objectives=(LossWeighting(levels="auto"),))
-
-
-@pytest.fixture(autouse=True)
-def store(tmp_path, monkeypatch):
-    monkeypatch.setattr(folder_paths, "user_directory", str(tmp_path / "user"))
-    return use_store(tmp_path, monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -83,11 +75,9 @@ def test_open_levels_of_a_family_that_is_trained_uniformly_are_the_plain_run():
     assert plain == make_plan(request(models, objective=ObjectiveChain(objectives=config.objectives)), ()).key
 
 
-def test_the_report_tells_the_recipes_levels_and_captions_beside_yours(monkeypatch):
+def test_the_report_tells_the_recipes_levels_and_captions_beside_yours(own_recipe):
     models = tiny_models()
-    own_recipes().mkdir(parents=True)
-    (own_recipes() / "mine.json").write_text('{"version": 1, "models": ["SD15"], "values": {"shift": {"64": 3}, '
-                                             '"timestep_sampling": "logit_normal", "captions": "tags"}}')
+    own_recipe(shift={"64": 3}, timestep_sampling="logit_normal", captions="tags")
     told = train(models, steps=1, subject=subjects())[6]
     assert ("noise levels of mine: logit_normal, shift 3; yours are uniform: Loss Weighting with levels auto trains on "
             "the recipe's") in told
@@ -96,8 +86,7 @@ def test_the_report_tells_the_recipes_levels_and_captions_beside_yours(monkeypat
     assert "noise levels of mine: logit_normal, shift 3; yours are the same" in told
 
 
-def test_a_recipe_of_ones_own_that_cannot_be_used_is_refused_where_it_is_asked_for():
-    own_recipes().mkdir(parents=True)
-    (own_recipes() / "mine.json").write_text('{"version": 1, "models": ["SD15"], "values": {"rank": 0}}')
+def test_a_recipe_of_ones_own_that_cannot_be_used_is_refused_where_it_is_asked_for(own_recipe):
+    own_recipe(rank=0)
     with pytest.raises(InputError, match="mine.json"):
         settled(tiny_models()[0], 64, LossWeighting(levels="auto"))

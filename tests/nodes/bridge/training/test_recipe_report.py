@@ -4,32 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import folder_paths
 import pytest
 from sample_graphs import request
 from tiny_model import tiny_models
-from trainer_rig import photos, subjects, train, use_store
+from trainer_rig import photos, subjects, train
 
 from comfyui_personalize.core.learning.adapter import AdapterConfig
 from comfyui_personalize.core.training.config import TrainingOptions
 from comfyui_personalize.nodes.bridge.model import recipes
-from comfyui_personalize.nodes.bridge.model.recipes import own_recipes
 from comfyui_personalize.nodes.bridge.sockets import PreviewSettings
 from comfyui_personalize.nodes.bridge.training.plan import make_plan
 from comfyui_personalize.nodes.bridge.training.recipe_report import about_recipe, warnings_about_recipes
 
-pytestmark = pytest.mark.usefixtures("inference_mode")
+pytestmark = pytest.mark.usefixtures("inference_mode", "store", "own_recipe")
 RECIPE = ("recipe of Stable Diffusion 1.5: 512 pixels, learning rate 0.0001, 100 steps per photo, rank 16 in "
           "attention, batch 1; ")
 LEVELS = "noise levels of Stable Diffusion 1.5: uniform; yours are the same"
 CAPTIONS = "captions of Stable Diffusion 1.5: a phrase, such as 'a {V} {noun}'; yours begin with 'a sks dog'"
-
-
-@pytest.fixture(autouse=True)
-def store(tmp_path, monkeypatch):
-    """Where this test's runs and recipes are kept."""
-    monkeypatch.setattr(folder_paths, "user_directory", str(tmp_path / "user"))
-    return use_store(tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -79,19 +70,17 @@ def test_advice_for_a_distilled_model_is_told_until_another_model_samples(models
     assert not any("Distilled" in line for line in about_recipe(request(models, sample_with=tiny_models(1)[0])))
 
 
-def test_the_trainers_report_has_it_and_a_recipe_changes_no_key(models):
+def test_the_trainers_report_has_it_and_a_recipe_changes_no_key(models, own_recipe):
     before = make_plan(request(models), ()).key
     report = train(models)[6]
     assert RECIPE + "yours differ in resolution (64 instead of 512)" in report
-    own_recipes().mkdir(parents=True)
-    (own_recipes() / "mine.json").write_text('{"version": 1, "models": ["SD15"], "values": {"learning_rate": 0.5}}')
+    own_recipe(learning_rate=0.5)
     assert "recipe of mine: 512 pixels, learning rate 0.5" in train(models)[6]
     assert make_plan(request(models), ()).key == before
 
 
-def test_a_file_that_cannot_be_used_is_a_warning_and_stops_no_run(models):
-    own_recipes().mkdir(parents=True)
-    (own_recipes() / "mine.json").write_text('{"version": 1, "models": ["SD15"], "values": {"rank": 0}}')
+def test_a_file_that_cannot_be_used_is_a_warning_and_stops_no_run(models, own_recipe):
+    own_recipe(rank=0)
     assert about_recipe(request(models)) == []
     (warning,) = warnings_about_recipes(request(models))
     assert warning.startswith("no recipe is used: recipe ") and "mine.json: rank: got 0" in warning

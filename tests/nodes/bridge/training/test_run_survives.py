@@ -32,11 +32,6 @@ Interrupted = comfy.model_management.InterruptProcessingException
 OPTIONS = TrainingOptions(save_every=2, text_encoder_rate=1e-4, accumulation=2)
 
 
-@pytest.fixture
-def store(tmp_path, monkeypatch):
-    return use_store(tmp_path, monkeypatch)
-
-
 def run(models, steps: int = STEPS):
     return train(models, steps=steps, options=OPTIONS)
 

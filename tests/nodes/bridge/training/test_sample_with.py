@@ -26,15 +26,9 @@ from comfyui_personalize.nodes.bridge.sockets import PreviewSettings, Validation
 from comfyui_personalize.nodes.bridge.training.checks import check, warnings_about_run
 from comfyui_personalize.nodes.bridge.training.plan import make_plan
 
-pytestmark = pytest.mark.usefixtures("inference_mode")
+pytestmark = pytest.mark.usefixtures("inference_mode", "store")
 PREVIEW = PreviewSettings(prompt="a sks dog", steps=2, every=1)
 TEXT_TOO = TrainingOptions(adapter=AdapterConfig(rank=4, alpha=4), text_encoder_rate=1e-2)
-
-
-@pytest.fixture(autouse=True)
-def store(tmp_path, monkeypatch):
-    """Where this test's runs are kept."""
-    return use_store(tmp_path, monkeypatch)
 
 
 @pytest.fixture

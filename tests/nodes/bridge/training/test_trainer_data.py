@@ -25,14 +25,9 @@ from comfyui_personalize.core.subject.subject import Photo, SceneObject, Subject
 from comfyui_personalize.nodes.bridge.sockets import ObjectiveChain
 from comfyui_personalize.nodes.bridge.training import checks as training_checks
 
-pytestmark = pytest.mark.usefixtures("inference_mode")
+pytestmark = pytest.mark.usefixtures("inference_mode", "store")
 Interrupted = comfy.model_management.InterruptProcessingException
 EVERYTHING = DataOptions(shape="buckets", repeats=2, flip=True, views=2, caption_dropout=0.3)
-
-
-@pytest.fixture(autouse=True)
-def store(tmp_path, monkeypatch):
-    return use_store(tmp_path, monkeypatch)
 
 
 @pytest.fixture
