@@ -172,7 +172,8 @@ def guessed_size(node: Node, info: Mapping[str, Any], socket_count: int) -> list
     widgets = [slot for slot in slots(info) if slot.is_widget]  # the classic canvas shows advanced ones, too
     tall = sum(MULTILINE if slot.options.get("multiline") else WIDGET_ROW for slot in widgets)
     tall += sum(WIDGET_ROW for slot in widgets if slot.options.get("control_after_generate"))
-    return [NODE_WIDTH, HEADER + ROW * max(socket_count, len(info["output"])) + tall]
+    growing = sum(slot.type == AUTOGROW for slot in slots(info))  # each offers one socket more
+    return [NODE_WIDTH, HEADER + ROW * max(socket_count + growing, len(info["output"])) + tall]
 
 
 def ui_node(node: Node, info: Mapping[str, Any], order: int) -> dict[str, Any]:

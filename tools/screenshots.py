@@ -17,10 +17,18 @@ from PIL import Image
 from .browser import NAMES, find_chromium, open_browser, open_editor, write_settings
 from .comfyui_server import Server
 from .install_comfyui import ROOT
+from .thumbnails import STORIES, WORKFLOWS
 
 FOLDER: Final = ROOT / "docs" / "templates"
-LARGEST: Final = 60_000
+LARGEST: Final = 44_000
 """Bytes of a picture."""
+PAGE: Final = ROOT / "docs" / "templates.md"
+HEAD: Final = """# Templates
+
+In ComfyUI's template gallery under *comfyui-personalize*, in this order; each as the editor's *Fit view* shows it. All
+run as they are on the pocket model that comes along, but 00b, which names files of Z-Image. `make screenshots` draws
+this page again.
+"""
 EDGE: Final = 24
 """Pixels around the nodes."""
 FIT: Final = """async graph => {
@@ -41,8 +49,10 @@ FIT: Final = """async graph => {
 
 
 def draw(page: Any, graph: Any) -> tuple[float, bytes]:
-    """A graph in the editor: the zoom, and a JPEG of its nodes."""
+    """A graph in the editor: the zoom, and a JPEG of its nodes, or of its form where it is an app."""
     found = page.evaluate(FIT, graph)
+    if graph["extra"].get("linearMode"):
+        return found["zoom"], small(page.screenshot())
     clip = {"x": found["x"] - EDGE, "y": found["y"] - EDGE, "width": found["width"] + 2 * EDGE,
             "height": found["height"] + 2 * EDGE}
     return found["zoom"], small(page.screenshot(clip=clip))
@@ -58,8 +68,20 @@ def small(picture: bytes) -> bytes:
     return found.getvalue()
 
 
+def names() -> list[str]:
+    """The templates in the gallery's order."""
+    return sorted(path.stem for path in WORKFLOWS.glob("*.json"))
+
+
+def written_page() -> str:
+    """The page of all templates: a line and a picture each."""
+    lines = [f"\n**{name}.** {STORIES[name.split()[0]].words}.\n\n![{name}](templates/{name.split()[0]}.jpg)\n"
+             for name in names()]
+    return "".join([HEAD, *lines])
+
+
 def main() -> None:
-    """Writes a picture of each template, or of those of the numbers that were given, and says its zoom."""
+    """Writes a picture of each template, or of those of the numbers that were given, and the page."""
     chromium, numbers = find_chromium(), sys.argv[1:]
     if chromium is None:
         sys.exit(f"screenshots: needs a Chromium on the path, one of: {', '.join(NAMES)}")
@@ -68,12 +90,15 @@ def main() -> None:
         write_settings(Path(base))
         with Server(Path(base)) as server, open_browser(chromium) as context:
             page = open_editor(context, server.client.address)
-            for path in sorted((ROOT / "workflows").glob("*.json")):
-                number = path.stem.split()[0]
+            page.evaluate("""() => { for (const name of ["Comfy.Graph.CanvasMenu", "Comfy.Minimap.Visible"])
+                                         window.app.extensionManager.setting.set(name, false); }""")
+            for name in names():
+                number = name.split()[0]
                 if not numbers or number in numbers:
-                    zoom, picture = draw(page, json.loads(path.read_text(encoding="utf-8")))
+                    zoom, picture = draw(page, json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8")))
                     (FOLDER / f"{number}.jpg").write_bytes(picture)
-                    print(f"{path.stem}: zoom {zoom:.3f}")
+                    print(f"{name}: zoom {zoom:.3f}", flush=True)
+    PAGE.write_text(written_page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from comfyui_personalize.core.training.recipe_files import FOLDER as RECIPES
 from comfyui_personalize.tools.graphs import NOTE, note_height
 from comfyui_personalize.tools.install_comfyui import ROOT
 from comfyui_personalize.tools.layout import Size, columns_of, place
+from comfyui_personalize.tools.screenshots import PAGE, written_page
 
 FOLDER = ROOT / "workflows"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
@@ -136,3 +137,10 @@ def test_a_note_is_higher_for_more_text():
 def test_text_is_readable_where_the_editor_opens_a_template(name):
     """From 8 / 14 on the classic canvas draws text; tests/browser asks the editor itself."""
     assert read(f"{name}.json")["extra"]["ds"]["scale"] >= (0.6 if name in NAMES[:6] else 8 / 14)
+
+
+def test_the_page_of_templates_shows_each_with_a_small_picture():
+    assert PAGE.read_text(encoding="utf-8") == written_page(), "run `make screenshots`"
+    pictures = {path.stem: path.stat().st_size for path in (PAGE.parent / "templates").iterdir()}
+    assert pictures.keys() == {name.split()[0] for name in NAMES}
+    assert max(pictures.values()) <= 60_000 and sum(pictures.values()) <= 1_000_000
