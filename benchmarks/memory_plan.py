@@ -45,7 +45,8 @@ the layers, not measured on a card. GB of one row of {options.size} pixels in bf
 attention, AdamW. 8-bit: the file is stored in 8 bits, of which nothing is kept for the backward pass. Streamed: the
 weights come layer by layer, the largest two at a time; what is free beside that holds more of them.
 
-| model, text tokens | weights bf16, 8-bit | learned | activations: kept, recomputed | all resident, bf16 | \
+| model, text tokens | weights bf16, 8-bit | learned | activations and gradients: kept, recomputed | \
+all resident, bf16 | \
 gradient checkpointing, bf16 | gradient checkpointing, 8-bit | checkpointing, streamed | goal |
 |---|---|---|---|---|---|---|---|---|"""
 
@@ -63,7 +64,8 @@ def row(name: str, size: int, rank: int) -> str:
 
 
 def needs(name: str, size: int, rank: int) -> tuple[int, int, int, Any]:
-    """Bytes of the weights in bf16, of the largest layer, of what learns with what belongs to it; the activations."""
+    """Bytes of the weights in bf16, of the largest layer, of what learns with AdamW's moments; activations and
+    gradients."""
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -88,7 +90,7 @@ def needs(name: str, size: int, rank: int) -> tuple[int, int, int, Any]:
                 lambda: module(torch.empty(latent, dtype=torch.bfloat16), torch.empty(1),
                                transformer_options=training_options(),
                                **{key: make() if callable(make) else make for key, make in given.items()}), module)
-    return weights, largest, 16 * count, activations
+    return weights, largest, 12 * count, activations
 
 
 def network(name: str, size: int) -> tuple[Any, dict[str, Any], tuple[int, ...]]:

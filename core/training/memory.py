@@ -25,7 +25,8 @@ from .gradient_checkpointing import find_blocks, replaced_forwards
 
 @dataclass(frozen=True)
 class Activations:
-    """Bytes at the highest point of a step, beside the weights, their gradients and what the optimiser keeps.
+    """Bytes at the highest point of a step, beside the weights and what the optimiser keeps. Gradients of what trains
+    are in it: as many as there are by then, for they come while activations go.
 
     Attributes:
         kept: where every activation is kept for the backward pass.
@@ -117,8 +118,8 @@ class _Block:
         kept: bytes kept for the backward pass that belong to none of its inputs and outputs.
         kept_inputs: the numbers of the inputs that are kept.
         kept_outputs: the numbers of the outputs that are kept.
-        backward: bytes of its backward pass at the highest, above what is kept.
-        whole: bytes of both passes at the highest, above its inputs.
+        backward: bytes of its backward pass at the highest, above what is kept; its gradients are in it.
+        whole: bytes of both passes at the highest, above its inputs, likewise.
         outputs: what it gives, without content.
     """
 
@@ -145,12 +146,18 @@ class _Storages:
 
 
 class _Step:
-    """What a forward pass keeps, as its blocks and what is between them say one after the other."""
+    """What a forward pass keeps, as its blocks and what is between them say one after the other.
+
+    The backward pass takes the blocks in the opposite order: at a block, what earlier ones keep is still there, and so
+    are the gradients of later ones.
+    """
 
     def __init__(self, module: nn.Module):
-        self._weights = _Storages()
+        self._weights, self._trained, self._passed = _Storages(), _Storages(), _Storages()
         for tensor in (*module.parameters(), *module.buffers()):
             self._weights.add(tensor)
+            if tensor.requires_grad:
+                self._trained.add(tensor)
         self._kept, self._if_recomputed = _Storages(), _Storages()
         self._inside = self._highest = self._highest_if_recomputed = 0
         self._known: dict[Any, _Block] = {}
@@ -170,27 +177,31 @@ class _Step:
         block = self._known[key]
         made = tree_map_only(Tensor, _fresh, block.outputs)
         outputs = [leaf for leaf in tree_iter(made) if isinstance(leaf, Tensor)]
+        for tensor in trained:
+            self._passed.add(tensor)
+        gradients = self._trained.bytes - self._passed.bytes
         for tensor in inputs:
             self._if_recomputed.add(tensor)
         for tensor in (*(inputs[number] for number in block.kept_inputs),
                        *(outputs[number] for number in block.kept_outputs)):
             self._kept.add(tensor)
         self._inside += block.kept
-        self._highest = max(self._highest, self._kept.bytes + self._inside + block.backward)
-        self._highest_if_recomputed = max(self._highest_if_recomputed, self._if_recomputed.bytes + block.whole)
+        self._highest = max(self._highest, self._kept.bytes + self._inside + block.backward + gradients)
+        self._highest_if_recomputed = max(self._highest_if_recomputed,
+                                          self._if_recomputed.bytes + block.whole + gradients)
         return made
 
     def activations(self) -> Activations:
         """Of the whole step."""
-        return Activations(kept=max(self._highest, self._kept.bytes + self._inside),
-                           recomputed=max(self._highest_if_recomputed, self._if_recomputed.bytes))
+        gradients = self._trained.bytes
+        return Activations(kept=max(self._highest, self._kept.bytes + self._inside, gradients),
+                           recomputed=max(self._highest_if_recomputed, self._if_recomputed.bytes, gradients))
 
     def _is_weight(self, tensor: Tensor) -> bool:
         return id(tensor.untyped_storage()) in self._weights.held
 
     def _measured(self, forward: Callable[..., Any], trained: Sequence[Tensor], args: Any) -> _Block:
-        """A block, forward and backward on inputs of its own. Gradients of what trains are no part of it, but for a
-        block whose inputs need none."""
+        """A block, forward and backward on inputs of its own."""
         leaves: list[Tensor] = []
 
         def own(tensor: Tensor) -> Tensor:
@@ -212,7 +223,7 @@ class _Step:
         outputs = [id(leaf.untyped_storage()) for leaf in tensors]
         after, whole = live.now, live.highest
         live.highest = after
-        _backward(tensors, [leaf for leaf in leaves if leaf.requires_grad] or trained, live)
+        _backward(tensors, [*(leaf for leaf in leaves if leaf.requires_grad), *trained], live)
         known = {*inputs, *outputs}
         return _Block(
             kept=sum(size for key, size in sizes.items() if key not in known),

@@ -44,6 +44,7 @@ class Adapter:
             put_layers_into(module, self._base, config)
             self._layers = {path: module.get_submodule(path) for path in self._base}
             for path, layer in self._layers.items():
+                layer.training = False  # peft's LoKr and LoHa draw in each forward for a dropout that is not asked for
                 initialise(layer, config.record, seed, path, device)
         except BaseException:
             self.eject()

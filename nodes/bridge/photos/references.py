@@ -7,9 +7,11 @@ InstructPixToPixConditioning, a mask with the picture around it as InpaintModelC
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from ....core.data.crops import Crop, reference_crop
 from ....core.data.examples import References
@@ -52,21 +54,27 @@ def check_references(model: Any, subjects: Sequence[Subject]) -> None:
 
 def encode_references(model: Any, vae: Any, subjects: Sequence[Subject], size: int, step: int, root: Path,
                       vae_hash: str, is_seen: bool) -> list[list[References]]:
-    """For each photo what is shown beside its views, none for a photo that has nothing; encodings are kept on disk.
+    """As `shown_references`; encodings are kept on disk."""
+    return shown_references(model, subjects, size, step, is_seen, ViewEncoder(vae, root, vae_hash))
+
+
+def shown_references(model: Any, subjects: Sequence[Subject], size: int, step: int, is_seen: bool,
+                     encode: Callable[[Photo, Crop], Tensor]) -> list[list[References]]:
+    """For each photo what is shown beside its views, none for a photo that has nothing.
 
     Args:
         size: the run's resolution in pixels.
         step: what sides of references in pixels are multiples of.
         is_seen: whether the text encoder looks at them.
+        encode: the latents (C, h, w) of a crop.
     """
-    encoder = ViewEncoder(vae, root, vae_hash)
     is_concat = has_references(subjects) and needs_picture(model)
 
     def shown(subject: Subject, photo: Photo, crop: Crop) -> References:
         if subject.data.inpaint_masks and photo.mask is not None and not photo.references:
             mask = crop_mask(photo.mask, crop)
-            return References(concat=encoder(_emptied(photo), crop), mask=mask[None])
-        latents = tuple(encoder(one, _cut(one, photo, crop, size, step)) for one in photo.references)
+            return References(concat=encode(_emptied(photo), crop), mask=mask[None])
+        latents = tuple(encode(one, _cut(one, photo, crop, size, step)) for one in photo.references)
         if is_concat:
             return References(concat=latents[0])
         pictures = tuple(one.pixels for one in photo.references) if is_seen else ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -39,7 +39,9 @@ from ..model.raw_prediction import predict
 from ..model.storage import storage_of
 from ..output import runs_root
 from ..text.encoder import ComfyTextEncoder
+from ..text.pictures import tokenize_with_pictures
 from .plan import TrainerPlan
+from .references import blank_references
 from .what_trains import trained_modules
 
 SHARED = ("cpu", "mps")
@@ -83,8 +85,6 @@ def needs_of(plan: TrainerPlan, batch: int | None = None, share: float = 1.0) ->
         share: of the resolution that is used.
     """
     request = plan.request
-    if any(example.references is not None for example in plan.data.examples):
-        return None  # what they add to a row is known once they are encoded
     rows = request.rows if batch is None else replace(request, config=replace(request.config, batch=batch)).rows
     try:
         with torch.inference_mode(False):
@@ -129,7 +129,7 @@ def _imagine(plan: TrainerPlan, rows: int, share: float) -> tuple[int, Activatio
     latents = _largest_latents(plan, share)
     noisy = latents.unsqueeze(2) if has_frames(model.model) else latents
     size = int(request.config.resolution * share)
-    row = conditions_of(model.model, _longest_row(plan), noisy, (size, size))
+    row = conditions_of(model.model, _longest_row(plan, share), noisy, (size, size))
     schedule = ComfyDenoiser(model, size).schedule
     key = (type(model.model), _shapes(model.model.diffusion_model), _shapes_of(joined([row])), rows, noisy.shape,
            str(device), options.adapter, options.trains_denoiser, options.precision, plan.learns_text,
@@ -188,8 +188,8 @@ def _given(tensor: Tensor, learns_text: bool) -> Tensor:
 
 
 def _learned_bytes(plan: TrainerPlan, count: int) -> int:
-    """Parameters and gradients in float32, the optimiser's state, the averages."""
-    each = 4 + 4 + STATE_BYTES[plan.optimizer] + (4 if plan.request.config.options.ema_decay else 0)
+    """Parameters in float32, the optimiser's state, the averages; gradients are among the activations."""
+    each = 4 + STATE_BYTES[plan.optimizer] + (4 if plan.request.config.options.ema_decay else 0)
     return each * count
 
 
@@ -213,7 +213,8 @@ def _learning(plan: TrainerPlan) -> Iterator[dict[str, Any]]:
 def _without_content(model: Any, device: torch.device, tensor: Tensor) -> Tensor:
     """A fake tensor as one lies on the device while it trains; 8-bit weights keep no cast for the backward pass, as if
     they were stored in what they are computed in."""
-    dtype = training_dtype(model.model) if is_eight_bit(nn.Parameter(tensor, requires_grad=False)) else tensor.dtype
+    is_cast = isinstance(tensor, nn.Parameter) and is_eight_bit(tensor)  # buffers may be indices
+    dtype = training_dtype(model.model) if is_cast else tensor.dtype
     return torch.empty(tensor.shape, dtype=dtype, device=device)
 
 
@@ -227,25 +228,29 @@ def _largest_latents(plan: TrainerPlan, share: float) -> Tensor:
     return torch.zeros(1, channels, high, wide)
 
 
-def _longest_row(plan: TrainerPlan) -> Conditioning:
-    """The conditioning of the run's longest prompt, which the text encoder has encoded, or of its shape."""
-    request = plan.request
-    clip = request.clip
+def _longest_row(plan: TrainerPlan, share: float) -> Conditioning:
+    """The conditioning of the run's longest prompt, which the text encoder has encoded, or of its shape; beside the
+    most that a photo has as references."""
+    clip, shown = plan.request.clip, blank_references(plan.request, share)
     longest = max(plan.data.prompts(), key=lambda prompt: _tokens(clip, prompt))
+    if shown is not None and shown.pictures:
+        return text_shape(clip, longest, shown.pictures).beside(shown.conditions())
     encoder = ComfyTextEncoder(clip, cache=(runs_root(), plan.hashes.text_encoder))
     found = encoder.encoded(longest)
     if found is None:
         found = encoder.encode([longest])[0] if clip.patcher.load_device.type in SHARED else text_shape(clip, longest)
-    return found
+    return found if shown is None else found.beside(shown.conditions())
 
 
 def _tokens(clip: Any, prompt: str) -> int:
     return max(sum(map(len, chunks)) for chunks in clip.tokenize(prompt).values())
 
 
-def text_shape(clip: Any, prompt: str) -> Conditioning:
-    """A row as the prompt's encoding, without its content and without loading the text encoder."""
-    model, tokens = clip.cond_stage_model, clip.tokenize(prompt)
+def text_shape(clip: Any, prompt: str, pictures: Sequence[Tensor] = ()) -> Conditioning:
+    """A row as the encoding of the prompt, beside pictures (H, W, 3), without its content and without loading the text
+    encoder."""
+    model = clip.cond_stage_model
+    tokens = tokenize_with_pictures(clip, prompt, pictures) if pictures else clip.tokenize(prompt)
     with (torch.inference_mode(False), torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True),
           imagined(model, lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype))):
         model.reset_clip_options()

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
+
 from ....core.data.examples import References
 from ....core.subject.subject import Subject
 from ..model.denoiser import is_inpainting, needs_picture
 from ..model.hashes import vae_hash
 from ..model.latent_shapes import pixels_per_latent, size_step
 from ..output import runs_root
-from ..photos.references import encode_references, most_references
+from ..photos.references import encode_references, most_references, shown_references
 from ..text.pictures import sees_pictures
 from .request import Request
 
@@ -29,6 +31,21 @@ def preview_references(request: Request) -> References | None:
     """What previews are shown: the same as the first photo's first view; None where it has nothing."""
     first = replace(request.subjects[0], photos=request.subjects[0].photos[:1])
     return next((views[0] for views in references_of(request, (first,)) if views), None)
+
+
+def blank_references(request: Request, share: float = 1.0) -> References | None:
+    """What the photo with the most beside it is shown, its latents zeros of the right sizes: nothing is encoded.
+
+    Args:
+        share: of the run's resolution.
+    """
+    ratio, channels = pixels_per_latent(request.model), request.vae.latent_channels
+    step = size_step(request.model, ratio)
+    size = max(step, int(request.config.resolution * share) // step * step)
+    photos = shown_references(request.model, request.subjects, size, step, _is_seen(request),
+                              lambda _, crop: torch.zeros(channels, crop.size[0] // ratio, crop.size[1] // ratio))
+    views = [view for views in photos for view in views]
+    return max(views, key=lambda view: sum(latents.numel() for latents in view.latents), default=None)
 
 
 def _is_seen(request: Request) -> bool:

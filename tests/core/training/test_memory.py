@@ -27,7 +27,7 @@ def estimated(module, forward):
 
 
 def measured(module, forward, recomputes):
-    """Bytes at the highest point of the real step, without the gradients of what trains."""
+    """Bytes at the highest point of the real step."""
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     with ExitStack() as stack:
         if recomputes:
@@ -36,7 +36,7 @@ def measured(module, forward, recomputes):
         forward().square().mean().backward()
     for parameter in trained:
         parameter.grad = None
-    return live.highest - sum(parameter.nbytes for parameter in trained)
+    return live.highest
 
 
 class Block(nn.Module):
@@ -56,12 +56,13 @@ class Block(nn.Module):
 class Stack(nn.Module):
     """Blocks of one shape between two layers."""
 
-    def __init__(self, depth=6, **block):
+    def __init__(self, depth=6, learns=False, **block):
         super().__init__()
-        self.first, self.last = nn.Linear(8, 32), nn.Linear(32, 8)
+        width = block.get("width", 32)
+        self.first, self.last = nn.Linear(8, width), nn.Linear(width, 8)
         self.blocks = nn.ModuleList(Block(**block) for _ in range(depth))
-        self.requires_grad_(False)
-        self.first.bias.requires_grad_(True)  # little to learn: gradients of what trains are counted apart
+        self.requires_grad_(learns)
+        self.first.bias.requires_grad_(True)
 
     def forward(self, rows):
         rows = self.first(rows)
@@ -77,6 +78,20 @@ def test_a_stack_of_blocks_takes_what_is_estimated(in_place, recomputes):
 
     def forward():
         return module(torch.zeros(2, 256, 8))
+
+    found = estimated(module, forward)
+    real = measured(module, forward, recomputes)
+    assert (found.recomputed if recomputes else found.kept) == pytest.approx(real, rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("rows", [16, 1024], ids=["more gradients", "more activations"])
+@pytest.mark.parametrize("recomputes", [False, True], ids=["kept", "recomputed"])
+def test_gradients_come_while_activations_go(recomputes, rows):
+    """All weights learn, so that their gradients are a large part; in no order are they all there at once."""
+    module = Stack(learns=True, width=64)
+
+    def forward():
+        return module(torch.zeros(1, rows, 8))
 
     found = estimated(module, forward)
     real = measured(module, forward, recomputes)
@@ -110,6 +125,7 @@ def test_each_further_block_keeps_as_much():
 def test_a_network_larger_than_the_memory_is_estimated():
     with torch.device("meta"):
         module = nn.Sequential(*(Block(width=16384) for _ in range(50)))  # 430 GB of weights
+    module.requires_grad_(False)
     found = estimated(module, lambda: module(torch.zeros(1, 4, 16384).requires_grad_()))
     assert found.kept > 50 * 4 * 16384 * 4 and found.recomputed < found.kept
 

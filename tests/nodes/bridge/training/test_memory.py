@@ -5,14 +5,16 @@ from __future__ import annotations
 import comfy.model_management
 import pytest
 import torch
+from families import family_models
 from tiny_model import tiny_models
-from trainer_rig import Untouched, equal, subjects, train
+from trainer_rig import Untouched, equal, photos, subjects, train
 
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.learning.adapter import AdapterConfig
 from comfyui_personalize.core.training.config import TrainingConfig, TrainingOptions
 from comfyui_personalize.core.training.memory import LiveBytes
 from comfyui_personalize.core.training.memory_plan import RECOMPUTED, RESIDENT, OutOfMemory
+from comfyui_personalize.nodes.bridge.photos.photos import with_references
 from comfyui_personalize.nodes.bridge.text.encoder import encode
 from comfyui_personalize.nodes.bridge.training import memory
 from comfyui_personalize.nodes.bridge.training.checks import check
@@ -29,20 +31,18 @@ def models():
         return tiny_models()
 
 
-def plan_of(models, size=SIZE, batch=1, **options):
+def plan_of(models, size=SIZE, batch=1, given=None, **options):
     config = TrainingConfig(steps=3, resolution=size, batch=batch, options=TrainingOptions(**options))
-    return check(Request(model=models[0], clip=models[1], vae=models[2], subjects=subjects(), config=config,
-                         run_name="test"))
+    return check(Request(**{"model": models[0], "clip": models[1], "vae": models[2], "subjects": subjects(),
+                            "config": config, "run_name": "test"} | (given or {})))
 
 
 def told_free(monkeypatch, size):
     monkeypatch.setattr(memory, "free_memory", lambda _: int(size))
 
 
-@pytest.mark.parametrize("switch", ["off", "on"])
-def test_a_step_takes_what_was_estimated(models, switch):
+def check_estimate(plan):
     """The trainer's own step in ComfyUI's own network, counted by its tensors."""
-    plan = plan_of(models, gradient_checkpointing=switch, optimizer="sgd", adapter=AdapterConfig(rank=4, alpha=4.0))
     with prepared(plan) as (trainer, _):
         estimate = trainer.memory_plan
         parameters = trainer.updates.parameters()
@@ -50,8 +50,28 @@ def test_a_step_takes_what_was_estimated(models, switch):
         next(steps)
         with LiveBytes() as live:
             next(steps)
-    learned = 2 * sum(parameter.nbytes for parameter in parameters)
+    learned = sum(parameter.nbytes for parameter in parameters)
     assert estimate.needed - learned == pytest.approx(live.highest, rel=0.15)
+
+
+@pytest.mark.parametrize("switch", ["off", "on"])
+@pytest.mark.parametrize("kind", ["lora", *(pytest.param(kind, marks=pytest.mark.full)
+                                            for kind in ("lokr", "loha", "oft", "full"))])
+def test_a_step_takes_what_was_estimated(models, kind, switch):
+    adapter = AdapterConfig(kind=kind, rank=4, alpha=4.0, targets="all" if kind == "full" else "attention")
+    check_estimate(plan_of(models, gradient_checkpointing=switch, optimizer="sgd", adapter=adapter))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("switch", ["off", "on"])
+def test_a_step_beside_reference_images_takes_what_was_estimated(switch):
+    shown = [torch.rand(1, 40, 56, 3)] * 2
+    with_shown = {"subjects": subjects(photos=with_references(photos(2), shown))}
+    models = family_models("flux")
+    options = {"gradient_checkpointing": switch, "optimizer": "sgd", "adapter": AdapterConfig(rank=4, alpha=4.0)}
+    check_estimate(plan_of(models, given=with_shown, **options))
+    needed = [memory.needs_of(plan_of(models, given=given, **options)).activations.kept for given in ({}, with_shown)]
+    assert needed[1] > 1.2 * needed[0]
 
 
 def test_the_fastest_way_that_fits_is_taken_and_told(models, monkeypatch):
@@ -79,7 +99,7 @@ def test_what_cannot_fit_is_refused_before_anything_is_loaded_and_says_what_woul
     loaded = []
     monkeypatch.setattr(comfy.model_management, "load_models_gpu", lambda *_, **__: loaded.append(1))
     monkeypatch.setattr(type(models[2]), "encode", lambda *_: loaded.append(1))
-    monkeypatch.setattr(memory, "_longest_row", lambda plan: memory.text_shape(models[1], plan.data.prompts()[0]))
+    monkeypatch.setattr(memory, "_longest_row", lambda plan, _: memory.text_shape(models[1], plan.data.prompts()[0]))
     with pytest.raises(InputError, match="memory: got .* free, expected .*This would fit: a batch of 1"):
         train(models, resolution=SIZE, batch=4)
     assert loaded == []
