@@ -25,9 +25,9 @@ LARGEST: Final = 44_000
 PAGE: Final = ROOT / "docs" / "templates.md"
 HEAD: Final = """# Templates
 
-In ComfyUI's template gallery under *comfyui-personalize*, in this order; each as the editor's *Fit view* shows it. All
-run as they are on the pocket model that comes along, but 00b, which names files of Z-Image. `make screenshots` draws
-this page again.
+In ComfyUI's template gallery under *comfyui-personalize*, in this order; each as the editor's *Fit view* shows it. They
+run as they are on the pocket model that comes along; 00b, 18, 19 and 20 name files of other models, and their loaders
+are framed in red until those are there. `make screenshots` draws this page again.
 """
 EDGE: Final = 24
 """Pixels around the nodes."""
