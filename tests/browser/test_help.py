@@ -33,9 +33,15 @@ pytestmark = pytest.mark.full
 @pytest.fixture(scope="module")
 def page(page):
     """The editor with the help of a node, opened as a user opens it."""
-    page.evaluate(ADD, PAGES[0])
-    page.get_by_test_id("more-options-button").click(timeout=MINUTE)
-    page.get_by_text("Node Info").first.click(timeout=MINUTE)
+    for _ in range(6):  # the toolbox moves, and its menu closes, while the canvas settles
+        page.evaluate(ADD, PAGES[0])
+        page.wait_for_timeout(1500)
+        page.get_by_test_id("more-options-button").click(timeout=MINUTE)
+        page.wait_for_timeout(1500)
+        if (entry := page.get_by_text("Node Info").first).is_visible():
+            entry.click(timeout=MINUTE)
+            break
+        page.keyboard.press("Escape")
     page.locator(".node-help-content img").first.wait_for(timeout=MINUTE)
     return page
 

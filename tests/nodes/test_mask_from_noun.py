@@ -102,7 +102,7 @@ def test_a_photo_keeps_its_shape_and_about_the_pixels_of_the_resolution():
     assert working_size(10, 2000, 64, 8) == (8, 904)
 
 
-@pytest.mark.parametrize("family", ["sd3", "flux"])
+@pytest.mark.parametrize("family", ["sd3", pytest.param("flux", marks=pytest.mark.full)])
 def test_transformers_whose_attention_can_be_read_give_masks_too(family):
     mask, = masks(family_models(family)[:3], picture())
     assert mask.shape == (1, 64, 64) and 0 < float(mask.mean()) < 1
