@@ -20,7 +20,7 @@ from .install_comfyui import ROOT
 from .thumbnails import STORIES, WORKFLOWS
 
 FOLDER: Final = ROOT / "docs" / "templates"
-LARGEST: Final = 44_000
+LARGEST: Final = 30_000
 """Bytes of a picture."""
 PAGE: Final = ROOT / "docs" / "templates.md"
 HEAD: Final = """# Templates
@@ -49,7 +49,7 @@ FIT: Final = """async graph => {
 
 
 def draw(page: Any, graph: Any) -> tuple[float, bytes]:
-    """A graph in the editor: the zoom, and a JPEG of its nodes, or of its form where it is an app."""
+    """A graph in the editor: the zoom, and a WebP of its nodes, or of its form where it is an app."""
     found = page.evaluate(FIT, graph)
     if graph["extra"].get("linearMode"):
         return found["zoom"], small(page.screenshot())
@@ -59,10 +59,10 @@ def draw(page: Any, graph: Any) -> tuple[float, bytes]:
 
 
 def small(picture: bytes) -> bytes:
-    """A JPEG of so many bytes at the most, the quality as high as that allows."""
+    """A WebP of so many bytes at the most, the quality as high as that allows."""
     image = Image.open(io.BytesIO(picture)).convert("RGB")
-    for quality in range(80, 10, -3):
-        image.save(found := io.BytesIO(), "JPEG", quality=quality, optimize=True)
+    for quality in range(80, 0, -4):
+        image.save(found := io.BytesIO(), "WEBP", quality=quality, method=6)
         if found.tell() <= LARGEST:
             break
     return found.getvalue()
@@ -75,7 +75,7 @@ def names() -> list[str]:
 
 def written_page() -> str:
     """The page of all templates: a line and a picture each."""
-    lines = [f"\n**{name}.** {STORIES[name.split()[0]].words}.\n\n![{name}](templates/{name.split()[0]}.jpg)\n"
+    lines = [f"\n**{name}.** {STORIES[name.split()[0]].words}.\n\n![{name}](templates/{name.split()[0]}.webp)\n"
              for name in names()]
     return "".join([HEAD, *lines])
 
@@ -96,7 +96,7 @@ def main() -> None:
                 number = name.split()[0]
                 if not numbers or number in numbers:
                     zoom, picture = draw(page, json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8")))
-                    (FOLDER / f"{number}.jpg").write_bytes(picture)
+                    (FOLDER / f"{number}.webp").write_bytes(picture)
                     print(f"{name}: zoom {zoom:.3f}", flush=True)
     PAGE.write_text(written_page(), encoding="utf-8")
 
