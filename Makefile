@@ -54,10 +54,11 @@ families: setup  ## can every family of models learn? docs/families.md; resumabl
 
 bench: setup  ## step time, sampling time and memory, as ratios
 	$(RUN) benchmarks/training_step.py --write
+	$(RUN) benchmarks/transformer_step.py --write
 	$(RUN) benchmarks/dci_sampling.py --write
 	$(RUN) -m comfyui_personalize.benchmarks.editor --write
 
-gpu:  ## step time, memory, cancel, DCI on an NVIDIA card, under five minutes; needs no setup: GPU="--wheels FOLDER"
+gpu:  ## step time, memory, cancel, DCI on an NVIDIA card, minutes; needs no setup: GPU="--wheels FOLDER"
 	@$(if $(wildcard $(PY)),$(RUN),$(PYTHON)) benchmarks/gpu.py $(GPU)
 
 evidence: setup  ## the papers' claims as numbers on the pocket model; resumable, hours; EVIDENCE=--quick in minutes

@@ -27,9 +27,11 @@ def test_without_a_card_nothing_is_measured_and_nothing_fails(tmp_path):
 
 
 def test_the_rehearsal_cancels_resumes_and_restores(tmp_path):
-    text = run("--rehearse", "--models", "sd15", "--steps", "5", "--out", str(tmp_path))
+    text = run("--rehearse", "--models", "sd15", "--steps", "5", "--plans", "Flux.1", "--out", str(tmp_path))
     assert "these figures mean nothing" in text and text.strip() == (tmp_path / "gpu_rehearsal.md").read_text().strip()
-    figures, = json.loads((tmp_path / "gpu_rehearsal.json").read_text())["models"]
+    found = json.loads((tmp_path / "gpu_rehearsal.json").read_text())
+    (figures,), (plan,) = found["models"], found["plans"]
+    assert plan["model"] == "Flux.1" and plan["step_ms"] > 0
     assert figures["cancelled_at"] == figures["resumed_from"] == 2
     assert figures["is_restored"]
     assert all(figures[name] > 0 for name in ("bare_ms", "ours_ms", "plain_ms", "dci_ms"))
