@@ -8,7 +8,7 @@ from ..core.data.options import DataOptions
 from ..core.subject.identifier import warnings_about
 from ..core.subject.photo_warnings import warnings_about_photos
 from ..core.subject.subject import CAPTION_TEMPLATE, check_name, warnings_about_data
-from ..core.wording import clean_prompts
+from ..core.wording import clean_prompt, clean_prompts
 from .bridge.notices import show_notice, shown_pictures
 from .bridge.photos.folders import find_folder, folder_fingerprint, images_of, input_folders, photo_sheet, read_subjects
 from .bridge.photos.photos import with_captions_in_order
@@ -80,9 +80,10 @@ class PhotosFromFolder(io.ComfyNode):
                 captions=None) -> io.NodeOutput:
         identifier, class_noun, caption_template = clean_prompts(
             identifier=identifier[0], class_noun=class_noun[0], caption_template=caption_template[0])
+        captions = [clean_prompt(text, "captions") for text in captions or () if text is not None]
         subjects, warnings = read_subjects(find_folder(folder[0]), identifier, class_noun, caption_template,
                                            next(filter(None, data or ()), DataOptions()))
-        subjects = with_captions_in_order(subjects, [text for text in captions or () if text is not None])
+        subjects = with_captions_in_order(subjects, captions)
         for one in subjects:
             warnings += [*warnings_about(one.identifier, one.class_noun),
                          *warnings_about_data(one), *warnings_about_photos(one)]

@@ -68,5 +68,5 @@ def test_the_report_has_the_column_only_where_pictures_were_looked_at():
     plain = [candidate("abc", 0.9)]
     assert "pull" not in report(plain, "dog")
     with_pictures = report(rank_by_pictures(plain, [0.25]), "dog")
-    header, row = with_pictures.splitlines()[1:3]
+    header, row = with_pictures.splitlines()[3:5]
     assert header.index("pull") == row.index("0.25") and "0.650" in row and "pull: how much more alike" in with_pictures

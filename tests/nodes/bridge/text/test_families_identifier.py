@@ -51,7 +51,7 @@ def test_the_identifier_is_as_many_tokens_in_every_clip_and_each_word_rare(clips
 def test_beside_t5_the_identifier_is_one_word_of_three_rare_tokens_at_most_in_every_encoder(clips, name, tokens):
     identifier, report, _ = run_node(IdentifierPicker, clip=clips(name), class_noun="toy car", tokens=tokens, seed=0,
                                   candidates=3, avoid="")
-    assert identifier.isalpha() and report.splitlines()[2].split()[1] == identifier
+    assert identifier.isalpha() and report.splitlines()[4].split()[1] == identifier
     for vocabulary in vocabularies_of(clips(name)):
         ids = vocabulary.read(identifier)
         assert 1 <= len(ids) <= 3 and "".join(vocabulary.pieces[index] for index in ids) == identifier
@@ -109,7 +109,7 @@ def test_a_language_model_has_its_identifier_picked_and_ranked():
     clip = small_clip(z_image.te(), z_image.ZImageTokenizer, "qwen3_4b")
     identifier, report, _ = run_node(IdentifierPicker, clip=clip, class_noun="dog", tokens=2, seed=0, candidates=3,
                                   avoid="")
-    rows = report.splitlines()[2:5]
+    rows = report.splitlines()[4:7]
     scores = [float(row.split()[2]) for row in rows]
     assert rows[0].split()[1] == identifier and scores == sorted(scores, reverse=True) and len(set(scores)) > 1
     (vocabulary,) = vocabularies_of(clip)
