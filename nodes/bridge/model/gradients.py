@@ -99,10 +99,11 @@ def is_tracked(tensor: Tensor) -> bool:
     """Whether autograd can keep a tensor: no inference tensor, and none that was one.
 
     A parameter that was made in inference mode and moved to a card outside of it says that it is a normal tensor, but
-    still has no version counter, without which nothing can be kept for the backward pass.
+    still has no version counter, without which nothing can be kept for the backward pass; one that was made outside and
+    moved in inference mode has its counter still, and is an inference tensor.
     """
     try:
-        return tensor._version >= 0
+        return not tensor.is_inference() and tensor._version >= 0
     except RuntimeError:
         return False
 

@@ -143,3 +143,14 @@ def test_fused_rotary_kernels_are_replaced_by_plain_ones_while_training():
         turned.square().sum().backward()
         raise ZeroDivisionError
     assert float(query.grad.abs().sum()) > 0 and kernels.rms_rope_split_half is fused
+
+
+def test_a_weight_that_was_moved_in_inference_mode_is_made_normal_again():
+    with torch.inference_mode(False), torch.enable_grad():
+        layer = torch.nn.Linear(2, 2)
+        with torch.inference_mode():
+            layer.weight.data = layer.weight.data.clone()  # as a module that goes to a card
+        kept = layer.weight.data_ptr()
+        replace_inference_tensors(layer)
+        assert layer.weight.data_ptr() == kept
+        layer(torch.ones(1, 2, requires_grad=True)).sum().backward()
