@@ -122,7 +122,7 @@ def bare(rig: Any, opened: Opened, steps: int) -> Callable[[], None]:
 
         with opened():
             module, targets = rig.denoiser().module, adapted(rig)
-            with trainer_of(rig, 1) as trainer:
+            with trainer_of(rig, 2) as trainer:
                 calls = calls_of(module, trainer)
             module.requires_grad_(False)
             inject_adapter_in_model(LoraConfig(r=16, lora_alpha=16, target_modules=targets), module)
@@ -138,12 +138,14 @@ def bare(rig: Any, opened: Opened, steps: int) -> Callable[[], None]:
 
 
 def calls_of(module: Any, trainer: Any) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
-    """With what a step of the trainer calls the network, the gradient-carrying ones alone."""
+    """With what a step of the trainer calls the network: its second one, since the first also tries whether texts of
+    different lengths can share a call."""
     found: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
     handle = module.register_forward_pre_hook(lambda _, args, named: found.append((args, named)), with_kwargs=True)
     try:
-        for _ in trainer.steps():
-            pass
+        for step in trainer.steps():
+            if step.step == 1:
+                found.clear()
     finally:
         handle.remove()
     return found
