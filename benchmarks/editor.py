@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import statistics
 import tempfile
 import time
@@ -20,6 +19,8 @@ from typing import Any
 
 import psutil
 
+from ..tools.browser import MINUTE, find_chromium, open_browser, write_settings
+from ..tools.browser import NAMES as BROWSERS
 from ..tools.comfyui_server import Client, Server
 from ..tools.install_comfyui import ROOT
 
@@ -28,8 +29,6 @@ PROMPTS, LISTS = 40, 5
 SETTLE_SECONDS = 3.0
 """What starts in the background belongs to the start."""
 IS_READY = "() => window.app?.graph && window.LiteGraph?.registered_node_types?.KSampler"
-SETTINGS = '{"Comfy.TutorialCompleted": true, "Comfy.InstalledVersion": "1.47.12"}'
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,9 +77,7 @@ def measure(*, has_extension: bool) -> Figures:
     options = ("--cpu",) if has_extension else ("--cpu", "--disable-all-custom-nodes")
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
-        settings = base / "user" / "default" / "comfy.settings.json"
-        settings.parent.mkdir(parents=True)
-        settings.write_text(SETTINGS, encoding="utf-8")
+        write_settings(base)
         with Server(base, arguments=options) as server:
             process = psutil.Process(server.pid)
             time.sleep(SETTLE_SECONDS)
@@ -88,7 +85,7 @@ def measure(*, has_extension: bool) -> Figures:
             nodes = [server.client.get("/object_info", timeout=60.0) for _ in range(LISTS)][0]
             listed = (cpu_seconds(process) - started) / LISTS
             queued = queue(server.client, process)
-            editor, requests = start_editor(server.client.address)
+            editor, requests = start_editor(server)
     return Figures(server_start=started, node_list=1e3 * listed, node_list_size=len(json.dumps(nodes)) / 1e3,
                    queueing=1e3 * queued, editor_start=editor, editor_requests=requests)
 
@@ -109,37 +106,25 @@ def graph(colour: int) -> dict[str, dict[str, Any]]:
             "3": {"class_type": "PreviewImage", "inputs": {"images": ["2", 0]}}}
 
 
-def start_editor(address: str) -> tuple[float, int]:
+def start_editor(server: Server) -> tuple[float, int]:
     """CPU seconds of a fresh browser until the editor knows its nodes, and how many files it asked for."""
-    from playwright.sync_api import sync_playwright
-
-    with tempfile.TemporaryDirectory() as profile, sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(profile, executable_path=chromium(), args=list(FLAGS))
+    chromium = find_chromium()
+    if chromium is None:
+        raise SystemExit(f"browser: got none on the path, expected one of {', '.join(BROWSERS)}: install one")
+    with open_browser(chromium) as context:
         asked: list[str] = []
         context.on("request", lambda request: asked.append(request.url))
-        tab = context.pages[0]
-        before = browser_seconds(profile)
-        tab.goto(address, timeout=120_000)
-        tab.wait_for_function(IS_READY, timeout=120_000)
+        tab, before = context.pages[0], browser_seconds(server)
+        tab.goto(server.client.address, timeout=2 * MINUTE)
+        tab.wait_for_function(IS_READY, timeout=2 * MINUTE)
         time.sleep(SETTLE_SECONDS)
-        used = browser_seconds(profile) - before
-        context.close()
-    return used, len(asked)
+        return browser_seconds(server) - before, len(asked)
 
 
-def chromium() -> str:
-    """The browser on the path. Raises: SystemExit."""
-    for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"):
-        if found := shutil.which(name):
-            return found
-    raise SystemExit("browser: got none on the path, expected Chromium or Chrome: install one")
-
-
-def browser_seconds(profile: str) -> float:
-    """CPU seconds of the browser that runs in a profile, with all of its processes."""
-    roots = [p for p in psutil.process_iter(["cmdline"]) if any(profile in part for part in p.info["cmdline"] or ())]
-    everything = {p.pid: p for root in roots for p in (root, *root.children(recursive=True))}
-    return sum(cpu_seconds(p) for p in everything.values() if p.is_running())
+def browser_seconds(server: Server) -> float:
+    """CPU seconds of all processes that this one has started, but for the server."""
+    return sum(cpu_seconds(child) for child in psutil.Process().children(recursive=True)
+               if child.pid != server.pid and child.is_running())
 
 
 def cpu_seconds(process: psutil.Process) -> float:

@@ -17,15 +17,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gpu_card import card, clock, highest, milliseconds, release
+from memory_plan import GOALS_GB, TOKENS, needs, network
 
 if TYPE_CHECKING:
     from comfyui_personalize.core.training.memory_plan import MemoryPlan, Needs
 
 log = logging.getLogger("gpu")
 
-GOALS_GB = {"SDXL": 8, "Flux.1": 10, "Z-Image": 10, "Qwen-Image": 12}
 CASES = {"SDXL": "sdxl", "Flux.1": "flux", "Z-Image": "z_image", "Qwen-Image": "qwen_image"}
-TOKENS = {"SDXL": 77, "Flux.1": 512, "Z-Image": 128, "Qwen-Image": 128}
 SIZE, RANK, PLAN_STEPS = 1024, 16, 6
 LEAST = 256
 """Linear layers that are smaller on a side stay in bf16."""
@@ -37,8 +36,7 @@ class Outcome:
 
     Attributes:
         way: how it was trained.
-        estimated_gb, measured_gb: what the trainer expected beside the weights that stay in memory, and the card's
-            high-water mark.
+        estimated_gb, measured_gb: what the estimate says is needed, and the card's high-water mark.
         step_ms: of a step, the median after a warm-up.
     """
 
@@ -53,13 +51,13 @@ class Outcome:
 def measure_plan(name: str, steps: int, *, is_rehearsal: bool) -> Outcome:
     """A few steps of a LoRA of rank 16 on a model that is stored in 8 bits, on the goal's part of the card."""
     rig = rig_of(name, is_rehearsal=is_rehearsal)
-    with room_of(GOALS_GB[name]):
+    with room_of(GOALS_GB[name]) as taken_gb:
         way = chosen(rig, no_needs() if is_rehearsal else needs_of(name, rig))
         log.info("%s in %d GB: %s", name, GOALS_GB[name], way.name)
         with clock() as times:
             train(rig, way, steps)
         found = Outcome(model=name, goal_gb=GOALS_GB[name], way=way.name, estimated_gb=way.needed / 2 ** 30,
-                        measured_gb=highest() - ballast_gb(), step_ms=milliseconds(times))
+                        measured_gb=highest() - taken_gb, step_ms=milliseconds(times))
     del rig
     release()
     return found
@@ -75,8 +73,6 @@ def no_needs() -> Needs:
 
 def needs_of(name: str, rig: Any) -> Needs:
     """Bytes of a step, by the shapes of the layers."""
-    from memory_plan import needs
-
     from comfyui_personalize.core.training.memory_plan import Needs
     from comfyui_personalize.nodes.bridge.model.storage import storage_of
 
@@ -118,28 +114,21 @@ def train(rig: Any, way: MemoryPlan, steps: int) -> None:
             pass
 
 
-BALLAST: list[Any] = []
-
-
 @contextmanager
-def room_of(goal_gb: float) -> Iterator[None]:
-    """A card of so many GB: the rest is taken. Without a card nothing is."""
+def room_of(goal_gb: float) -> Iterator[float]:
+    """A card of so many GB: the rest is taken. Without a card nothing is. Yields the GB that are taken."""
     import torch
 
     release()
+    taken = torch.empty(0, dtype=torch.uint8)
     if card() == "cuda":
         free, _ = torch.cuda.mem_get_info()
-        BALLAST.append(torch.empty(max(0, free - int(goal_gb * 2 ** 30)), dtype=torch.uint8, device="cuda"))
+        taken = torch.empty(max(0, free - int(goal_gb * 2 ** 30)), dtype=torch.uint8, device="cuda")
     try:
-        yield
+        yield taken.nbytes / 2 ** 30
     finally:
-        BALLAST.clear()
+        del taken
         release()
-
-
-def ballast_gb() -> float:
-    """GB that are taken by nothing."""
-    return sum(part.nbytes for part in BALLAST) / 2 ** 30
 
 
 def rig_of(name: str, *, is_rehearsal: bool) -> Any:
@@ -154,8 +143,6 @@ def rig_of(name: str, *, is_rehearsal: bool) -> Any:
     family = FAMILIES[CASES[name]]
     if is_rehearsal:
         return Rig(family, build_model(family))
-    from memory_plan import network
-
     model, given, latent = network(name, SIZE)
     with torch.inference_mode():
         loaded = comfy.sd.load_diffusion_model_state_dict(stored(model.diffusion_model))

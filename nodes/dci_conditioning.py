@@ -13,14 +13,13 @@ from comfy_api.v0_0_2 import io
 
 from ..core.dci.config import DCIConfig
 from ..core.dci.subjects import DCISubject, SubjectPrompt
-from ..core.dci.window import AUTOMATIC, given_window
+from ..core.dci.window import given_window
 from ..core.wording import clean_prompts
 from .bridge.dci.dual_branch import patch_dual_branch, sites_of
 from .bridge.dci.dual_prompt import encode_dual_prompt
 from .bridge.dci.mixing_sites import warnings_about
 from .bridge.notices import show_notice
-from .bridge.sockets import DCI_OPTIONS
-from .dci_model import WINDOW
+from .dci_model import mixing_inputs
 
 
 class DCIConditioning(io.ComfyNode):
@@ -55,18 +54,7 @@ class DCIConditioning(io.ComfyNode):
                                         "noun): any noun but the "
                                         "class noun and its synonyms, best one often seen in the prompt's "
                                         "surroundings. Default cat."),
-                io.Float.Input("omega", display_name="strength", default=1.0, min=-2.0, max=2.0, step=0.05,
-                               tooltip="How much of its surroundings the second picture lends, -2 to 2; the paper's "
-                                       "omega. More follows the prompt, less keeps the subject; too much loses it. "
-                                       "Default 1: both branches weigh alike where their maps agree. 0 still mixes; "
-                                       "active until 0 switches DCI off."),
-                io.Float.Input("window", display_name="active until", default=AUTOMATIC, min=AUTOMATIC, max=1.0,
-                               step=0.01, tooltip=WINDOW),
-                io.Boolean.Input("shared_guidance", default=True,
-                                 tooltip="One unconditional prediction for both branches: on (published, "
-                                         "default) costs 3 rows per picture and step in the window, off 4."),
-                DCI_OPTIONS.Input("options", optional=True,
-                                  tooltip="Optional. DCI Options; leave it empty to use its defaults."),
+                *mixing_inputs(),
             ],
             outputs=[
                 io.Model.Output(tooltip="The model, sampling with two branches; with another positive prompt "

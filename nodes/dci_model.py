@@ -35,18 +35,7 @@ class DCIModel(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="The personalized model: SD 1.x, SD 2.x, SDXL, pocket. Experimental: "
                                             "diffusion transformers (SD3, Flux, Z-Image, Qwen-Image and others)."),
-                io.Float.Input("omega", display_name="strength", default=1.0, min=-2.0, max=2.0, step=0.05,
-                               tooltip="How much of its surroundings the second picture lends, -2 to 2; the paper's "
-                                       "omega. More follows the prompt, less keeps the subject; too much loses it. "
-                                       "Default 1: both branches weigh alike where their maps agree. 0 still mixes; "
-                                       "active until 0 switches DCI off."),
-                io.Float.Input("window", display_name="active until", default=AUTOMATIC, min=AUTOMATIC, max=1.0,
-                               step=0.01, tooltip=WINDOW),
-                io.Boolean.Input("shared_guidance", default=True,
-                                 tooltip="One unconditional prediction for both branches: on (published, default) "
-                                         "costs 3 rows per picture and step in the window, off 4."),
-                DCI_OPTIONS.Input("options", optional=True,
-                                  tooltip="Optional. DCI Options; leave it empty to use its defaults."),
+                *mixing_inputs(),
             ],
             outputs=[io.Model.Output(tooltip="The model, sampling with two branches.")],
             hidden=[io.Hidden.unique_id],
@@ -60,3 +49,21 @@ class DCIModel(io.ComfyNode):
         sites = sites_of(patched)
         show_notice(cls.hidden.unique_id, f"two branches in {len(sites.names)} layers", warnings_about(sites))
         return io.NodeOutput(patched)
+
+
+def mixing_inputs() -> list[io.Input]:
+    """How the two branches are mixed: of every node that samples with DCI."""
+    return [
+        io.Float.Input("omega", display_name="strength", default=1.0, min=-2.0, max=2.0, step=0.05,
+                       tooltip="How much of its surroundings the second picture lends, -2 to 2; the paper's "
+                               "omega. More follows the prompt, less keeps the subject; too much loses it. "
+                               "Default 1: both branches weigh alike where their maps agree. 0 still mixes; "
+                               "active until 0 switches DCI off."),
+        io.Float.Input("window", display_name="active until", default=AUTOMATIC, min=AUTOMATIC, max=1.0,
+                       step=0.01, tooltip=WINDOW),
+        io.Boolean.Input("shared_guidance", default=True,
+                         tooltip="One unconditional prediction for both branches: on (published, default) "
+                                 "costs 3 rows per picture and step in the window, off 4."),
+        DCI_OPTIONS.Input("options", optional=True,
+                          tooltip="Optional. DCI Options; leave it empty to use its defaults."),
+    ]
