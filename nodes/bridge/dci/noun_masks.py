@@ -60,8 +60,9 @@ def noun_masks(model: Any, clip: Any, vae: Any, photos: Sequence[Tensor], look: 
     prompt = SubjectPrompt(prompt=look.prompt, subjects=(DCISubject(
         identifier=look.noun, class_noun="", auxiliary_noun="object" if look.noun == "thing" else "thing"),))
     positive = encode_dual_prompt(clip, prompt)
-    return [cut(_heat(model, vae, sites, positive, photo, look, number), look.threshold)[None]
-            for number, photo in enumerate(photos)]
+    encoded = [_latents(model, vae, photo, look) for photo in photos]  # all first: VAE and network change places once
+    looks = (_look_at(model, sites, positive, latents, look, number) for number, latents in enumerate(encoded))
+    return [cut(seen.heat(*photo.shape[1:3]), look.threshold)[None] for seen, photo in zip(looks, photos, strict=True)]
 
 
 def check_words(noun: str, template: str) -> None:
@@ -83,12 +84,17 @@ def _sites(model: Any) -> MixingSites:
                          "Paint the masks, or make them with another node.") from None
 
 
-def _heat(model: Any, vae: Any, sites: MixingSites, positive: list[Any], photo: Tensor, look: Look,
-          number: int) -> Tensor:
-    """The attention to the noun in one photo (1, H, W, 3), (H, W) in 0..1."""
+def _latents(model: Any, vae: Any, photo: Tensor, look: Look) -> Tensor:
+    """A photo (1, H, W, 3) as the VAE gives it, at the size at which it is looked at."""
     size = working_size(photo.shape[1], photo.shape[2], look.resolution, size_step(model, pixels_per_latent(model)))
     shown = functional.interpolate(photo[..., :3].movedim(-1, 1).float(), size=size, mode="bicubic", antialias=True)
-    latents = vae.encode(shown.clamp(0, 1).movedim(1, -1))
+    latents: Tensor = vae.encode(shown.clamp(0, 1).movedim(1, -1))
+    return latents
+
+
+def _look_at(model: Any, sites: MixingSites, positive: list[Any], latents: Tensor, look: Look,
+          number: int) -> NounAttention:
+    """The attention to the noun in one photo's latents."""
     seen = NounAttention(*latents.shape[-2:])
     watched = model.clone()
     watched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, _Watch(sites, seen))
@@ -97,7 +103,7 @@ def _heat(model: Any, vae: Any, sites: MixingSites, positive: list[Any], photo: 
     noise = torch.randn(latents.shape, generator=generator_for(look.seed, "noun mask", number))
     comfy.sample.sample_custom(watched, noise, 1.0, _Glances(schedule), sigmas, positive, positive, latents,
                                disable_pbar=True, seed=look.seed)
-    return seen.heat(*photo.shape[1:3])
+    return seen
 
 
 def working_size(height: int, width: int, resolution: int, step: int) -> tuple[int, int]:
