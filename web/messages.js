@@ -64,9 +64,10 @@ export function clearMessages() {
   for (const old of document.querySelectorAll(".personalize-message")) old.remove();
 }
 
-// An input as the node shows it: in another language the label is not the name.
+// An input as the node shows it, a widget or a socket: "omega" is labelled "strength", in another language by its word.
 function labelOf(id, name) {
-  return findNode(id)?.widgets?.find((widget) => widget.name === name)?.label ?? name;
+  const node = findNode(id);
+  return [...(node?.widgets ?? []), ...(node?.inputs ?? [])].find((shown) => shown.name === name && shown.label)?.label ?? name;
 }
 
 // "resolution: got 90, expected ... Use 88." as the title's "Resolution", and the sentence.

@@ -114,5 +114,5 @@ def test_branches_that_are_added_without_masks_have_none_to_show(tiny, dual):
 
 
 def test_a_run_that_never_enters_the_window_says_so(dual):
-    with pytest.raises(InputError, match="window: got a run with no step in the window"):
+    with pytest.raises(InputError, match="window: got a run in which DCI was active at no step"):
         masks(dual, denoise=0.5)

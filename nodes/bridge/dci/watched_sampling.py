@@ -65,8 +65,8 @@ def sample_watched(model: Any, positive: list[Any], negative: list[Any], latent:
         denoise=settings.denoise, noise_mask=latent.get("noise_mask"), seed=settings.seed,
         callback=preview_callback(watched, settings.steps, recorder if overlay else None),
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED)
-    require(not recorder.is_empty, "window", "a run with no step in the window", "one step in it or more",
-            "Raise the window in DCI Conditioning, or denoise here.")
+    require(not recorder.is_empty, "window", "a run in which DCI was active at no step", "one step or more",
+            "Raise active until (window) in DCI Model, or denoise here.")
     dropped = ("downscale_ratio_spacial", "downscale_ratio_temporal", "samples")
     return {**{name: value for name, value in latent.items() if name not in dropped}, "samples": sampled}, recorder
 

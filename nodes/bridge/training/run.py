@@ -13,19 +13,19 @@ from torch import Tensor
 
 from ....core.data.examples import TrainingData
 from ....core.model.storage import Placement
-from ....core.training.memory_plan import watched
+from ....core.training.memory_plan import is_out_of_memory, let_go, watched
 from ....core.training.run import Job, train_or_load
 from ....core.training.trainer import Trainer
 from ..model.denoiser import ComfyDenoiser
 from ..model.gradients import casting_layers, free_memory, placed, static_clip, trainable
 from ..model.latent_shapes import in_model_space
-from ..notices import STOPPED, TRAINING, running_node, tell
+from ..notices import STOPPED, TRAINING, running_node, tell, warn_running_node
 from ..output import runs_root
 from ..photos.latents import encode_views, make_examples
 from ..plain_paths import plain_paths
 from ..progress import Progress, plot_losses
 from ..sampling.sampling import patched, sample_preview
-from ..sockets import Personalization
+from ..sockets import Personalization, PreviewSettings
 from ..text.encoder import ComfyTextEncoder, out_of_place_layers
 from ..text.learned_vectors import CLIP_ENCODERS
 from ..text.trainable_encoders import recomputed_layers
@@ -55,14 +55,25 @@ def personalize(request: Request) -> tuple[Personalization, Tensor]:
     pictures: list[Tensor] = []
     result = run(check(request), prepared, pictures)
     if request.preview is not None:
-        model, clip = patched(request.sampling_model, request.clip, result.lora,
-                              min_rank=request.config.options.min_rank)
-        settings = preview_of(request.preview, result.token_vectors)
-        pictures.append(sample_preview(model, with_vectors(clip, result.token_vectors), request.vae, settings,
-                                       request.config.resolution, preview_references(request)))
+        try:
+            pictures.append(_last_preview(request, request.preview, result))
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            let_go(error)
+            warn_running_node("memory was not enough for the last picture; what was learned is complete and handed on "
+                              f"({str(error).partition(chr(10))[0][:200]})")
     if pictures:
         note_picture(request, result.file.parent, pictures[-1][-1])
     return result, torch.cat(pictures) if pictures else plot_losses(result.losses, result.validation)
+
+
+def _last_preview(request: Request, settings: PreviewSettings, result: Personalization) -> Tensor:
+    """One picture (1, H, W, 3) by the finished personalization."""
+    model, clip = patched(request.sampling_model, request.clip, result.lora, min_rank=request.config.options.min_rank)
+    return sample_preview(model, with_vectors(clip, result.token_vectors), request.vae,
+                          preview_of(settings, result.token_vectors), request.config.resolution,
+                          preview_references(request))
 
 
 def run(plan: AnyPlan, prepare: Preparation[AnyPlan], pictures: list[Tensor]) -> Personalization:

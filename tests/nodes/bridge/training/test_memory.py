@@ -16,7 +16,8 @@ from comfyui_personalize.core.training.memory import LiveBytes
 from comfyui_personalize.core.training.memory_plan import RECOMPUTED, RESIDENT, OutOfMemory
 from comfyui_personalize.nodes.bridge.photos.photos import with_references
 from comfyui_personalize.nodes.bridge.text.encoder import encode
-from comfyui_personalize.nodes.bridge.training import memory
+from comfyui_personalize.nodes.bridge.sockets import PreviewSettings
+from comfyui_personalize.nodes.bridge.training import memory, run
 from comfyui_personalize.nodes.bridge.training.checks import check
 from comfyui_personalize.nodes.bridge.training.request import Request
 from comfyui_personalize.nodes.bridge.training.run import prepared
@@ -176,6 +177,17 @@ def test_photos_that_cannot_be_encoded_say_so_and_the_plan_stays(models, monkeyp
         patch.setattr(type(models[2]), "encode", out_of_memory)
         train(models, steps=2, resolution=72)
     assert "memory: no gradient checkpointing, " in train(models, steps=2, resolution=72)[6]
+
+
+def test_a_last_picture_for_which_memory_is_not_enough_costs_only_itself(models, monkeypatch):
+    told = []
+    monkeypatch.setattr(run, "sample_preview", out_of_memory)
+    monkeypatch.setattr(run, "warn_running_node", told.append)
+    with Untouched(models):
+        _, _, lora, _, picture, _, report, _ = train(models, preview=PreviewSettings(prompt="a sks dog", every=9))
+    assert lora and picture.shape[0] == 1 and "trained 3 steps" in report
+    assert told == ["memory was not enough for the last picture; what was learned is complete and handed on "
+                    "(CUDA out of memory. Tried to allocate 2.00 GiB)"]
 
 
 def test_estimating_leaves_the_models_alone(models):
