@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 from comfy_api.v0_0_2 import io
+from PIL import Image
 
 import comfyui_personalize
 from comfyui_personalize.nodes import NODES
+from comfyui_personalize.tools.help_pictures import FACE, PICTURES, face
 
 ROOT = Path(comfyui_personalize.__file__).parent
 every_node = pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)
@@ -70,3 +72,10 @@ def test_every_node_has_a_help_page_that_names_every_widget(node):
     text = page.read_text(encoding="utf-8")
     widgets = [entry.id for entry in schema.inputs if isinstance(entry, io.WidgetInput)]
     assert [widget for widget in widgets if widget not in text and widget.replace("_", " ") not in text] == []
+
+
+@every_node
+def test_a_help_picture_is_no_older_than_its_node(node):
+    """The node's name, an input, a default or an output was changed: draw it again with `make help-pictures`."""
+    info = node.GET_NODE_INFO_V1()
+    assert Image.open(PICTURES / f"{info['name']}.png").info[FACE] == face(info)

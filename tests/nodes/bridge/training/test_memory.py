@@ -15,8 +15,8 @@ from comfyui_personalize.core.training.config import TrainingConfig, TrainingOpt
 from comfyui_personalize.core.training.memory import LiveBytes
 from comfyui_personalize.core.training.memory_plan import RECOMPUTED, RESIDENT, OutOfMemory
 from comfyui_personalize.nodes.bridge.photos.photos import with_references
-from comfyui_personalize.nodes.bridge.text.encoder import encode
 from comfyui_personalize.nodes.bridge.sockets import PreviewSettings
+from comfyui_personalize.nodes.bridge.text.encoder import encode
 from comfyui_personalize.nodes.bridge.training import memory, run
 from comfyui_personalize.nodes.bridge.training.checks import check
 from comfyui_personalize.nodes.bridge.training.request import Request
