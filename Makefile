@@ -52,10 +52,11 @@ pocket: setup  ## train the second embedded model; resumable; POCKET_STATE=file 
 families: setup  ## can every family of models learn? docs/families.md; resumable, minutes; FAMILIES="z_image flux" for some
 	@$(RUN) -m comfyui_personalize.benchmarks.every_family $(FAMILIES)
 
-bench: setup  ## step time, sampling time and memory, as ratios
+bench: setup  ## step time, class images, sampling time and memory, as ratios
 	$(RUN) benchmarks/training_step.py --write
 	$(RUN) benchmarks/transformer_step.py --write
 	$(RUN) benchmarks/dci_sampling.py --write
+	$(RUN) benchmarks/before_training.py --write
 	$(RUN) -m comfyui_personalize.benchmarks.editor --write
 
 gpu:  ## step time, memory, cancel, DCI on an NVIDIA card, minutes; needs no setup: GPU="--wheels FOLDER"
