@@ -46,8 +46,8 @@ test-full: setup  ## the sweeps too; before a release
 lint: setup  ## ruff and mypy
 	$(RUN) -m pytest tests/test_lint.py
 
-pocket: setup  ## train the second embedded model; resumable; POCKET_STATE=file outside the checkout, MINUTES=200
-	$(RUN) -m pocket.second.train --minutes $(or $(MINUTES),200)
+pocket: setup  ## train the embedded model; resumable; POCKET_STATE=file outside the checkout, MINUTES=200
+	$(RUN) -m pocket.train --minutes $(or $(MINUTES),200)
 
 families: setup  ## can every family of models learn? docs/families.md; resumable, minutes; FAMILIES="z_image flux" for some
 	@$(RUN) -m comfyui_personalize.benchmarks.every_family $(FAMILIES)

@@ -52,24 +52,37 @@ def cases(first: int, count: int) -> list[Case]:
     """Scenes of the individuals `first` to `first + count - 1`, each in a context in which it is seen well."""
     import torch
 
-    from comfyui_personalize.pocket import world
+    from comfyui_personalize.pocket.looks import SEEDS, described_look, individuals
+    from comfyui_personalize.pocket.places import EXCLUDED_COLOURS, PHRASES
+    from comfyui_personalize.pocket.scenes import possible_contexts
 
     found = []
-    for index, (name, look) in list(enumerate(world.individuals().items()))[first : first + count]:
+    for index, (name, look) in list(enumerate(individuals().items()))[first : first + count]:
         rng = random.Random(index)
-        context = rng.choice([each for each in world.possible_contexts(look) if each != "plain"])
+        context = rng.choice([each for each in possible_contexts([look]) if each != "plain"])
         other = "dog" if look.noun == "cat" else "cat"
-        seeds = world.SEEDS["held_out_scenes"]
-        prompt = world.compose_caption([name], look.noun, False, context)
-        scene = world.Scene(look=look, context=context, has_hat=False, caption=prompt, seed=seeds[20_000 + index])
-        stand_in = world.plain_look(rng, context)
-        stand_in = world.Look(**{**vars(stand_in), "noun": other})
-        beside = world.Scene(look=stand_in, context=context, has_hat=False, caption="", seed=seeds[30_000 + index])
-        pixels, cover = world.render(scene)
-        picture, auxiliary = (torch.from_numpy(each.copy()).float() / 255 for each in (pixels, world.render(beside)[0]))
-        found.append(Case(prompt, name, look.noun, other, context, picture, auxiliary,
-                          torch.from_numpy(cover.copy()) >= 128))
+        seeds = SEEDS["held_out_scenes"]
+        pixels, cover = drawn_alone(look, context, seeds[20_000 + index])
+        beside, _ = drawn_alone(described_look(rng, other, set(EXCLUDED_COLOURS[context])), context,
+                                seeds[30_000 + index])
+        picture, auxiliary = (torch.from_numpy(each.copy()).float() / 255 for each in (pixels, beside))
+        found.append(Case(f"a {name} {look.noun} {PHRASES[context][0]}", name, look.noun, other, context, picture,
+                          auxiliary, torch.from_numpy(cover) >= 0.5))
     return found
+
+
+def drawn_alone(look: Any, context: str, seed: int) -> tuple[Any, Any]:
+    """A look by itself in the middle of a place: pixels (H, W, 3) uint8 and the exact mask (H, W) in 0..1."""
+    from comfyui_personalize.pocket.drawing import coverage, render
+    from comfyui_personalize.pocket.placing import Spot
+    from comfyui_personalize.pocket.scenes import Scene, Thing
+
+    rng = random.Random(seed)
+    spot = Spot(x=rng.uniform(0.45, 0.55), y=rng.uniform(0.57, 0.62), scale=rng.uniform(0.32, 0.37),
+                angle=rng.uniform(-0.08, 0.08))
+    pixels, labels = render(Scene(things=(Thing(look=look, spot=spot),), relation="", context=context, style="photo",
+                                  caption="", seed=seed))
+    return pixels, coverage(labels, 1)
 
 
 def moved(case: Case, index: int) -> Case:
@@ -156,7 +169,7 @@ def backdrops(vae: Any, context: str) -> Any:
     import torch
 
     from comfyui_personalize.pocket.config import SIZE
-    from comfyui_personalize.pocket.world_scenes import BACKDROPS as DRAW
+    from comfyui_personalize.pocket.places import BACKDROPS as DRAW
 
     drawn = [numpy.asarray(DRAW[context](2 * SIZE, random.Random(seed)).resize((SIZE, SIZE)).convert("RGB"))
              for seed in range(BACKDROPS)]
@@ -233,13 +246,13 @@ def mean_masks(count: int = 60) -> dict[str, Any]:
     """The mean mask (H, W) of each noun of the world, over individuals of their own."""
     import torch
 
-    from comfyui_personalize.pocket import world
+    from comfyui_personalize.pocket.looks import SEEDS, individual_look
+    from comfyui_personalize.pocket.subjects import NOUNS
 
-    first = world.SEEDS["individuals"][1000]
-    looks = {noun: [world.individual_look(first + index, noun) for index in range(count)] for noun in world.NOUNS}
-    return {noun: torch.stack([torch.from_numpy(world.render(world.Scene(
-        look=look, context="plain", has_hat=False, caption="", seed=first + index))[1].copy()) >= 128
-        for index, look in enumerate(each)]).float().mean(0) for noun, each in looks.items()}
+    first = SEEDS["individuals"][1000]
+    return {noun: torch.stack([torch.from_numpy(drawn_alone(individual_look(first + index, noun), "plain",
+                                                            first + index)[1]) >= 0.5
+                               for index in range(count)]).float().mean(0) for noun in NOUNS}
 
 
 def table(title: str, maps: dict, truths: list[Any], thresholds: dict, bars: dict[str, tuple]) -> list[str]:

@@ -151,7 +151,7 @@ def _example_photos() -> Undo:
 ROUTES = (*TRAINING_ROUTES, *RUN_ROUTES)
 """All that the server answers of ours."""
 CHANGES = (
-    Change(what="`comfy.supported_models.models` has three configurations more: PocketModel, SecondPocketModel, "
+    Change(what="`comfy.supported_models.models` has three configurations more: PocketModel, FirstPocketModel, "
                 "PocketUpscaler",
            why="the stock checkpoint loader finds a checkpoint's family in this list alone; their widths match no "
                "other model", undone="taken out of the list", make=_pocket_models),

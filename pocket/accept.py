@@ -1,6 +1,6 @@
 """Is the model good enough to be published? Every requirement with its figure, by one command.
 
-    python -m pocket.second.accept --state STATE --captions 500 --photos ../shared/photos
+    python -m pocket.accept --state STATE --captions 500 --photos ../shared/photos
 
 Hit rates are shares of what the judge says of true renders of the same scenes through the autoencoder, so that they
 measure the generator alone; the table has both. Writes `accept.md`, `accept.json` and `accept.png` beside the state.

@@ -1,10 +1,9 @@
 """The autoencoder: TAESD's structure, narrow, with a power-constrained, noisy code.
 
-The encoder starts as the first model's closed form (principal components of 8 x 8 blocks) and is then learned: its
-convolutions overlap, so that a code may change gradually where an edge crosses cells. The code is held at unit power
-and gets noise on its way to the decoder, which is the rate term of a VAE whose posterior has a fixed variance: what a
-cell says must survive a generator's errors. Half-size codes must decode to half-size pictures, which keeps the code
-smooth in space.
+The encoder's convolutions overlap, so that a code may change gradually where an edge crosses cells. The code is held at
+unit power and gets noise on its way to the decoder, which is the rate term of a VAE whose posterior has a fixed
+variance: what a cell says must survive a generator's errors. Half-size codes must decode to half-size pictures, which
+keeps the code smooth in space.
 
 Source: TAESD (madebyollin); Kingma and Welling 2014 for the rate; Kouzelis et al. 2025 (EQ-VAE) for the scale term.
 """
@@ -15,16 +14,21 @@ from collections import OrderedDict
 from typing import Final
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..klt import VAE_SCALE
-from ..published import DECODER_PREFIX, ENCODER_PREFIX, below, published_tensors
-from ..taesd import Block, Decoder, Encoder, conv
 from .config import LATENT_CHANNELS
+from .image_text import CHECKPOINT
+from .taesd import Block, Decoder, Encoder, conv
+
+ENCODER_PREFIX: Final = "first_stage_model.taesd_encoder."
+DECODER_PREFIX: Final = "first_stage_model.taesd_decoder."
+VAE_SCALE: Final = 0.25
+"""Raw encoder output per unit of model latent: keeps the decoder's soft clamp in its linear part."""
 
 ENCODER_WIDTHS: Final = (16, 24, 64, 64)
-"""Channels at full, 1/2, 1/4 and 1/8 resolution; the closed form needs 3, 12, 48 and 32 of them."""
+"""Channels at full, 1/2, 1/4 and 1/8 resolution."""
 DECODER_WIDTHS: Final = (64, 64, 32, 24)
 """Channels at 1/8, 1/4, 1/2 and full resolution."""
 ENCODER_BLOCKS: Final[dict[int, int]] = {1: 0, 3: 1, 7: 2, 11: 3, 12: 3}
@@ -70,45 +74,16 @@ class Autoencoder(nn.Module):
         return raw * power.rsqrt() + sigma * noise
 
 
-def start_from_closed_form(autoencoder: Autoencoder) -> Autoencoder:
-    """The first model's encoder and decoder, exactly, with room to learn on.
-
-    New channels have random incoming and zero outgoing weights; new blocks are the identity.
-    """
-    tensors = published_tensors()
-    torch.manual_seed(0)
+def start_from_published(autoencoder: Autoencoder) -> Autoencoder:
+    """The committed file's encoder and decoder: training again goes on from them."""
+    tensors = load_file(CHECKPOINT)
+    for narrow, prefix in ((autoencoder.encoder, ENCODER_PREFIX), (autoencoder.decoder, DECODER_PREFIX)):
+        narrow.load_state_dict({key: tensors[prefix + key][tuple(slice(n) for n in value.shape)].float()
+                                for key, value in narrow.state_dict().items()})
     with torch.no_grad():
-        for narrow, wide in ((autoencoder.encoder, below(tensors, ENCODER_PREFIX)),
-                             (autoencoder.decoder, below(tensors, DECODER_PREFIX))):
-            _copy_into(narrow, wide)
         autoencoder.encoder[-1].weight.mul_(1 / VAE_SCALE)
         autoencoder.encoder[-1].bias.mul_(1 / VAE_SCALE)
     return autoencoder
-
-
-_USED: Final = {"0": 3, "2": 12, "6": 48, "10": 32}
-"""How many channels of the closed form's layers carry something; what comes after reads no others."""
-
-
-def _copy_into(narrow: nn.Sequential, wide: dict[str, Tensor]) -> None:
-    is_encoder = narrow[0].__class__ is nn.Conv2d
-    used = 3
-    for name, module in narrow.named_children():
-        if isinstance(module, nn.Conv2d):
-            n_out, n_in = module.weight.shape[:2]
-            fresh = module.weight.clone()
-            module.weight.copy_(wide[f"{name}.weight"][:n_out, :n_in])
-            if module.bias is not None:
-                module.bias.copy_(wide[f"{name}.bias"][:n_out])
-            if is_encoder and name in _USED:
-                module.weight[_USED[name]:] = fresh[_USED[name]:]
-                module.weight[:_USED[name], used:] = 0
-                used = _USED[name]
-        elif isinstance(module, Block) and not is_encoder:
-            width = module.conv[0].out_channels
-            for place in ("0", "2", "4"):
-                module.conv[int(place)].weight.copy_(wide[f"{name}.conv.{place}.weight"][:width, :width])
-                module.conv[int(place)].bias.copy_(wide[f"{name}.conv.{place}.bias"][:width])
 
 
 def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:
@@ -154,9 +129,9 @@ def taesd_tensors(autoencoder: Autoencoder) -> dict[str, Tensor]:
     encoder = wide_state(autoencoder.encoder, Encoder(LATENT_CHANNELS))
     for key in ("14.weight", "14.bias"):
         encoder[key] = encoder[key] * (VAE_SCALE * autoencoder.power.rsqrt().cpu())
-    state = {f"first_stage_model.{ENCODER_PREFIX.split('.')[-2]}.{k}": v for k, v in encoder.items()}
-    state |= {f"first_stage_model.{DECODER_PREFIX.split('.')[-2]}.{k}": v
-              for k, v in wide_state(autoencoder.decoder, Decoder(LATENT_CHANNELS)).items()}
+    decoder = wide_state(autoencoder.decoder, Decoder(LATENT_CHANNELS))
+    state = {ENCODER_PREFIX + key: value for key, value in encoder.items()}
+    state |= {DECODER_PREFIX + key: value for key, value in decoder.items()}
     return state | {"first_stage_model.vae_scale": torch.tensor(VAE_SCALE),
                     "first_stage_model.vae_shift": torch.tensor(0.0)}
 

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from ..textures import texture
 from .config import SIZE
 from .drawing import render
 from .looks import SEEDS
 from .scenes import training_scene
+from .textures import texture
 
 CROP: Final = 64
 TEXTURE_SHARE: Final = 0.25

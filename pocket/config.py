@@ -1,4 +1,4 @@
-"""Sizes of the second pocket model: the constants that world, training, export and the registration share.
+"""Sizes of the pocket model: the constants that world, training, export and the registration share.
 
 No import here but the standard library.
 """
@@ -45,6 +45,22 @@ TEXT_CONFIG: Final[dict[str, Any]] = {
     "pad_token_id": EOS,
 }
 """The text transformer, in the vocabulary of CLIPTextConfig and of ComfyUI's `textmodel_json_config`."""
+
+VISION_CONFIG: Final[dict[str, Any]] = {
+    "model_type": "clip_vision_model",
+    "hidden_size": 128,
+    "intermediate_size": 512,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_channels": 3,
+    "hidden_act": "quick_gelu",
+    "layer_norm_eps": 1e-5,
+    "image_size": SIZE,
+    "patch_size": 12,
+    "projection_dim": CONTEXT_DIM,
+}
+"""The image side of the image-text encoder, in the vocabulary of CLIPVisionConfig and of ComfyUI's
+`clip_vision_config_*.json`. The joint space has the text encoder's width, as ComfyUI's square text projection asks."""
 
 TIMESTEPS: Final = 1000
 BETA_START: Final = 0.00085

@@ -10,13 +10,13 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ..world_paint import Colour, Polygon, accent_colour, box, contrast_colour, pattern_marks, shade
-from ..world_shapes import SHAPES, Shape, odd_part
 from .config import SIZE
 from .looks import PALETTE
 from .places import BACKDROPS
 from .scenes import Scene, Thing
 from .styles import apply_style
+from .world_paint import Colour, Polygon, accent_colour, box, contrast_colour, pattern_marks, shade
+from .world_shapes import SHAPES, Shape, odd_part
 
 SUPERSAMPLING: Final = 2
 ROLE_COLOURS: Final[dict[str, Colour]] = {

@@ -1,9 +1,10 @@
 """How does the trained model become files that ComfyUI's loaders read?
 
-    python -m pocket.second.export --state STATE --to pocket_second.safetensors
+    python -m pocket.export --state STATE --to pocket
 
-Beside the checkpoint lie `pocket_clip.safetensors` (Load CLIP Vision), `pocket_upscaler.safetensors` and
-`second_judge.safetensors`, where the state has them.
+Below the folder given they lie where the extension looks for them, this package's own folder by default:
+`checkpoints/pocket.safetensors`, `checkpoints/pocket_upscaler.safetensors`, `image_text/pocket_clip.safetensors` and
+`judge/judge.safetensors`, where the state has them.
 """
 
 from __future__ import annotations
@@ -17,15 +18,18 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..image_text import IMAGE_TEXT_FILE, save_image_text
-from .autoencoder import Autoencoder, start_from_closed_form, taesd_tensors
+from .autoencoder import Autoencoder, start_from_published, taesd_tensors
 from .generator import Generator
-from .image_text import ImageTextEncoder, digest
+from .image_text import CHECKPOINT, IMAGE_TEXT_FILE, save_image_text
+from .image_text_training import ImageTextEncoder, digest
+from .judge import JUDGE_FILE
 from .learner import load_average
 from .rows import TOKEN_IDS, TOKEN_ROWS
 from .state import load_state, state_path
 
 MAX_BYTES: Final = 32 * 10**6
+HERE: Final = Path(__file__).parent
+UPSCALER_FILE: Final = CHECKPOINT.with_name("pocket_upscaler.safetensors")
 TEXT_PREFIX: Final = "cond_stage_model.transformer.text_model."
 
 
@@ -48,9 +52,11 @@ def text_tensors(generator: Generator) -> dict[str, Tensor]:
 
 
 def trained_networks(state: dict[str, Any]) -> tuple[Generator, Autoencoder]:
-    """The averaged networks of a state; what was not trained yet is as it starts."""
+    """The averaged networks of a state; what was not trained yet is as it starts, the autoencoder the published one."""
     torch.manual_seed(0)
-    generator, autoencoder = Generator(), start_from_closed_form(Autoencoder())
+    generator, autoencoder = Generator(), Autoencoder()
+    if "autoencoder" not in state:
+        start_from_published(autoencoder)
     for network, name in ((generator, "generator"), (autoencoder, "autoencoder"), (autoencoder.decoder, "decoder")):
         if name in state:
             load_average(network, state[name])
@@ -80,8 +86,7 @@ def write_image_text(path: Path, kept: dict[str, Any], generator: Generator) -> 
     if encoder.trained_with != float(digest(generator.text)):
         raise ValueError("encoder: got one that was trained with another text encoder, expected the generator's own; "
                          "the generator was trained on. Give the encoder another sitting: --stage encoder")
-    save_image_text(encoder.vision.state_dict(), encoder.text_projection.weight, encoder.logit_scale.squeeze(0), path,
-                    model=2)
+    save_image_text(encoder.vision.state_dict(), encoder.text_projection.weight, encoder.logit_scale.squeeze(0), path)
 
 
 def write_upscaler(path: Path, kept: dict[str, Any]) -> None:
@@ -92,26 +97,29 @@ def write_upscaler(path: Path, kept: dict[str, Any]) -> None:
     save_file(upscaler_tensors(unet), path, metadata={"upscaler_steps": str(kept["upscaler"]["step"])})
 
 
-def export(state: Path, path: Path) -> None:
-    """Writes a state's networks: the checkpoint, and beside it what comes along."""
+def export(state: Path, folder: Path = HERE) -> None:
+    """Writes a state's networks below a folder, each in its place."""
     kept = load_state(state)
+    checkpoint, encoder, judge, upscaler = (folder / file.relative_to(HERE) for file in (
+        CHECKPOINT, IMAGE_TEXT_FILE, JUDGE_FILE, UPSCALER_FILE))
+    for file in (checkpoint, encoder, judge, upscaler):
+        file.parent.mkdir(parents=True, exist_ok=True)
     generator, autoencoder = trained_networks(kept)
-    write_checkpoint(path, generator, autoencoder, {f"{name}_steps": kept[name]["step"] for name in kept})
+    write_checkpoint(checkpoint, generator, autoencoder, {f"{name}_steps": kept[name]["step"] for name in kept})
     if "encoder" in kept:
-        write_image_text(path.with_name(IMAGE_TEXT_FILE.name), kept, generator)
+        write_image_text(encoder, kept, generator)
     if "judge" in kept:
         tensors = kept["judge"]["average"] | kept["judge"]["buffers"]
-        save_file({key: tensor.half().contiguous() for key, tensor in tensors.items()},
-                  path.with_name("second_judge.safetensors"))
+        save_file({key: tensor.half().contiguous() for key, tensor in tensors.items()}, judge)
     if "upscaler" in kept:
-        write_upscaler(path.with_name("pocket_upscaler.safetensors"), kept)
+        write_upscaler(upscaler, kept)
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--state")
-    parser.add_argument("--to", type=Path, default=Path(".pocket/pocket_second.safetensors"))
+    parser.add_argument("--to", type=Path, default=HERE, help="folder below which the files are written")
     given = parser.parse_args()
     export(state_path(given.state), given.to)
 

@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .config import CONTEXT_DIM, SIZE, TEXT_CONFIG, VISION_CONFIG
-from .names import tokenizer_folder
-from .second.rows import expand_table
+from .rare_words import tokenizer_folder
+from .rows import expand_table
 
 IMAGE_TEXT_FOLDER: Final = Path(__file__).parent / "image_text"
 IMAGE_TEXT_FILE: Final = IMAGE_TEXT_FOLDER / "pocket_clip.safetensors"
@@ -30,35 +30,30 @@ CHECKPOINT: Final = Path(__file__).parent / "checkpoints" / "pocket.safetensors"
 TEXT_ROOT: Final = "cond_stage_model."
 TEXT_PREFIX: Final = f"{TEXT_ROOT}transformer."
 STAMP: Final = "made_from.txt"
-MODEL: Final = "pocket"
-"""The key of the file's metadata that says whose text encoder it goes with."""
+MODEL, VERSION = "pocket", "2"
+"""Key and value of the file's metadata that say whose text encoder it goes with; the first model's has none."""
 EXPANDED: Final = Path(__file__).parent / "image_text_expanded"
 """Where the joined transformers model is written; git does not track it."""
 
 
-def save_image_text(vision: Mapping[str, Tensor], text_projection: Tensor, logit_scale: Tensor, path: Path,
-                    model: int = 1) -> None:
-    """Writes the compact file in float16, under transformers' CLIPModel names.
-
-    Args:
-        model: of which pocket model's text encoder it reads captions; the first one's file does not say.
-    """
+def save_image_text(vision: Mapping[str, Tensor], text_projection: Tensor, logit_scale: Tensor, path: Path) -> None:
+    """Writes the compact file in float16, under transformers' CLIPModel names."""
     tensors = {key: tensor for key, tensor in vision.items() if not key.endswith("position_ids")}
     tensors |= {"text_projection.weight": text_projection, "logit_scale": logit_scale}
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({key: tensor.detach().half().contiguous() for key, tensor in tensors.items()}, path,
-              metadata=None if model == 1 else {MODEL: str(model)})
+              metadata={MODEL: VERSION})
 
 
-def text_projection(path: Path = IMAGE_TEXT_FILE, model: int = 1) -> Tensor | None:
+def text_projection(path: Path = IMAGE_TEXT_FILE) -> Tensor | None:
     """The (P, D) matrix after the text encoder's pooled output, or None where the file is not there, damaged, or of
-    another pocket model than the one asked for.
+    another pocket model than this one.
 
     ComfyUI's checkpoint loader for Stable Diffusion leaves every text projection out, so the checkpoint cannot hold it.
     """
     try:
         with safe_open(path, "pt") as file:
-            is_meant = int((file.metadata() or {}).get(MODEL, 1)) == model
+            is_meant = (file.metadata() or {}).get(MODEL) == VERSION
             return file.get_tensor("text_projection.weight") if is_meant else None
     except (OSError, SafetensorError):
         return None

@@ -1,4 +1,4 @@
-"""The image-text encoder on the second world: CLIP's contrast between pictures and captions.
+"""How is the image-text encoder trained? CLIP's contrast between pictures and captions.
 
 The image tower learns, and both projections; the text side is the generator's own text encoder, frozen, so that a
 vector in the place of a token means the same to the generator and here. Plain torch under transformers' CLIPModel
@@ -18,11 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..config import VISION_CONFIG
-from ..image_text import IMAGE_MEAN, IMAGE_STD
-from ..world_shapes import NOUNS
-from .config import CONTEXT_DIM, VOCAB_SIZE
+from .config import CONTEXT_DIM, VISION_CONFIG, VOCAB_SIZE
 from .drawing import coverage, render
+from .image_text import IMAGE_MEAN, IMAGE_STD
 from .judge import IGNORED, alone
 from .language import noun_phrase
 from .looks import SEEDS, individual_look, individuals
@@ -30,6 +28,7 @@ from .rows import counter_rows
 from .scenes import Scene, training_scene
 from .text import Layer, TextEncoder
 from .tokens import vocabulary
+from .world_shapes import NOUNS
 
 UNNAMED, CUT_OUT, SHORT = 0.15, 0.25, 0.2
 """Shares: individuals that no caption can tell apart; things cut out on one colour; captions of the class alone."""

@@ -7,21 +7,25 @@ is tuned by its answers, and never sees a generated picture while it learns.
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..world_shapes import NOUNS
 from .config import SIZE
 from .drawing import render
+from .language import plural
 from .looks import NAMED_COLOURS, SEEDS, Look, individual_look
-from .places import CONTEXTS
+from .places import CONTEXTS, PHRASES
 from .placing import place_one
 from .scenes import ACCESSORIES, GREY_STYLES, STYLES, Scene, Thing, headroom, possible_contexts, training_scene
+from .world_shapes import NOUNS
 
+JUDGE_FILE: Final = Path(__file__).parent / "judge" / "judge.safetensors"
 IGNORED: Final = -100
 MOST: Final = 3
 TWO_COLOURS: Final = "two colours"
@@ -171,11 +175,15 @@ def judge_loss(answers: dict[str, Tensor], labels: dict[str, Tensor]) -> Tensor:
     return loss + 100 * error.square().sum() / is_there.sum().clamp(min=1)
 
 
+def load_judge(path: Path = JUDGE_FILE) -> Judge:
+    """The frozen judge."""
+    judge = Judge()
+    judge.load_state_dict({key: tensor.float() for key, tensor in load_file(path).items()})
+    return judge.eval().requires_grad_(False)
+
+
 def truth_of(scene: Scene) -> dict[str, Any]:
     """What a caption promises: nouns with their number, told colours and accessories, place and style where told."""
-    from .language import plural
-    from .places import PHRASES
-
     caption, told = scene.caption, {key: dict[str, Any]() for key in ("nouns", "colours", "accessories")}
     for thing in scene.things:
         noun = thing.look.noun

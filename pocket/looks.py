@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-from ..world_paint import ALL_COLOURS, CAPTION_PATTERNS, INDIVIDUAL_PATTERNS, Colour, contrast_colour
-from ..world_shapes import NOUNS, ODD_PARTS
 from .names import individual_names
+from .world_paint import ALL_COLOURS, CAPTION_PATTERNS, INDIVIDUAL_PATTERNS, Colour, contrast_colour
+from .world_shapes import NOUNS, ODD_PARTS
 
 SEEDS: Final[dict[str, range]] = {
     "train": range(0, 10**9),
@@ -90,8 +90,13 @@ def individuals() -> dict[str, Look]:
 
 
 def subject(number: int, noun: str | None = None, split: str = "held_out_subjects") -> Look:
-    """A subject for personalization; `split` is held_in_subjects or held_out_subjects."""
-    return individual_look(SEEDS[split][number], noun)
+    """A subject for personalization; `split` is held_in_subjects or held_out_subjects.
+
+    Args:
+        noun: in place of its own class noun; which stays the same look where it is that.
+    """
+    own = individual_look(SEEDS[split][number])
+    return own if noun in (None, own.noun) else individual_look(SEEDS[split][number], noun)
 
 
 def assert_disjoint(ranges: dict[str, range]) -> None:

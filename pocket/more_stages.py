@@ -12,7 +12,7 @@ from torch import Tensor
 from .batches import stream
 from .device import Machine
 from .generator import Generator
-from .image_text import (
+from .image_text_training import (
     EncoderBatch,
     ImageTextEncoder,
     digest,

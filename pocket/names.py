@@ -1,6 +1,6 @@
 """Which words name the individuals of base training? 300 of one token and 200 of two.
 
-The words are CLIP's rare whole-word tokens (`../names.json`). What is not a name here stays reserved: base training
+The words are CLIP's rare whole-word tokens (`names.json`). What is not a name here stays reserved: base training
 never shows it, so that a user's identifier is new to the model.
 """
 
@@ -10,7 +10,7 @@ import random
 from functools import cache
 from typing import Final
 
-from ..names import load_names, load_reserved
+from .rare_words import load_names, load_reserved
 
 SINGLE: Final = 300
 PAIRS: Final = 200

@@ -1,7 +1,7 @@
 """A file in parts small enough to be carried one by one, and put together again, checked by their digest.
 
-    python -m pocket.second.parts split .pocket/second.state OUT
-    python -m pocket.second.parts join OUT ../pocket.state
+    python -m pocket.parts split .pocket/pocket.state OUT
+    python -m pocket.parts join OUT ../pocket.state
 """
 
 from __future__ import annotations

@@ -10,10 +10,7 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ..world_paint import Colour, ellipse, shade
-from ..world_scenes import CONTEXTS, EXCLUDED_COLOURS
-
-__all__ = ["BACKDROPS", "CONTEXTS", "EXCLUDED_COLOURS", "PHRASES", "Backdrop"]
+from .world_paint import Colour, ellipse, shade
 
 PHRASES: Final[dict[str, tuple[str, ...]]] = {
     "plain": ("",),
@@ -29,6 +26,21 @@ PHRASES: Final[dict[str, tuple[str, ...]]] = {
     "desert": ("in the desert", "with a desert in the background"),
 }
 """How captions say it; the first phrase is the usual one."""
+CONTEXTS: Final = tuple(PHRASES)
+EXCLUDED_COLOURS: Final[dict[str, tuple[str, ...]]] = {
+    "plain": (),
+    "snow": ("white",),
+    "beach": ("yellow", "blue", "sky"),
+    "jungle": ("green", "lime", "teal"),
+    "night": ("black", "blue", "purple"),
+    "wooden floor": ("orange", "brown"),
+    "city": ("black",),
+    "red carpet": ("red", "brown", "magenta"),
+    "kitchen": ("white", "sky"),
+    "underwater": ("blue", "teal", "sky"),
+    "desert": ("orange", "yellow"),
+}
+"""Colours an object never has in a context, because it would vanish there."""
 
 
 class Backdrop:

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ..world_paint import Colour
-from ..world_shapes import NOUNS, SHAPES
 from .language import caption_of
 from .looks import NAMED_COLOURS, SEEDS, Look, described_look, individuals, subject
 from .places import CONTEXTS, EXCLUDED_COLOURS
 from .placing import RELATIONS, Spot, place_one, place_three, place_two
+from .world_paint import Colour
+from .world_shapes import NOUNS, SHAPES
 
 ACCESSORIES: Final = ("hat", "crown", "scarf", "flag")
 STYLES: Final = ("photo", "pencil", "mosaic", "silhouette", "pixel art", "watercolour")

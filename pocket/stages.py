@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from .autoencoder import Autoencoder, autoencoder_loss, psnr, reconstruction_loss, start_from_closed_form
+from .autoencoder import Autoencoder, autoencoder_loss, psnr, reconstruction_loss, start_from_published
 from .batches import crops, stream
 from .config import DOWNSCALE, LATENT_CHANNELS
 from .device import Machine
@@ -65,18 +65,20 @@ def step_noise(shape: tuple[int, ...], step: int, stage: int, device: torch.devi
 
 
 def load_autoencoder(path: Path, machine: Machine) -> Autoencoder:
-    """The averaged autoencoder of the state; the closed form where none was trained."""
-    network, state = start_from_closed_form(Autoencoder()), load_state(path)
+    """The averaged autoencoder of the state; the published one where none was trained."""
+    network, state = Autoencoder(), load_state(path)
     if "autoencoder" in state:
         load_average(network, state["autoencoder"])
+    else:
+        start_from_published(network)
     if "decoder" in state:
         load_average(network.decoder, state["decoder"])
     return machine.place(network.eval().requires_grad_(False))  # type: ignore[return-value]
 
 
 def train_autoencoder(plan: Plan, machine: Machine, max_noise: float) -> None:
-    """The encoder from the closed form, and its decoder."""
-    network = machine.place(start_from_closed_form(Autoencoder()))
+    """Encoder and decoder, on from the published ones."""
+    network = machine.place(start_from_published(Autoencoder()))
     learner = take_up("autoencoder", Learner(network, peak=AUTOENCODER_RATE, decay=0.998), plan.path)
     check = machine.pictures(stack(held_out_scenes(64)))
 

@@ -17,8 +17,8 @@ VARIABLE: Final = "POCKET_STATE"
 
 
 def state_path(given: str | None = None) -> Path:
-    """The path given, or the environment's, or `.pocket/second.state` of the working directory."""
-    return Path(given or os.environ.get(VARIABLE) or ".pocket/second.state")
+    """The path given, or the environment's, or `.pocket/pocket.state` of the working directory."""
+    return Path(given or os.environ.get(VARIABLE) or ".pocket/pocket.state")
 
 
 def load_state(path: Path) -> dict[str, Any]:

@@ -1,8 +1,7 @@
 """The autoencoder's structure: TAESD, with the state-dict keys that ComfyUI's loader recognises.
 
 Source: madebyollin's Tiny AutoEncoder for Stable Diffusion. Deviation: widths per resolution are free, so that
-a narrow decoder can be trained cheaply and then embedded in the 64-channel one (`widen`) without changing a bit
-of its function.
+a narrow decoder can be trained cheaply and then embedded in the 64-channel one without changing a bit of its function.
 """
 
 from __future__ import annotations
@@ -65,25 +64,3 @@ class Decoder(nn.Sequential):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         nn.init.normal_(self[-1].weight, std=0.02)
         nn.init.constant_(self[-1].bias, 0.5)
-
-
-def widen(decoder: Decoder, latent_channels: int, noise: float = 0.0) -> Decoder:
-    """Embeds a narrow decoder in the 64-channel one: the same function, with room to learn on.
-
-    Args:
-        noise: deviation, relative to He's, of the new channels' incoming weights. Their outgoing weights start
-            at zero, so the function is kept, and gradients reach them. With 0 the new channels stay silent.
-    """
-    wide, narrow = Decoder(latent_channels), decoder.state_dict()
-    state = {}
-    for key, target in wide.state_dict().items():
-        source = narrow[key]
-        grown = torch.zeros_like(target)
-        if noise and target.ndim == 4:
-            n_out, n_in = source.shape[:2]
-            fresh = torch.randn_like(target) * noise * (2 / target[0].numel()) ** 0.5
-            grown[n_out:, :n_in] = fresh[n_out:, :n_in]
-        grown[tuple(slice(n) for n in source.shape)] = source
-        state[key] = grown
-    wide.load_state_dict(state)
-    return wide

@@ -1,7 +1,7 @@
 """Which words does the world's language have, and what are they in CLIP's byte-pair encoding?
 
 `tokens.json` holds the ids of every word of captions and names, read once from CLIP's own tokenizer
-(`python -m pocket.second.tokens`, which needs transformers and ComfyUI's vocabulary), so that training needs neither.
+(`python -m pocket.tokens`, which needs transformers and ComfyUI's vocabulary), so that training needs neither.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ from .looks import NAMED_COLOURS
 from .names import name_words
 from .places import PHRASES
 from .placing import RELATIONS
+from .rare_words import tokenizer_folder
+from .world_paint import CAPTION_PATTERNS
+from .world_shapes import NOUNS
 
 TOKENS_FILE: Final = Path(__file__).with_name("tokens.json")
 PIECES: Final = re.compile(r"[a-z]+|[,.\-]")
@@ -72,9 +75,6 @@ def vocabulary() -> Vocabulary:
 
 def world_pieces() -> list[str]:
     """Every piece that captions of the world can hold."""
-    from ..world_paint import CAPTION_PATTERNS
-    from ..world_shapes import NOUNS
-
     texts = [*PHOTO_PREFIXES, *(p for group in STYLE_PREFIXES.values() for p in group), *STYLE_SUFFIXES.values(),
              *ACCESSORY_PHRASES.values(), *(article for article, _ in ARTICLES), "an", *NEUTRAL, *NUMERALS.values(),
              *RELATIONS.values(), *(p for group in PHRASES.values() for p in group), *CAPTION_PATTERNS, *NOUNS,
@@ -84,9 +84,10 @@ def world_pieces() -> list[str]:
 
 def write_tokens() -> None:
     """Writes `tokens.json` with CLIP's own tokenizer."""
-    from ..text import tokenizer
+    from transformers import CLIPTokenizer
 
-    ids = {piece: tokenizer()(piece, add_special_tokens=False)["input_ids"] for piece in world_pieces()}
+    tokenizer = CLIPTokenizer.from_pretrained(str(tokenizer_folder()))
+    ids = {piece: tokenizer(piece, add_special_tokens=False)["input_ids"] for piece in world_pieces()}
     TOKENS_FILE.write_text(json.dumps(ids, indent=0) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""Trains the second pocket model: `POCKET_STATE=../pocket.state python -m pocket.second.train --minutes 200`.
+"""Trains the pocket model: `POCKET_STATE=../pocket.state python -m pocket.train --minutes 200`.
 
 Every sitting goes on from the state file and leaves it behind; a stage that was cut off loses four minutes at most.
 Needs torch, numpy, Pillow and safetensors, no ComfyUI.
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--stage", choices=("all", *STAGES), default="all")
     parser.add_argument("--minutes", type=float, default=200.0, help="length of this sitting")
-    parser.add_argument("--state", help="the state file; default: $POCKET_STATE, or .pocket/second.state")
+    parser.add_argument("--state", help="the state file; default: $POCKET_STATE, or .pocket/pocket.state")
     parser.add_argument("--last", action="store_true", help="lower the learning rate towards the end of the sitting")
     parser.add_argument("--steps", type=int, help="stop a stage after so many steps")
     parser.add_argument("--batch", type=int, help="pictures a step; default by stage and device")

@@ -1,4 +1,4 @@
-"""The x4 upscaler on the second world: the first one's network, start, space and file; other pictures.
+"""How is the x4 upscaler trained? On pictures of the world at three sizes.
 
 Velocity prediction on (low-res, high-res) pairs. It reads no text: its contexts are noise, so that it goes with any
 weights of the text encoder. Needs diffusers beside torch.
@@ -13,28 +13,33 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .. import upscaler as first
-from ..export import rename_unet
-from ..unet import scale_output
-from ..upscaler_space import (
-    ATTENTION_LEVELS,
-    CONTEXT_DIM,
-    NOISE_LEVELS,
-    NUM_RES_BLOCKS,
-    SCALE,
-    latents_to_pictures,
-    low_res,
-    pictures_to_latents,
-)
 from .config import MAX_TOKENS, TIMESTEPS
 from .diffusion import add_noise, clean_estimate, velocity
 from .drawing import render
 from .looks import SEEDS
 from .scenes import training_scene
+from .upscaler_network import (
+    OUTPUT_SCALE,
+    alphas_cumprod,
+    build_unet,
+    rename_unet,
+    scale_output,
+    start_from_low_res,
+)
+from .upscaler_space import (
+    CONTEXT_DIM,
+    LOW_RES_CHANNELS,
+    NOISE_LEVELS,
+    SCALE,
+    latents_to_pictures,
+    low_res,
+    pictures_to_latents,
+)
 
 SHARES: Final = ((96, 8, 1), (192, 2, 2), (384, 1, 4))
 """Of 16 crops: picture size, scenes, crops of each; scenes are then seen from 24 to 96 low-res pixels wide."""
 CROP, LARGE_CROP, LARGE_EVERY = 64, 96, 5
+LEAST_WEIGHT: Final = 0.2
 
 
 def upscaler_batch(number: int, batch: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -64,9 +69,19 @@ def _picture(seed: int, size: int) -> Tensor:
 def new_upscaler() -> nn.Module:
     """The network, which answers with the linear guess from the low-res picture at first."""
     torch.manual_seed(0)
-    unet = first.build_unet()
-    first.start_from_low_res(unet)
+    unet = build_unet()
+    start_from_low_res(unet, *linear_guess())
     return unet
+
+
+def linear_guess() -> tuple[Tensor, Tensor]:
+    """The least-squares guess of a latent from the 3 x 3 low-res pixels around it: weight (24, 3, 3, 3), bias (24,)."""
+    batches = [upscaler_batch(LARGE_EVERY * (number + 1) - 1, 16) for number in range(4)]  # of large crops
+    patches = torch.cat([functional.unfold(low, 3).transpose(1, 2) for _, low, _ in batches])  # (B, cells, 27)
+    inside = torch.cat([latents[..., 1:-1, 1:-1].flatten(2).transpose(1, 2) for latents, _, _ in batches])
+    design = torch.cat([patches, torch.ones(*patches.shape[:2], 1)], -1).flatten(0, 1)
+    solution = torch.linalg.lstsq(design.double(), inside.flatten(0, 1).double(), driver="gelsd").solution.T.float()
+    return solution[:, :-1].reshape(-1, LOW_RES_CHANNELS, 3, 3), solution[:, -1]
 
 
 def predict(unet: nn.Module, noisy: Tensor, timesteps: Tensor, low: Tensor, level: Tensor,
@@ -78,7 +93,7 @@ def predict(unet: nn.Module, noisy: Tensor, timesteps: Tensor, low: Tensor, leve
         return torch.randn(shape, generator=draws, device=device)
 
     own = torch.rand(rows, 1, 1, generator=draws, device=device) * normal(rows, MAX_TOKENS, CONTEXT_DIM)
-    abar = first.alphas_cumprod().to(device)[level].view(-1, 1, 1, 1)
+    abar = alphas_cumprod().to(device)[level].view(-1, 1, 1, 1)
     seen = torch.cat([noisy, add_noise(low, normal(*low.shape), abar)], 1)
     return unet(seen, timesteps, normal(rows, 1, CONTEXT_DIM) + own, class_labels=level).sample
 
@@ -89,11 +104,11 @@ def upscaler_loss(unet: nn.Module, batch: tuple[Tensor, Tensor, Tensor], draws: 
     rows, device = len(latents), latents.device
     offset = torch.rand(1, generator=draws, device=device)
     timesteps = ((offset + torch.arange(rows, device=device) / rows) % 1 * TIMESTEPS).long()
-    abar = first.alphas_cumprod().to(device)[timesteps].view(-1, 1, 1, 1)
+    abar = alphas_cumprod().to(device)[timesteps].view(-1, 1, 1, 1)
     noise = torch.randn(latents.shape, generator=draws, device=device)
     predicted = predict(unet, add_noise(latents, noise, abar), timesteps, low, level, draws).float()
     error = predicted - velocity(latents, noise, abar)
-    return ((1 - abar).clamp(min=first.LEAST_WEIGHT) * error.square()).mean()
+    return ((1 - abar).clamp(min=LEAST_WEIGHT) * error.square()).mean()
 
 
 @torch.no_grad()
@@ -101,7 +116,7 @@ def upscaler_decibels(unet: nn.Module, batch: tuple[Tensor, Tensor, Tensor], dra
                       timestep: int = 700) -> tuple[float, float]:
     """PSNR of the one-step estimate from half-noised latents, and of bicubic enlargement, on the same crops."""
     latents, low, level = batch
-    abar = first.alphas_cumprod().to(latents.device)[timestep].view(1, 1, 1, 1)
+    abar = alphas_cumprod().to(latents.device)[timestep].view(1, 1, 1, 1)
     noise = torch.randn(latents.shape, generator=draws, device=latents.device)
     noisy = add_noise(latents, noise, abar)
     steps = torch.full((len(latents),), timestep, device=latents.device)
@@ -122,7 +137,7 @@ def upscaler_tensors(unet: nn.Module) -> dict[str, Tensor]:
 
     The network's last weights are changed: do not go on with it.
     """
-    scale_output(unet, first.OUTPUT_SCALE)
-    state = rename_unet(unet.state_dict(), NUM_RES_BLOCKS, ATTENTION_LEVELS)
+    scale_output(unet, OUTPUT_SCALE)
+    state = rename_unet(unet.state_dict())
     tensors = {key: tensor.detach().cpu().to(torch.float16).contiguous() for key, tensor in state.items()}
     return tensors | {"first_stage_model.pixel_space_vae": torch.tensor(1.0, dtype=torch.float16)}

@@ -17,6 +17,9 @@ __all__ = ["Client", "GraphFailed", "GraphInterrupted", "GraphRefused", "Server"
 
 FOLDERS = ("custom_nodes", "input", "output", "temp", "user",
            "models/checkpoints", "models/loras", "models/embeddings")
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+"""Of a server that was told nothing else: pocket and test models are too small for two threads, which lose more than
+they gain as soon as a core is shared."""
 
 
 def make_base_directory(base: Path) -> Path:
@@ -41,7 +44,7 @@ class Server(ComfyServer):
         self.base = make_base_directory(base.resolve())
         own = ("--base-directory", str(self.base), "--database-url", f"sqlite:///{self.base / 'comfyui.db'}")
         super().__init__(comfyui_directory(), str(venv_python()), (*arguments, *own), self.base / "server.log",
-                         {**os.environ, **(environment or {})})
+                         {**ONE_THREAD, **os.environ, **(environment or {})})
 
     def __enter__(self) -> Server:
         self.start()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-import os
 import signal
 import sys
 import time
@@ -27,13 +26,11 @@ API_FORMS = ROOT / "workflows" / "api"
 PHOTOS = ROOT / "workflows" / "photos"
 TRAIN, COMPARE, TOGETHER = ("01 Your pet in a new place (DreamBooth LoRA)", "03 Prompt obeyed, subject kept (DCI)",
                             "13 Two subjects in one picture (DCI)")
-EDITS: Final = ("a {V} dog in the desert", "a {V} dog in the snow", "a {V} dog under water",
-                "a {V} dog wearing a hat in the jungle")
-"""What the subject is asked for after training, one picture each."""
+EDITS: Final = ("a {V} dog in the desert", "a {V} dog in the snow", "a {V} dog in the jungle",
+                "a pencil drawing of a {V} dog")
+"""What the subject is asked for after training, one picture each: three places and a style."""
 TILE, GAP, LABEL, CAPTION, COLUMNS = 320, 12, 56, 36, 4
 INK, PAPER, MARK = "#1c1c1c", "#ffffff", "#c2571a"
-# The pocket model is too small for two threads, which lose more than they gain as soon as a core is shared.
-ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 log = logging.getLogger("demo")
 
@@ -140,7 +137,7 @@ def main() -> int:
     start = time.monotonic()
     log.info("starting ComfyUI; its log is %s", FOLDER / "server.log")
     rows = []
-    with Server(FOLDER, environment=ONE_THREAD | os.environ) as server:
+    with Server(FOLDER) as server:
         for row in run_workflows(server.client):
             log.info("%3.0f s  %s", time.monotonic() - start, row.label)
             rows.append(row)

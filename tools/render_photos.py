@@ -9,18 +9,26 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..pocket.subjects import EXAMPLES, described_picture, side_by_side, subject_photos, with_mask
+from ..pocket.subjects import EXAMPLES, Picture, described_picture, side_by_side, subject_photos, with_mask
 
 FOLDER = Path(__file__).resolve().parents[1] / "workflows" / "photos"
 (SUBJECT, NOUN), COUNT = EXAMPLES[0], 4
 # Larger than the model's own pictures, as photos are.
 PHOTO_SIZE = 192
+PROMPTED = frozenset({"desert", "snow", "jungle", "beach"})
+"""Where the workflows' prompts put the subject: its photos are from elsewhere."""
+
+
+def example_photos() -> list[Picture]:
+    """The four photos of the workflows."""
+    photos = subject_photos(SUBJECT, 4 * COUNT, NOUN, PHOTO_SIZE)
+    return [photo for photo in photos if photo.context not in PROMPTED][:COUNT]
 
 
 def main() -> None:
     """Write ``personalize_dog_1.png`` and so on, the masked one, two subjects in one photo, and a scene."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    for number, photo in enumerate(subject_photos(SUBJECT, COUNT, NOUN, PHOTO_SIZE), start=1):
+    for number, photo in enumerate(example_photos(), start=1):
         Image.fromarray(photo.pixels).save(FOLDER / f"personalize_{NOUN}_{number}.png", optimize=True)
         if number == 1:
             photo.with_mask().save(FOLDER / f"personalize_{NOUN}_masked.png", optimize=True)
@@ -28,7 +36,7 @@ def main() -> None:
     Image.fromarray(both).save(FOLDER / "personalize_two_objects.png", optimize=True)
     for (_, noun), cover in zip(EXAMPLES, covers, strict=True):
         with_mask(both, cover).save(FOLDER / f"personalize_two_objects_{noun}.png", optimize=True)
-    scene = described_picture(NOUN, "red", "beach", PHOTO_SIZE)  # for img2img and inpainting
+    scene = described_picture(NOUN, "green", "beach", PHOTO_SIZE)  # for img2img and inpainting
     scene.with_mask().save(FOLDER / "personalize_scene_masked.png", optimize=True)
 
 

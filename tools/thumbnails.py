@@ -42,7 +42,7 @@ SCENE: Final = ("personalize_scene_masked.png",)
 STORIES: Final[dict[str, Story]] = {
     "00": Story("A model, your photos, one word", DOG, ("Your subject",)),
     "00a": Story("The same as a form: an app", DOG, ("Your subject",)),
-    "00b": Story("For models of three files (here: pocket)", DOG, ("Your subject",)),
+    "00b": Story("For models that come as three files", DOG, ()),
     "01": Story("Four photos, and your subject anywhere", DOG, ("Your subject",)),
     "02": Story("One photo and a painted mask are enough", MASKED, ("Your subject",)),
     "03": Story("The prompt obeyed, with the subject kept", DOG, ("Plain", "With DCI"), ("plain", "DCI")),

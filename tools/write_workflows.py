@@ -23,7 +23,7 @@ from PIL import Image
 from .comfyui_server import Client, Server
 from .graphs import Graph, api_form, ui_form
 from .install_comfyui import ROOT
-from .thumbnails import keep_pictures, write_thumbnail
+from .thumbnails import STORIES, keep_pictures, write_thumbnail
 from .workflow_graphs import workflows
 from .workflow_graphs.parts import EXAMPLE_FILE, FILE
 from .workflow_graphs.your_subject import BLUEPRINT, as_blueprint
@@ -71,11 +71,11 @@ def run_and_keep(server: Server, graph: Graph, object_info: Mapping[str, Any]) -
 
 
 def is_asked_for(graph: Graph) -> bool:
-    """Whether the command line asks to run a workflow: ``--run`` alone all of them, else those of its numbers."""
+    """Whether the command line asks to run a workflow: ``--run`` alone all whose files are here, else its numbers."""
     if "--run" not in sys.argv:
         return False
-    numbers = sys.argv[sys.argv.index("--run") + 1:]
-    return not numbers or graph.name.split()[0] in numbers
+    numbers, number = sys.argv[sys.argv.index("--run") + 1:], graph.name.split()[0]
+    return number in numbers if numbers else bool(STORIES[number].results)
 
 
 def main() -> None:

@@ -7,22 +7,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy
 import torch
 from torch import Tensor
 
-from ...pocket.accessory import ACCESSORY_FILE
-from ...pocket.evaluate import held_out_captions, stack, truth_of
-from ...pocket.judge import IGNORED, JUDGE_FILE, through_autoencoder
-from ...pocket.published import CHECKPOINT, load_published_decoder, load_published_transform
-from ...pocket.world import Scene, possible_contexts, subject, subject_scenes
-from ...pocket.world_shapes import NOUNS
+from ...pocket.accept import described_scenes
+from ...pocket.autoencoder import Autoencoder, start_from_published
+from ...pocket.image_text import CHECKPOINT
+from ...pocket.judge import IGNORED, JUDGE_FILE, colour_label
+from ...pocket.scenes import GREY_STYLES, Scene
+from ...pocket.stages import stack
+from ...pocket.subjects import CONTEXTS, NOUNS, Picture, photo_in, subject_photos
 from .measures import answers
 
-FIRST_SCENE, FIRST_SUBJECT = 60_000, 400
+FIRST_SCENE, FIRST_SUBJECT = 60_000, 6000
 """Where the fresh seeds begin, inside the ranges of held-out scenes and held-out subjects."""
 RETRIEVED = 48
 KEYS = ("noun", "context", "colour")
@@ -41,48 +42,50 @@ def judge_card(cache: Path, scenes: int = 300) -> dict[str, dict[str, float]]:
 
 
 def networks_digest() -> str:
-    """Of the judges' weights and the autoencoder's file."""
+    """Of the judge's weights and the autoencoder's file."""
     found = hashlib.sha256()
-    for path in (JUDGE_FILE, ACCESSORY_FILE, CHECKPOINT):
+    for path in (JUDGE_FILE, CHECKPOINT):
         found.update(path.read_bytes())
     return found.hexdigest()[:12]
 
 
 def rendered(count: int) -> dict[str, dict[str, tuple[Tensor, Tensor]]]:
     """Every question's pictures (N, 3, H, W) with their truths, raw and through the autoencoder."""
-    described = held_out_captions(count, FIRST_SCENE)
-    hats = hat_scenes(count)
-    questions = {
-        "described": (described, torch.tensor([truth_of(scene) for scene in described])),
-        "hat": (hats, torch.tensor([scene.has_hat for scene in hats])),
-        "identity": (identity_scenes(), torch.arange(RETRIEVED).repeat(2)),
+    described = described_scenes(count, lambda scene: len(scene.things) == 1, FIRST_SCENE)
+    hats = [photo_in(number, wears_hat=wears_hat) for number in range(FIRST_SUBJECT, FIRST_SUBJECT + count // 2)
+            for wears_hat in (False, True)]
+    raw = {
+        "described": (stack(described).float() / 255, torch.tensor([truth_of(scene) for scene in described])),
+        "hat": (as_tensor(hats), torch.arange(len(hats)) % 2 == 1),
+        "identity": (as_tensor(identity_photos()), torch.arange(RETRIEVED).repeat(2)),
     }
-    raw = {key: (stack(scenes), truth) for key, (scenes, truth) in questions.items()}
-    transform, decoder = load_published_transform(), load_published_decoder()
-    return {"raw": {key: (pictures.movedim(-1, 1), truth) for key, (pictures, truth) in raw.items()},
-            "through the autoencoder": {key: (through_autoencoder(pictures, transform, decoder), truth)
-                                        for key, (pictures, truth) in raw.items()}}
+    autoencoder = start_from_published(Autoencoder()).eval()
+    return {"raw": raw, "through the autoencoder": {key: (through_autoencoder(pictures, autoencoder), truth)
+                                                    for key, (pictures, truth) in raw.items()}}
 
 
-def hat_scenes(count: int) -> list[Scene]:
-    """Held-out subjects, half of them with a hat on, the other half in the same places without."""
-    scenes: list[Scene] = []
-    for number in range(FIRST_SUBJECT, FIRST_SUBJECT + count // 2):
-        scene = next(iter(subject_scenes(number, 1)))
-        scenes += [scene, replace(scene, has_hat=True)]
-    return scenes
+def truth_of(scene: Scene) -> tuple[int, int, int]:
+    """Indices of noun, place and colour of a scene of one thing."""
+    look = scene.things[0].look
+    return (NOUNS.index(look.noun), CONTEXTS.index(scene.context),
+            IGNORED if scene.style in GREY_STYLES else colour_label(look))
 
 
-def identity_scenes() -> list[Scene]:
+def as_tensor(pictures: Sequence[Picture]) -> Tensor:
+    """(N, 3, H, W) in 0..1."""
+    return torch.from_numpy(numpy.stack([picture.pixels for picture in pictures])).movedim(-1, 1).float() / 255
+
+
+@torch.no_grad()
+def through_autoencoder(pictures: Tensor, autoencoder: Autoencoder) -> Tensor:
+    """(N, 3, H, W) as the autoencoder gives them back."""
+    return torch.cat([autoencoder.decode(autoencoder.encode(part)).clamp(0, 1) for part in pictures.split(50)])
+
+
+def identity_photos() -> list[Picture]:
     """`RETRIEVED` held-out subjects in one place and pose, then all again in others."""
-    first, second = [], []
-    for i in range(RETRIEVED):
-        number, noun = FIRST_SUBJECT + i, NOUNS[i % len(NOUNS)]
-        places = possible_contexts(subject(number, noun))
-        scenes = list(subject_scenes(number, min(2, len(places)), noun))
-        first.append(scenes[0])
-        second.append(scenes[-1])
-    return first + second
+    pairs = [subject_photos(FIRST_SUBJECT + i, 2, NOUNS[i % len(NOUNS)]) for i in range(RETRIEVED)]
+    return [photo for photos in zip(*pairs, strict=True) for photo in photos]
 
 
 def card_of(seen: dict[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
@@ -110,7 +113,7 @@ def identity_card(embeddings: Tensor) -> dict[str, float]:
 def card_table(views: Mapping[str, Mapping[str, float]]) -> str:
     """The card as Markdown."""
     raw, seen = views["raw"], views["through the autoencoder"]
-    chances = {"noun": 1 / len(NOUNS), "context": 1 / 11, "colour": 1 / 8, "hat": 1 / 2, "identity": 1 / RETRIEVED}
+    chances = {"noun": 1 / len(NOUNS), "context": 1 / 11, "colour": 1 / 10, "hat": 1 / 2, "identity": 1 / RETRIEVED}
     rows = [f"| {question_of(key)} | {raw[key]:.3f} | {seen[key]:.3f} | {chance:.3f} |"
             for key, chance in chances.items()]
     rows += [f"| cosine of two pictures of the {key} | {raw[key]:.3f} | {seen[key]:.3f} | |"

@@ -1,4 +1,4 @@
-"""What is looked at in pictures, by the pocket's judge: networks trained on the world that never saw a made picture.
+"""What is looked at in pictures, by the pocket's judge: a network trained on the world that never saw a made picture.
 
 | measure | what it is | better |
 |---|---|---|
@@ -27,8 +27,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ...pocket.accessory import HatJudge, load_hat_judge
-from ...pocket.judge import COLOUR_NAMES, Judge, load_judge, to_judge_size
+from ...pocket.config import SIZE
+from ...pocket.judge import COLOUR_NAMES, WORN, Judge, load_judge
 from ...pocket.subjects import CONTEXTS, NOUNS, class_noun
 from .bench import Case, Prompt
 
@@ -56,19 +56,20 @@ def judge() -> Judge:
     return load_judge()
 
 
-@cache
-def hat_judge() -> HatJudge:
-    """The frozen network that knows hats."""
-    return load_hat_judge()
-
-
 @torch.no_grad()
 def answers(pictures: Tensor) -> dict[str, Tensor]:
-    """The judge's probabilities for noun, context and colour (N, ·), its identity embedding, and a hat's (N,)."""
-    small = [to_judge_size(part.clamp(0, 1)) for part in pictures.split(64)]
-    found = [judge()(part) | {"hat": hat_judge()(part).sigmoid()} for part in small]
-    joined = {name: torch.cat([part[name] for part in found]) for name in found[0]}
-    return {name: value if name in ("identity", "hat") else value.softmax(-1) for name, value in joined.items()}
+    """The judge's probabilities for noun, context and colour (N, ·), its identity embedding, and a hat's (N,).
+
+    A noun's is that of its being there at all, as a share of all nouns'; colour and hat are the likeliest noun's.
+    """
+    small = functional.interpolate(pictures.clamp(0, 1), size=(SIZE, SIZE), mode="bilinear", antialias=True)
+    found = [judge()(part) for part in small.split(64)]
+    joined = {name: torch.cat([part[name] for part in found]).float() for name in found[0]}
+    there = 1 - joined["count"].softmax(-1)[..., 0]
+    likeliest = torch.arange(len(there)), there.argmax(-1)
+    return {"noun": there / there.sum(-1, keepdim=True), "context": joined["context"].softmax(-1),
+            "colour": joined["colour"][likeliest].softmax(-1),
+            "hat": joined["accessory"][likeliest].softmax(-1)[:, WORN.index("hat")], "identity": joined["identity"]}
 
 
 def measure(pictures: Pictures, references: Tensor, base_classes: Tensor, case: Case,

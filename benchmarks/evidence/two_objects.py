@@ -15,22 +15,21 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import numpy
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ...pocket.config import SIZE
-from ...pocket.world import Look, draw_object, plain_look, subject
-from ...pocket.world_paint import SUPERSAMPLING, Pose
-from ...pocket.world_scenes import BACKDROPS, PHRASES
-from ...pocket.world_shapes import NOUNS
+from ...pocket.drawing import render
+from ...pocket.looks import Look, described_look
+from ...pocket.placing import Spot
+from ...pocket.scenes import Scene, Thing
+from ...pocket.subjects import NOUNS, PHRASES, look_of
 from ...tools.install_comfyui import ROOT
 from .comfy_process import load_pocket, start_comfyui
 from .measures import answers
 
 RESULTS = ROOT / "benchmarks" / "results" / "two_objects.md"
-FIRST_SUBJECT = 500
+FIRST_SUBJECT = 2000
 """Subjects from here on are only in this file."""
 PLACES = ("snow", "beach", "night", "kitchen", "desert")
 TOPS, LEFTS = (26, 30, 34), ((0, 2, 5), (43, 46, 48))
@@ -49,36 +48,31 @@ the other on the right, in either order; *whole*: its likeliest noun for the who
 
 def draw_two(first: Look, second: Look, place: str, seed: int) -> Tensor:
     """Two objects side by side at half their size, (3, H, W) in 0..1."""
-    rng, full = random.Random(seed), SIZE * SUPERSAMPLING
-    canvas = BACKDROPS[place](full, rng)
-    for look, middle in ((first, 0.27), (second, 0.73)):
-        pose = Pose(x=full * (middle + rng.uniform(-0.03, 0.03)), y=full * rng.uniform(0.57, 0.66),
-                    scale=full * rng.uniform(0.17, 0.2), angle=rng.uniform(-0.08, 0.08))
-        draw_object(canvas, pose, look, False, jitter=(0, 0, 0))
-    return as_tensor(canvas)
+    rng = random.Random(seed)
+    return draw([(look, Spot(x=middle + rng.uniform(-0.03, 0.03), y=rng.uniform(0.57, 0.66),
+                             scale=rng.uniform(0.17, 0.2), angle=rng.uniform(-0.08, 0.08)))
+                 for look, middle in ((first, 0.27), (second, 0.73))], place, seed)
 
 
 def draw_one(look: Look, place: str, seed: int) -> Tensor:
-    """One object as the world shows it, (3, H, W) in 0..1."""
-    rng, full = random.Random(seed), SIZE * SUPERSAMPLING
-    canvas = BACKDROPS[place](full, rng)
-    pose = Pose(x=full * rng.uniform(0.45, 0.55), y=full * rng.uniform(0.57, 0.62),
-                scale=full * rng.uniform(0.32, 0.37), angle=rng.uniform(-0.08, 0.08))
-    draw_object(canvas, pose, look, False, jitter=(0, 0, 0))
-    return as_tensor(canvas)
+    """One object in the middle, (3, H, W) in 0..1."""
+    rng = random.Random(seed)
+    return draw([(look, Spot(x=rng.uniform(0.45, 0.55), y=rng.uniform(0.57, 0.62), scale=rng.uniform(0.32, 0.37),
+                             angle=rng.uniform(-0.08, 0.08)))], place, seed)
 
 
-def as_tensor(canvas: Image.Image) -> Tensor:
-    small = canvas.resize((SIZE, SIZE), Image.Resampling.BOX)
-    return torch.from_numpy(numpy.array(small)).movedim(-1, 0).float() / 255
+def draw(things: list[tuple[Look, Spot]], place: str, seed: int) -> Tensor:
+    """Looks where they stand in a place, (3, H, W) in 0..1."""
+    scene = Scene(things=tuple(Thing(look=look, spot=spot) for look, spot in things), relation="next to",
+                  context=place, style="photo", caption="", seed=seed)
+    return torch.from_numpy(render(scene)[0].copy()).movedim(-1, 0).float() / 255
 
 
-def look_of(number: int, noun: str) -> Look:
+def some_look(number: int, noun: str) -> Look:
     """A described look or a subject, in turn."""
     if number % 2:
-        return subject(FIRST_SUBJECT + number, noun)
-    look = plain_look(random.Random(number), "plain")
-    return Look(**{**vars(look), "noun": noun})
+        return look_of(FIRST_SUBJECT + number, noun)
+    return described_look(random.Random(number), noun, set())
 
 
 def sides(pictures: Tensor) -> Tensor:
@@ -113,7 +107,7 @@ def shares(found: Tensor, pairs: Tensor) -> list[float]:
 
 def drawn(seed: int) -> tuple[Tensor, Tensor]:
     """Every pair drawn together, and the first of every pair alone."""
-    looks = [[look_of(seed + 2 * i + k, noun) for k, noun in enumerate(pair)] for i, pair in enumerate(PAIRS)]
+    looks = [[some_look(seed + 2 * i + k, noun) for k, noun in enumerate(pair)] for i, pair in enumerate(PAIRS)]
     places = [PLACES[i % len(PLACES)] for i in range(len(PAIRS))]
     shown = list(enumerate(zip(looks, places, strict=True)))
     two = [draw_two(first, second, place, seed + i) for i, ((first, second), place) in shown]

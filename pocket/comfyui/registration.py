@@ -9,7 +9,6 @@ import folder_paths
 from .. import image_text
 from .image_tower import register_image_tower
 from .model import register_model
-from .second import register_second_model
 from .upscaler import register_upscaler
 
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
@@ -18,7 +17,6 @@ CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
 def register_models() -> None:
     """Let stock loaders know the pocket models' configurations; a second call changes nothing."""
     register_model()
-    register_second_model()
     register_upscaler()
 
 

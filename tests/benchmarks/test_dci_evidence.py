@@ -126,7 +126,7 @@ def test_figures_of_the_subjects_own_photos_are_faithful():
     count = len(dci_settings.ASKED) * dci_settings.SEEDS
     pictures = shown.pictures[torch.arange(count) % len(shown.pictures)]
     found = dci_figures.figures(pictures, shown.pictures, shown)
-    assert found["fidelity"] > 0.7 and found["noun"] > 0.9 and 0 <= found["alignment"] <= 1
+    assert found["fidelity"] > 0.7 and found["noun"] > 0.8 and 0 <= found["alignment"] <= 1
 
 
 def test_the_sheet_has_two_rows_per_subject_that_has_both_settings(tmp_path):

@@ -108,7 +108,7 @@ def test_the_true_pictures_of_a_wrongly_named_subject_are_judged_by_what_it_is()
     shown, (pictures, asked) = bench.case(0, noun="house"), true_pictures(0)
     made = measures.Pictures(prompted=pictures, plain=pictures, classes=pictures)
     found = measures.measure(made, shown.pictures, pictures, shown, asked)
-    assert found["class"] == 1.0 and found["noun"] > 0.9 and found["drift"] == pytest.approx(0, abs=1e-6)
+    assert found["class"] == 1.0 and found["noun"] > 0.8 and found["drift"] == pytest.approx(0, abs=1e-6)
     assert found["context"] == 1.0 and found["fidelity"] > 0.7
 
 

@@ -115,7 +115,7 @@ def test_the_command_refuses_before_anything_starts(tmp_path, capsys):
 def test_a_dry_run_lists_the_jobs_and_starts_nothing(tmp_path, capsys):
     assert main(["run", str(write_plan(tmp_path)), "--dry-run"]) == 0
     said = capsys.readouterr().out
-    assert "rex: " in said and "300 steps" in said and "unknown before the first result" in said
+    assert "rex: " in said and "200 steps" in said and "unknown before the first result" in said
     assert not (tmp_path / "out").exists()
 
 

@@ -1,4 +1,4 @@
-"""The second pocket model's file in stock nodes, with networks that were not trained: mechanics, not pictures."""
+"""What export writes in stock nodes, with networks that were not trained: mechanics, not pictures."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ import comfy.sd
 import nodes as stock
 import pytest
 import torch
-from comfy import model_base, supported_models
+from comfy import model_base
 
+from comfyui_personalize.pocket import config
 from comfyui_personalize.pocket.comfyui.image_tower import register_image_tower
-from comfyui_personalize.pocket.comfyui.model import register_model
-from comfyui_personalize.pocket.comfyui.second import SecondPocketModel, register_second_model
+from comfyui_personalize.pocket.comfyui.model import PocketModel, register_model
+from comfyui_personalize.pocket.export import trained_networks, write_checkpoint
 from comfyui_personalize.pocket.image_text import save_image_text
-from comfyui_personalize.pocket.second import config
-from comfyui_personalize.pocket.second.export import trained_networks, write_checkpoint
-from comfyui_personalize.pocket.second.image_text import ImageTextEncoder
-from comfyui_personalize.pocket.second.names import individual_names
-from comfyui_personalize.pocket.second.rows import counter_rows
-from comfyui_personalize.pocket.second.state import load_state
-from comfyui_personalize.pocket.second.tokens import vocabulary
+from comfyui_personalize.pocket.image_text_training import ImageTextEncoder
+from comfyui_personalize.pocket.names import individual_names
+from comfyui_personalize.pocket.rows import counter_rows
+from comfyui_personalize.pocket.state import load_state
+from comfyui_personalize.pocket.tokens import vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -35,26 +34,16 @@ def networks():
 
 @pytest.fixture(scope="module")
 def loaded(networks, tmp_path_factory):
-    path = tmp_path_factory.mktemp("second") / "second.safetensors"
+    path = tmp_path_factory.mktemp("export") / "pocket.safetensors"
     write_checkpoint(path, *networks, facts={})
     register_model()
-    register_second_model()
     with torch.inference_mode():
         return comfy.sd.load_checkpoint_guess_config(str(path))[:3]
 
 
-def test_registration_is_idempotent_and_stands_before_the_first_model():
-    register_model()
-    for _ in range(2):
-        register_second_model()
-    names = [known.__name__ for known in supported_models.models]
-    assert names.count("SecondPocketModel") == 1 and names.index("SecondPocketModel") < names.index("PocketModel")
-
-
 def test_it_is_recognised_with_velocity_prediction_and_every_tensor_is_used(loaded, networks, tmp_path, caplog):
     model, clip, _ = loaded
-    assert type(model.model.model_config) is SecondPocketModel or \
-        type(model.model.model_config).__name__ == "SecondPocketModel"
+    assert type(model.model.model_config) is PocketModel
     assert model.model.model_type == model_base.ModelType.V_PREDICTION and model.model.concat_keys == ()
     assert clip.cond_stage_model.clip_l.transformer.num_layers == config.TEXT_LAYERS
     path = tmp_path / "again.safetensors"
@@ -112,7 +101,7 @@ def test_no_state_is_an_empty_one(tmp_path):
     assert load_state(tmp_path / "none") == {}
 
 
-def test_it_gets_the_text_projection_of_its_own_image_text_encoder_and_no_other(networks, tmp_path, monkeypatch):
+def test_it_gets_the_text_projection_of_the_image_text_encoder(networks, tmp_path, monkeypatch):
     from comfyui_personalize.pocket import image_text
 
     def load(name):
@@ -121,12 +110,12 @@ def test_it_gets_the_text_projection_of_its_own_image_text_encoder_and_no_other(
             clip = comfy.sd.load_checkpoint_guess_config(str(tmp_path / name))[1]
         return clip.cond_stage_model
 
-    own, asked = torch.randn(config.CONTEXT_DIM, config.CONTEXT_DIM).half(), []
-    monkeypatch.setattr(image_text, "text_projection", lambda model=1: asked.append(model) or own)
+    own = torch.randn(config.CONTEXT_DIM, config.CONTEXT_DIM).half()
+    monkeypatch.setattr(image_text, "text_projection", lambda: own)
     encoder = load("own.safetensors")
-    assert torch.equal(encoder.clip_l.transformer.text_projection.weight.half().cpu(), own) and set(asked) == {2}
+    assert torch.equal(encoder.clip_l.transformer.text_projection.weight.half().cpu(), own)
     assert encoder.has_projection()
-    monkeypatch.setattr(image_text, "text_projection", lambda model=1: None)
+    monkeypatch.setattr(image_text, "text_projection", lambda: None)
     assert not encoder.has_projection()
 
 
@@ -142,7 +131,7 @@ def test_stock_clip_vision_reads_the_image_tower_as_training_knew_it(tmp_path):
     torch.manual_seed(0)
     encoder = ImageTextEncoder().eval()
     path = tmp_path / "clip.safetensors"
-    save_image_text(encoder.vision.state_dict(), encoder.text_projection.weight, encoder.logit_scale[0], path, model=2)
+    save_image_text(encoder.vision.state_dict(), encoder.text_projection.weight, encoder.logit_scale[0], path)
     stock_tower, pictures = comfy.clip_vision.load(str(path)), torch.rand(2, 96, 96, 3)
     with torch.inference_mode():
         found = stock_tower.encode_image(pictures)["image_embeds"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from comfyui_personalize.pocket.second.accept import (
+from comfyui_personalize.pocket.accept import (
     WANTED,
     both_right,
     described_scenes,
@@ -23,11 +23,11 @@ from comfyui_personalize.pocket.second.accept import (
     strongest,
     table,
 )
-from comfyui_personalize.pocket.second.autoencoder import Autoencoder
-from comfyui_personalize.pocket.second.device import find_machine
-from comfyui_personalize.pocket.second.generator import Generator
-from comfyui_personalize.pocket.second.judge import HEADS, Judge, labels_of, read, truth_of
-from comfyui_personalize.pocket.second.stages import stack
+from comfyui_personalize.pocket.autoencoder import Autoencoder
+from comfyui_personalize.pocket.device import find_machine
+from comfyui_personalize.pocket.generator import Generator
+from comfyui_personalize.pocket.judge import HEADS, Judge, labels_of, read, truth_of
+from comfyui_personalize.pocket.stages import stack
 
 
 def perfect_answers(scenes):

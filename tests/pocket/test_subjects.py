@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from comfyui_personalize.pocket import subjects
-from comfyui_personalize.tools.render_photos import FOLDER, PHOTO_SIZE
+from comfyui_personalize.tools.render_photos import FOLDER, PROMPTED, example_photos
 
 
 def test_what_is_reported_on_is_never_what_was_chosen_on_or_shown_as_an_example():
@@ -40,7 +40,7 @@ def test_the_mask_is_transparent_where_the_subject_is_and_its_colours_stay():
 
 
 def test_of_two_subjects_side_by_side_each_has_a_mask_and_no_pixel_is_both():
-    picture, (left, right) = subjects.side_by_side(((0, "dog"), (4, "backpack")), 64)
+    picture, (left, right) = subjects.side_by_side(((3, "dog"), (4, "backpack")), 64)
     assert picture.shape == (64, 128, 3) and not ((left > 0) & (right > 0)).any()
     columns = [np.flatnonzero((cover == 255).any(0)).mean() for cover in (left, right)]
     assert columns[0] < 64 < columns[1]
@@ -53,6 +53,6 @@ def test_held_out_pictures_stand_in_places_that_have_a_phrase():
 
 @pytest.mark.parametrize("number", [1, 4])
 def test_the_example_photos_are_those_of_the_first_example(number):
-    subject, noun = subjects.EXAMPLES[0]
-    photo = subjects.subject_photos(subject, number, noun, PHOTO_SIZE)[-1]
-    assert np.array_equal(np.asarray(Image.open(FOLDER / f"personalize_{noun}_{number}.png")), photo.pixels)
+    photo = example_photos()[number - 1]
+    assert photo.noun == subjects.EXAMPLES[0][1] and photo.context not in PROMPTED
+    assert np.array_equal(np.asarray(Image.open(FOLDER / f"personalize_{photo.noun}_{number}.png")), photo.pixels)

@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import nn
 
-from comfyui_personalize.pocket.second import config, stages
-from comfyui_personalize.pocket.second.autoencoder import (
+from comfyui_personalize.pocket import config, stages
+from comfyui_personalize.pocket.autoencoder import (
     Autoencoder,
-    start_from_closed_form,
+    start_from_published,
     taesd_tensors,
     wide_state,
 )
-from comfyui_personalize.pocket.second.batches import crops, stream
-from comfyui_personalize.pocket.second.device import find_machine
-from comfyui_personalize.pocket.second.diffusion import (
+from comfyui_personalize.pocket.batches import crops, stream
+from comfyui_personalize.pocket.device import find_machine
+from comfyui_personalize.pocket.diffusion import (
     add_noise,
     alphas_cumprod,
     clean_estimate,
@@ -26,18 +26,18 @@ from comfyui_personalize.pocket.second.diffusion import (
     spread_timesteps,
     velocity,
 )
-from comfyui_personalize.pocket.second.generator import Generator, generator_batch
-from comfyui_personalize.pocket.second.image_text import ImageTextEncoder
-from comfyui_personalize.pocket.second.judge import HEADS, IGNORED, Judge, judge_batch, judge_loss
-from comfyui_personalize.pocket.second.learner import Learner, learning_rate, row_means
-from comfyui_personalize.pocket.second.parts import join, split
-from comfyui_personalize.pocket.second.rows import counter_rows, full_table
-from comfyui_personalize.pocket.second.sitting import Plan, clock, run, take_up
-from comfyui_personalize.pocket.second.state import MAX_BYTES, freeze, is_frozen, load_state, save_state
-from comfyui_personalize.pocket.second.train import SHARES, main, shares
-from comfyui_personalize.pocket.second.unet import UNet, cross_attentions
-from comfyui_personalize.pocket.second.upscaler import new_upscaler
+from comfyui_personalize.pocket.generator import Generator, generator_batch
+from comfyui_personalize.pocket.image_text_training import ImageTextEncoder
+from comfyui_personalize.pocket.judge import HEADS, IGNORED, Judge, judge_batch, judge_loss
+from comfyui_personalize.pocket.learner import Learner, learning_rate, row_means
+from comfyui_personalize.pocket.parts import join, split
+from comfyui_personalize.pocket.rows import counter_rows, full_table
+from comfyui_personalize.pocket.sitting import Plan, clock, run, take_up
+from comfyui_personalize.pocket.state import MAX_BYTES, freeze, is_frozen, load_state, save_state
 from comfyui_personalize.pocket.taesd import Decoder
+from comfyui_personalize.pocket.train import SHARES, main, shares
+from comfyui_personalize.pocket.unet import UNet, cross_attentions
+from comfyui_personalize.pocket.upscaler import new_upscaler
 
 CPU = find_machine("cpu", 0)
 
@@ -165,7 +165,7 @@ def test_batches_are_functions_of_their_number_with_and_without_workers():
 
 
 def test_batches_go_through_pipes_where_shared_memory_is_small(monkeypatch):
-    monkeypatch.setattr("comfyui_personalize.pocket.second.batches.SHARED_BYTES", 10**18)
+    monkeypatch.setattr("comfyui_personalize.pocket.batches.SHARED_BYTES", 10**18)
     first, wanted = next(stream(batch_of_two, 3, 1)), batch_of_two(3)
     assert type(first) is type(wanted) and all(torch.equal(a, b) for a, b in zip(first, wanted, strict=True))
 
@@ -178,8 +178,8 @@ def crops_of_four(number: int) -> torch.Tensor:
     return crops(number, 4)
 
 
-def test_the_narrow_autoencoder_starts_as_the_closed_form_and_widens_exactly():
-    autoencoder = start_from_closed_form(Autoencoder()).eval()
+def test_the_narrow_autoencoder_starts_as_the_published_one_and_widens_exactly():
+    autoencoder = start_from_published(Autoencoder()).eval()
     pictures = stages.stack(stages_held_out(4)).float() / 255
     with torch.no_grad():
         code = autoencoder.encode(pictures)
@@ -288,7 +288,7 @@ def test_the_usual_answers_alone_count_for_nothing():
 
 
 def test_parts_join_to_the_same_bytes_and_a_missing_part_is_noticed(tmp_path, monkeypatch):
-    monkeypatch.setattr("comfyui_personalize.pocket.second.parts.PART_BYTES", 1000)
+    monkeypatch.setattr("comfyui_personalize.pocket.parts.PART_BYTES", 1000)
     file = tmp_path / "x.state"
     file.write_bytes(np.random.default_rng(0).bytes(2500))
     parts = split(file, tmp_path / "out")

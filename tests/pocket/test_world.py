@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from comfyui_personalize.pocket.second.drawing import coverage, render
-from comfyui_personalize.pocket.second.judge import labels_of
-from comfyui_personalize.pocket.second.looks import (
+from comfyui_personalize.pocket.drawing import coverage, render
+from comfyui_personalize.pocket.judge import labels_of
+from comfyui_personalize.pocket.looks import (
     SEEDS,
     SUBJECT_RANGES,
     assert_disjoint,
@@ -17,10 +17,10 @@ from comfyui_personalize.pocket.second.looks import (
     individuals,
     subject,
 )
-from comfyui_personalize.pocket.second.names import individual_names, name_words, reserved_words
-from comfyui_personalize.pocket.second.places import EXCLUDED_COLOURS, PHRASES
-from comfyui_personalize.pocket.second.scenes import COUNT_WEIGHTS, STYLES, subject_scenes, training_scene
-from comfyui_personalize.pocket.second.tokens import vocabulary
+from comfyui_personalize.pocket.names import individual_names, name_words, reserved_words
+from comfyui_personalize.pocket.places import EXCLUDED_COLOURS, PHRASES
+from comfyui_personalize.pocket.scenes import COUNT_WEIGHTS, STYLES, subject_scenes, training_scene
+from comfyui_personalize.pocket.tokens import vocabulary
 
 SCENES = [training_scene(seed) for seed in range(1500)]
 RELATIONS_SEEN = {relation: next(s for s in SCENES if s.relation == relation and s.style == "photo")

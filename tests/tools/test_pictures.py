@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from comfyui_personalize.pocket.second.judge import HEADS, Judge
-from comfyui_personalize.pocket.second.learner import Learner
-from comfyui_personalize.pocket.second.places import CONTEXTS
-from comfyui_personalize.pocket.second.scenes import possible_contexts
-from comfyui_personalize.pocket.second.state import save_state
+from comfyui_personalize.pocket.judge import HEADS, Judge
+from comfyui_personalize.pocket.learner import Learner
+from comfyui_personalize.pocket.places import CONTEXTS
+from comfyui_personalize.pocket.scenes import possible_contexts
+from comfyui_personalize.pocket.state import save_state
 from comfyui_personalize.pocket.world_shapes import NOUNS
 from comfyui_personalize.tools.pictures import __main__ as command
 from comfyui_personalize.tools.pictures.cells import Cell, Cells

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -31,8 +30,6 @@ from .subjects import Subject, photos_of, small, subjects, write_photos
 log = logging.getLogger("pictures")
 
 FOLDER = ROOT / ".pictures"
-ONE_THREAD = {"OMP_NUM_THREADS": "1"}
-"""The pocket model is too small for two."""
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -88,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     base, chosen = folder / "server", subjects(given.subjects)
     cells, wanted = Cells(folder, base / "input", is_quick=given.quick), cells_of(given.workflows, chosen)
-    server = nullcontext() if given.judge_only else Server(base, environment=ONE_THREAD | dict(os.environ))
+    server = nullcontext() if given.judge_only else Server(base)
     with server:
         for cell in [] if given.judge_only else wanted:
             cells.fill(server.client, cell, is_first=cell.who == chosen[0])  # type: ignore[union-attr]

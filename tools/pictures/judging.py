@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 from torch import Tensor
 
-from ...pocket.second.config import SIZE
-from ...pocket.second.judge import Judge, read
-from ...pocket.second.places import CONTEXTS
-from ...pocket.second.state import load_state, state_path
-from ..install_comfyui import ROOT
+from ...pocket.config import SIZE
+from ...pocket.judge import JUDGE_FILE, Judge, read
+from ...pocket.judge import load_judge as published_judge
+from ...pocket.learner import load_average
+from ...pocket.places import CONTEXTS
+from ...pocket.state import load_state
 from .subjects import FIRST_OTHER, OTHERS, photos_of, small
-
-JUDGE_FILE: Final = ROOT / "pocket" / "judge" / "second_judge.safetensors"
 
 
 def load_judge(path: Path | None = None) -> Judge:
@@ -28,16 +26,15 @@ def load_judge(path: Path | None = None) -> Judge:
     Raises:
         SystemExit: there is none.
     """
-    path = path or (JUDGE_FILE if JUDGE_FILE.is_file() else state_path())
+    path = path or JUDGE_FILE
     if not path.is_file():
-        raise SystemExit(f"judge: got no file {path}, expected the second model's state or its exported judge; "
-                         "say --judge FILE")
-    tensors = load_file(path) if path.suffix == ".safetensors" else load_state(path).get("judge", {}).get("average")
-    if tensors is None:
+        raise SystemExit(f"judge: got no file {path}, expected training's state or an exported judge; say --judge FILE")
+    if path.suffix == ".safetensors":
+        return published_judge(path)
+    if "judge" not in (state := load_state(path)):
         raise SystemExit(f"judge: got a state without a judge, {path}; train it: --stage judge")
-    judge = Judge()
-    judge.load_state_dict({key: tensor.float() for key, tensor in tensors.items()})
-    return judge.eval().requires_grad_(False)
+    judge: Judge = load_average(Judge(), state["judge"])  # type: ignore[assignment]
+    return judge
 
 
 def pixels(pictures: list[Image.Image]) -> Tensor:

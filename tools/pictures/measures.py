@@ -8,8 +8,8 @@ from typing import Final, NamedTuple
 import torch
 from PIL import Image
 
-from ...pocket.second.accept import edges
-from ...pocket.second.places import PHRASES
+from ...pocket.accept import edges
+from ...pocket.places import PHRASES
 from ..workflow_graphs import dci_two_subjects
 from ..workflow_graphs.dci_omega_sweep import OMEGAS
 from .graphs import CLASS_TITLE, Graph, nodes_of

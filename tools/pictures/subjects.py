@@ -11,10 +11,10 @@ from typing import Final, NamedTuple
 import numpy as np
 from PIL import Image
 
-from ...pocket.second.drawing import coverage, render
-from ...pocket.second.looks import Look, subject
-from ...pocket.second.placing import Spot
-from ...pocket.second.scenes import Scene, Thing, possible_contexts, subject_scenes
+from ...pocket.drawing import coverage, render
+from ...pocket.looks import Look, subject
+from ...pocket.placing import Spot
+from ...pocket.scenes import Scene, Thing, possible_contexts, subject_scenes
 
 PLACES: Final = frozenset({"desert", "snow", "jungle", "beach"})
 """Where the workflows' prompts put a subject: it must be seen there, and its photos are from elsewhere."""

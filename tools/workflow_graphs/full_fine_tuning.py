@@ -30,7 +30,8 @@ def full_fine_tuning() -> Graph:
     identifier = pick_identifier(graph, base.clip)
     subject = several_photos(graph, 0, identifier)
     objective = prior_preservation(graph, 1, base)
-    trainer = train(graph, 2, base, subject[0], objective, "pocket_full", OPTIONS, learning_rate=RATE, steps=250)
+    trainer = train(graph, 2, base, subject[0], objective, "pocket_full", OPTIONS, learning_rate=RATE, steps=250,
+                    batch=2)
     mine = Loaded(trainer[0], trainer[1], base.vae)
     positive = encode(graph, 3, mine.clip, prompt_about(graph, 3, "in the desert", identifier), "Positive")
     graph.add(3, "CheckpointSave", {"model": mine.model, "clip": mine.clip, "vae": mine.vae,

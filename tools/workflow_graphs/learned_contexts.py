@@ -44,8 +44,7 @@ def learned_contexts() -> Graph:
         "No caption says what is in *this* photo besides your subject: the grass, the light, the pose. **Learned "
         "Contexts** gives every photo a few vectors of its own that can take that up, so that less of it sticks to the "
         "subject. They are not used afterwards; only V's vectors and the adapter are.",
-        "Contexts start from words that the text encoder knows: the pocket model knows *a* and *on*, but not *photo*, "
-        "*of* or a full stop.",
+        "Contexts start from words that the text encoder knows.",
         "Write the subject as the trainer's *identifier* output says (`embedding:...`)."],
             method="ico",
             more=["Published contexts start from *a photo of a* and *.*; choose cross_attention_kv, and "

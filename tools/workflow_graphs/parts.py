@@ -18,7 +18,7 @@ PICTURES = 4
 PHOTO_SIZE, PICTURE_SIZE = (240, 314), (290, 300)
 # Any sampler suits the pocket model; an ancestral one lets it correct itself on the way.
 SAMPLING = {"seed": 7, "steps": 25, "cfg": 3.0, "sampler_name": "euler_ancestral", "scheduler": "normal"}
-TRAINING = {"steps": 300, "learning_rate": 5e-4, "batch": 2, "resolution": SIZE, "seed": 0}
+TRAINING = {"steps": 200, "learning_rate": 5e-4, "batch": 4, "resolution": SIZE, "seed": 0}
 OPTIONS = {"rank": 16, "alpha": 16.0, "targets": "attention_and_feed_forward", "text_encoder_rate": 5e-4,
            "save_every": 100}
 CLASS_IMAGES = {"count": 24, "size": SIZE, "sampler": "euler_ancestral", "scheduler": "normal", "steps": 20, "cfg": 3.0,

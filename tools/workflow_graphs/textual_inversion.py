@@ -31,7 +31,8 @@ def textual_inversion() -> Graph:
     subject = several_photos(graph, 0, identifier)
     vectors = graph.add(1, "PersonalizeTokenVectors", VECTORS)
     trainer = train(graph, 1, base, subject[0], None, "pocket_dog_inversion",
-                    options={"train_unet": False, "text_encoder_rate": 0.0}, token_vectors=vectors[0])
+                    options={"train_unet": False, "text_encoder_rate": 0.0}, token_vectors=vectors[0], steps=300,
+                    batch=2)
     mine = Loaded(trainer[0], trainer[1], base.vae)
     positive = encode(graph, 2, mine.clip, prompt_about(graph, 2, "in the desert", trainer[7]), "Positive")
     keep(graph, 1, trainer, f"{FILE}_inversion")

@@ -30,9 +30,7 @@ ABOUT = (
     "Several objects in **one photo**: an *Object Mask* for each, chained, and a *Scene Photo*. Every step shows the "
     "whole photo under a caption that names all of them, and beside it two of the objects cut out, each under its own "
     "words (Lu, Xie, Guo 2024, eq. 5).",
-    "Objects that are in sight of each other are learned apart only because of the masks: keep them tight.",
-    "The pocket model's world has one thing in each picture: it learns both objects, and mixes their colours where "
-    "both are wanted.")
+    "Objects that are in sight of each other are learned apart only because of the masks: keep them tight.")
 MASKS = (
     "Instead of painting, **SAM3 Detect** (a SAM 3 checkpoint, an object's name through *CLIP Text Encode*) gives the "
     "mask of what is named; for one subject, **Remove Background**. Both are stock nodes and need a model file that "

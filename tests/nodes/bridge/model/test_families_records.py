@@ -17,7 +17,6 @@ from comfyui_personalize.nodes.bridge.model.families import family_of, pocket, t
 from comfyui_personalize.nodes.bridge.model.families.record import Resolution
 from comfyui_personalize.nodes.bridge.model.families.unknown import unknown_family
 from comfyui_personalize.pocket import config
-from comfyui_personalize.pocket.second import config as second
 
 
 def test_every_file_with_a_record_is_found():
@@ -55,7 +54,6 @@ def test_a_subclass_of_a_known_model_is_unknown_and_its_network_is_asked_how_it_
 
 def test_the_pockets_widths_are_those_of_its_folder():
     assert (pocket.CHANNELS, pocket.CONTEXT, pocket.SIZE) == (config.MODEL_CHANNELS, config.CONTEXT_DIM, config.SIZE)
-    assert (pocket.CHANNELS, pocket.CONTEXT, pocket.SIZE) == (second.MODEL_CHANNELS, second.CONTEXT_DIM, second.SIZE)
 
 
 @pytest.mark.parametrize(("shape", "is_of"), [((320, 1024, True), True), ((320, 1024, False), False),
