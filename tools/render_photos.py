@@ -10,19 +10,18 @@ from pathlib import Path
 from PIL import Image
 
 from ..pocket.subjects import EXAMPLES, Picture, described_picture, side_by_side, subject_photos, with_mask
+from .pictures.subjects import PLACES
 
 FOLDER = Path(__file__).resolve().parents[1] / "workflows" / "photos"
 (SUBJECT, NOUN), COUNT = EXAMPLES[0], 4
 # Larger than the model's own pictures, as photos are.
 PHOTO_SIZE = 192
-PROMPTED = frozenset({"desert", "snow", "jungle", "beach"})
-"""Where the workflows' prompts put the subject: its photos are from elsewhere."""
 
 
 def example_photos() -> list[Picture]:
     """The four photos of the workflows."""
     photos = subject_photos(SUBJECT, 4 * COUNT, NOUN, PHOTO_SIZE)
-    return [photo for photo in photos if photo.context not in PROMPTED][:COUNT]
+    return [photo for photo in photos if photo.context not in PLACES][:COUNT]
 
 
 def main() -> None:

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from comfyui_personalize.pocket import subjects
-from comfyui_personalize.tools.render_photos import FOLDER, PROMPTED, example_photos
+from comfyui_personalize.tools.pictures.subjects import PLACES
+from comfyui_personalize.tools.render_photos import FOLDER, example_photos
 
 
 def test_what_is_reported_on_is_never_what_was_chosen_on_or_shown_as_an_example():
@@ -54,5 +55,5 @@ def test_held_out_pictures_stand_in_places_that_have_a_phrase():
 @pytest.mark.parametrize("number", [1, 4])
 def test_the_example_photos_are_those_of_the_first_example(number):
     photo = example_photos()[number - 1]
-    assert photo.noun == subjects.EXAMPLES[0][1] and photo.context not in PROMPTED
+    assert photo.noun == subjects.EXAMPLES[0][1] and photo.context not in PLACES
     assert np.array_equal(np.asarray(Image.open(FOLDER / f"personalize_{photo.noun}_{number}.png")), photo.pixels)

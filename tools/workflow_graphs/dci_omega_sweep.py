@@ -45,7 +45,8 @@ def dci_omega_sweep() -> Graph:
         "whatever differs is DCI.",
         "Read each sheet from left to right:",
         "- where the model forgets the prompt for the subject, the prompt comes forward\n- at some point the subject "
-        "is lost: take the last picture before that"],
+        "is lost: take the last picture before that",
+        "The pocket model obeys its contexts anyway, so its pictures change little."],
             more=["*active until* -1 goes by the picture's size: 0.3, as published, at 512."])
     return graph
 

@@ -38,7 +38,7 @@ def dci_two_subjects() -> Graph:
         "both subjects make one mask\n- **Two halves**: a prompt for each half of the picture (Set Area), each with "
         "its own stand-in object, joined with Combine over a plain prompt for the whole picture",
         "One DCI Model serves them all.",
-        "The pocket model knows these two by name."],
+        "The pocket model knows these two by name, and often melts them in one prompt."],
             more=["Use a model trained on your two subjects, their identifiers and nouns.",
                   "The second latent is twice as wide as high; *active until* -1 goes by the size."])
     return graph

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ....core.data.examples import TrainingData
 from ....core.model.storage import Placement
-from ....core.training.memory_plan import is_out_of_memory, let_go, watched
+from ....core.training.memory_plan import OutOfMemory, watched
 from ....core.training.run import Job, train_or_load
 from ....core.training.trainer import Trainer
 from ..model.denoiser import ComfyDenoiser
@@ -56,13 +56,11 @@ def personalize(request: Request) -> tuple[Personalization, Tensor]:
     result = run(check(request), prepared, pictures)
     if request.preview is not None:
         try:
-            pictures.append(_last_preview(request, request.preview, result))
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            let_go(error)
+            with watched():
+                pictures.append(_last_preview(request, request.preview, result))
+        except OutOfMemory as error:
             warn_running_node("memory was not enough for the last picture; what was learned is complete and handed on "
-                              f"({str(error).partition(chr(10))[0][:200]})")
+                              f"({error})")
     if pictures:
         note_picture(request, result.file.parent, pictures[-1][-1])
     return result, torch.cat(pictures) if pictures else plot_losses(result.losses, result.validation)
