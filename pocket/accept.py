@@ -33,7 +33,6 @@ from .looks import SEEDS
 from .scenes import Scene, training_scene
 from .stages import load_autoencoder, stack, step_noise, write_sheet
 from .state import load_state, state_path
-from .unet import cross_attentions
 
 WANTED: Final[dict[str, tuple[str, float]]] = {
     "class": ("at least", 0.98), "context": ("at least", 0.98), "colour": ("at least", 0.98),
@@ -150,7 +149,6 @@ def dog_masks(generator: Generator, autoencoder: Autoencoder, machine: Machine, 
     def has_a_dog(scene: Scene) -> bool:
         return scene.style == "photo" and [t.look.noun for t in scene.things].count("dog") == 1
 
-    watched = list(cross_attentions(generator.unet))
     found, moved = [], []
     for scene in described_scenes(count, has_a_dog, start=20_000):
         label = next(i for i, thing in enumerate(scene.things) if thing.look.noun == "dog") + 1
@@ -163,13 +161,9 @@ def dog_masks(generator: Generator, autoencoder: Autoencoder, machine: Machine, 
         code = autoencoder.encode(pixels).float()
         noise, _ = step_noise(tuple(code.shape), scene.seed % 10**6, 10, machine.device)
         abar = alphas_cumprod()[MASK_TIMESTEP].view(1, 1, 1, 1).to(machine.device)
-        for attention in watched:
-            attention.watch = []
-        generator(add_noise(code, noise, abar), torch.tensor([MASK_TIMESTEP], device=machine.device), rows)
-        maps = [attention.watch[0][0, :, :, place].mean(0) for attention in watched
-                if attention.watch and attention.watch[0].shape[2] == CELLS**2]
-        for attention in watched:
-            attention.watch = None
+        _, seen = generator.attended(add_noise(code, noise, abar),
+                                     torch.tensor([MASK_TIMESTEP], device=machine.device), rows)
+        maps = [attention[0, :, :, place].float().mean(0) for attention in seen if attention.shape[2] == CELLS**2]
         mask = strongest(torch.stack(maps).mean(0).cpu(), int(truth.sum())).view(CELLS, CELLS)
         found.append(iou(mask, truth))
         moved.append(iou(mask, truth.roll(5, dims=1)))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,9 +32,9 @@ class Machine:
         """The network on the device, its kernels in channels_last order."""
         return network.to(self.device, memory_format=torch.channels_last)
 
-    def compiled(self, network: nn.Module) -> nn.Module:
-        """The same function, compiled where that was asked for; parameters are shared."""
-        return torch.compile(network) if self.is_compiled else network  # type: ignore[return-value]
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The same function (a network, or a method of one), compiled where that was asked for."""
+        return torch.compile(function) if self.is_compiled else function
 
     def send(self, tensor: Tensor) -> Tensor:
         """The tensor on the device, copied while other work goes on."""

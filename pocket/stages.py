@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from .autoencoder import Autoencoder, autoencoder_loss, psnr, reconstruction_loss, start_from_published
 from .batches import crops, stream
@@ -21,7 +21,7 @@ from .config import DOWNSCALE, LATENT_CHANNELS
 from .device import Machine
 from .diffusion import add_noise, alphas_cumprod, clean_estimate
 from .drawing import render
-from .generator import NOISES, Batch, Generator, denoising_loss, generator_batch
+from .generator import NOISES, Attended, Batch, Generator, Losses, generator_batch, generator_losses
 from .judge import COLOUR_NAMES, HEADS, IGNORED, TWO_COLOURS, Judge, judge_batch, judge_loss
 from .learner import Learner, load_average
 from .looks import SEEDS
@@ -167,27 +167,31 @@ def train_generator(plan: Plan, machine: Machine) -> None:
     network, autoencoder = machine.place(Generator()), load_autoencoder(plan.path, machine)
     rate = min(HIGHEST_RATE, GENERATOR_RATE * (plan.batch / 64) ** 0.5)
     learner = take_up("generator", Learner(network, peak=rate, warm_up=300, decay=0.9995), plan.path)
-    forward, encode = machine.compiled(network), machine.compiled(autoencoder.encoder)
+    attended, encode = machine.compiled(network.attended), machine.compiled(autoencoder.encoder)
     scale = autoencoder.power.rsqrt()
-    check = to_machine(generator_batch(10**5, 128), machine)
+    check = to_machine(generator_batch(10**5, 128, redrawn=0), machine)
 
-    def loss_of(batch: Batch, step: int, at: nn.Module = forward) -> Tensor:
+    def losses_of(batch: Batch, step: int, at: Attended) -> Losses:
         batch = to_machine(batch, machine)
         with machine.autocast(), torch.no_grad():
             latents = (encode(machine.pictures(batch.pictures)) * scale).float()
         noise, generator = step_noise((NOISES * len(latents), *latents.shape[1:]), step, 5, machine.device)
         with machine.autocast():
-            return denoising_loss(at, latents, batch.cover, batch.rows, noise, generator)
+            return generator_losses(at, latents, batch, noise, generator)
+
+    def loss_of(batch: Batch, step: int) -> Tensor:
+        return losses_of(batch, step, attended).total()
 
     @torch.no_grad()
     def look() -> str:
         learner.swap_average()
-        held_out = np.mean([loss_of(check, step, network).item() for step in range(2)])
+        held_out, attention = np.mean([[loss.item() for loss in losses_of(check, step, network.attended)]
+                                       for step in range(2)], axis=0)
         with machine.autocast():
             pictures = autoencoder.decode(network.draw(list(SAMPLE_CAPTIONS), steps=SAMPLE_STEPS)).float()
         learner.swap_average()
         write_sheet(pictures, plan.path.with_name(f"samples_{learner.step:06d}.png"))
-        return f"held-out loss {held_out:.4f}"
+        return f"held-out loss {held_out:.4f}, of the nouns' attention {attention:.3f}"
 
     make = functools.partial(generator_batch, batch=plan.batch // NOISES)
     run("generator", learner, plan, stream(make, learner.step // plan.reuse, machine.workers, machine.is_cuda),
@@ -196,7 +200,7 @@ def train_generator(plan: Plan, machine: Machine) -> None:
 
 def to_machine(batch: Batch, machine: Machine) -> Batch:
     """The batch on the device; pictures stay bytes."""
-    return Batch(machine.send(batch.pictures), machine.send(batch.cover), machine.send(batch.rows))
+    return Batch(*map(machine.send, batch))
 
 
 def train_decoder(plan: Plan, machine: Machine, max_timestep: int = 700) -> None:

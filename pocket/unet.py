@@ -51,7 +51,7 @@ class Attention(nn.Module):
         else:
             weights = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1)
             if self.watch is not None:
-                self.watch.append(weights.detach().float())
+                self.watch.append(weights)
             out = weights.to(v.dtype) @ v
         return self.to_out(out.transpose(1, 2).reshape(x.shape))
 

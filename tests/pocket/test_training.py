@@ -51,7 +51,8 @@ def small(monkeypatch):
     monkeypatch.setattr(stages, "Generator", lambda: Generator((1, 1, 1)))
     real_judge, real_generator = stages.judge_batch, stages.generator_batch
     monkeypatch.setattr(stages, "judge_batch", lambda number, batch: real_judge(number, min(batch, 8)))
-    monkeypatch.setattr(stages, "generator_batch", lambda number, batch: real_generator(number, min(batch, 4)))
+    monkeypatch.setattr(stages, "generator_batch",
+                        lambda number, batch, **given: real_generator(number, min(batch, 4), **given))
 
 
 stages_held_out = stages.held_out_scenes
