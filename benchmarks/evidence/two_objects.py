@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from numpy import ndarray
 from torch import Tensor
 
 from ...pocket.config import SIZE
-from ...pocket.drawing import render
 from ...pocket.looks import Look, described_look
 from ...pocket.placing import Spot
-from ...pocket.scenes import Scene, Thing
 from ...pocket.subjects import NOUNS, PHRASES, look_of
 from ...tools.install_comfyui import ROOT
+from ..drawn_scenes import draw_alone, draw_scene
 from .comfy_process import load_pocket, start_comfyui
 from .measures import answers
 
@@ -49,23 +49,14 @@ the other on the right, in either order; *whole*: its likeliest noun for the who
 def draw_two(first: Look, second: Look, place: str, seed: int) -> Tensor:
     """Two objects side by side at half their size, (3, H, W) in 0..1."""
     rng = random.Random(seed)
-    return draw([(look, Spot(x=middle + rng.uniform(-0.03, 0.03), y=rng.uniform(0.57, 0.66),
-                             scale=rng.uniform(0.17, 0.2), angle=rng.uniform(-0.08, 0.08)))
-                 for look, middle in ((first, 0.27), (second, 0.73))], place, seed)
+    return as_tensor(draw_scene([(look, Spot(x=middle + rng.uniform(-0.03, 0.03), y=rng.uniform(0.57, 0.66),
+                                             scale=rng.uniform(0.17, 0.2), angle=rng.uniform(-0.08, 0.08)))
+                                 for look, middle in ((first, 0.27), (second, 0.73))], place, seed)[0])
 
 
-def draw_one(look: Look, place: str, seed: int) -> Tensor:
-    """One object in the middle, (3, H, W) in 0..1."""
-    rng = random.Random(seed)
-    return draw([(look, Spot(x=rng.uniform(0.45, 0.55), y=rng.uniform(0.57, 0.62), scale=rng.uniform(0.32, 0.37),
-                             angle=rng.uniform(-0.08, 0.08)))], place, seed)
-
-
-def draw(things: list[tuple[Look, Spot]], place: str, seed: int) -> Tensor:
-    """Looks where they stand in a place, (3, H, W) in 0..1."""
-    scene = Scene(things=tuple(Thing(look=look, spot=spot) for look, spot in things), relation="next to",
-                  context=place, style="photo", caption="", seed=seed)
-    return torch.from_numpy(render(scene)[0].copy()).movedim(-1, 0).float() / 255
+def as_tensor(pixels: ndarray) -> Tensor:
+    """(H, W, 3) uint8 to (3, H, W) in 0..1."""
+    return torch.from_numpy(pixels.copy()).movedim(-1, 0).float() / 255
 
 
 def some_look(number: int, noun: str) -> Look:
@@ -111,7 +102,7 @@ def drawn(seed: int) -> tuple[Tensor, Tensor]:
     places = [PLACES[i % len(PLACES)] for i in range(len(PAIRS))]
     shown = list(enumerate(zip(looks, places, strict=True)))
     two = [draw_two(first, second, place, seed + i) for i, ((first, second), place) in shown]
-    one = [draw_one(first, place, seed + i) for i, ((first, _), place) in shown]
+    one = [as_tensor(draw_alone(first, place, seed + i)[0]) for i, ((first, _), place) in shown]
     return torch.stack(two), torch.stack(one)
 
 
