@@ -20,8 +20,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from dci_mask_iou import load  # noqa: E402
 from dci_sampling import start_comfyui  # noqa: E402
+from pocket_checkpoint import load  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "before_training.md"
 PHOTOS, STEPS = 5, 40

@@ -19,8 +19,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from dci_mask_iou import Case, cases, ceiling, choose, interval, iou, load, mean_masks, moved  # noqa: E402
 from dci_sampling import start_comfyui  # noqa: E402
+from mask_iou.scenes import Case, cases, mean_masks, moved  # noqa: E402
+from mask_iou.scoring import ceiling, choose, interval, iou  # noqa: E402
+from pocket_checkpoint import load  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "noun_masks.md"
 DEVELOPMENT, FINAL = 30, 60
