@@ -94,22 +94,18 @@ def chosen(rig: Any, needs: Needs) -> MemoryPlan:
 
 def train(rig: Any, way: MemoryPlan, steps: int) -> None:
     """The real Trainer on one photo of noise."""
-    from comfyui_personalize.benchmarks.every_family.rig import CAPTION, Prompts
-    from comfyui_personalize.core.data.examples import Example, TrainingData
+    from comfyui_personalize.benchmarks.every_family.training import trainer_on
     from comfyui_personalize.core.learning.adapter import AdapterConfig
     from comfyui_personalize.core.model.storage import Placement
     from comfyui_personalize.core.training.config import TrainingConfig, TrainingOptions
-    from comfyui_personalize.core.training.trainer import Trainer
     from comfyui_personalize.nodes.bridge.model.gradients import trainable
 
-    example = Example(latents=rig.latents, caption=CAPTION, object_caption=CAPTION, class_noun="dog", identifier="sks")
     options = TrainingOptions(adapter=AdapterConfig(rank=RANK, alpha=float(RANK)), precision="auto",
                               gradient_checkpointing="on" if way.recomputes else "off")
     config = TrainingConfig(steps=steps, learning_rate=1e-4, batch=1, resolution=8 * rig.case.latent[-1],
                             options=options)
     with (trainable(rig.model, placement=Placement.STREAMED if way.streams else Placement.RESIDENT),
-          Trainer(denoiser=rig.denoiser(), text_encoder=Prompts(rig), data=TrainingData(examples=(example,)),
-                  config=config) as trainer):
+          trainer_on(rig, config) as trainer):
         for _ in trainer.steps():
             pass
 

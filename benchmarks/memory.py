@@ -21,7 +21,7 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -241,32 +241,15 @@ def stored(model: str) -> Any:
 
 def run_trainer(denoiser: Any, width: int, size: int, steps: int, free_bytes: int, bf16: bool) -> None:
     """Our trainer on a photo of noise."""
-    import torch
-
-    from comfyui_personalize.core.data.examples import Example, TrainingData
+    from comfyui_personalize.benchmarks.noise_trainer import NoiseTexts, noise_trainer
     from comfyui_personalize.core.learning.adapter import AdapterConfig
-    from comfyui_personalize.core.model.contracts import Conditioning
     from comfyui_personalize.core.training.config import TrainingConfig, TrainingOptions
-    from comfyui_personalize.core.training.trainer import Trainer
 
-    class TextEncoder:
-        module = torch.nn.Module()
-        adapter_keys: Mapping[str, str] = {}
-        widths: Mapping[str, int] = {}
-
-        def encode(self, prompts: Any, vectors: Any = None, pictures: Any = ()) -> list[Conditioning]:
-            return [Conditioning(torch.randn(1, 77, width), torch.randn(1, 1280)) for _ in prompts]
-
-        def token_rows(self, text: str) -> dict[str, torch.Tensor]:
-            return {}
-
-    example = Example(latents=torch.randn(4, size // 8, size // 8), caption="a sks dog", object_caption="a sks dog",
-                      class_noun="dog")
     config = TrainingConfig(
         steps=steps, resolution=size,
         options=TrainingOptions(adapter=AdapterConfig(rank=16, alpha=16.0), precision="bf16" if bf16 else "fp32"))
-    with Trainer(denoiser=denoiser, text_encoder=TextEncoder(), data=TrainingData(examples=(example,)),
-                 config=config, free_bytes=free_bytes) as trainer:
+    with noise_trainer(denoiser, NoiseTexts(width, pooled=1280), config, photos=1, latent_size=size // 8,
+                       free_bytes=free_bytes) as trainer:
         for _ in trainer.steps():
             pass
 

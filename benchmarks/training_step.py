@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -203,35 +203,17 @@ def with_prior(rows: int, steps: int) -> Callable[[], None]:
 def run_trainer(denoiser: Any, batch: int, steps: int, prior: bool = False) -> None:
     """Our trainer on two photos (and four class images) of noise."""
     import bare_loop
-    import torch
 
-    from comfyui_personalize.core.data.examples import Example, TrainingData
+    from comfyui_personalize.benchmarks.noise_trainer import NoiseTexts, noise_trainer
     from comfyui_personalize.core.learning.adapter import AdapterConfig
-    from comfyui_personalize.core.model.contracts import Conditioning
     from comfyui_personalize.core.objectives import PriorPreservation
     from comfyui_personalize.core.training.config import TrainingConfig, TrainingOptions
-    from comfyui_personalize.core.training.trainer import Trainer
 
-    class TextEncoder:
-        module = torch.nn.Module()
-        adapter_keys: Mapping[str, str] = {}
-        widths: Mapping[str, int] = {}
-
-        def encode(self, prompts: Any, vectors: Any = None, pictures: Any = ()) -> list[Conditioning]:
-            return [Conditioning(torch.randn(1, bare_loop.TOKENS, bare_loop.CONTEXT)) for _ in prompts]
-
-        def token_rows(self, text: str) -> dict[str, torch.Tensor]:
-            return {}
-
-    latents = torch.randn(2, 4, bare_loop.LATENT, bare_loop.LATENT)
-    examples = tuple(Example(latents=row, caption="a sks dog", object_caption="a sks dog", class_noun="dog")
-                     for row in latents)
-    pools = {"dog": torch.randn(4, 4, bare_loop.LATENT, bare_loop.LATENT)} if prior else {}
-    data = TrainingData(examples=examples, class_latents=pools, class_prompts=dict.fromkeys(pools, "a dog"))
     config = TrainingConfig(
         steps=steps, batch=batch, resolution=128, objectives=(PriorPreservation(),) if prior else (),
         options=TrainingOptions(adapter=AdapterConfig(rank=bare_loop.RANK, alpha=bare_loop.RANK)))
-    with Trainer(denoiser=denoiser, text_encoder=TextEncoder(), data=data, config=config) as trainer:
+    with noise_trainer(denoiser, NoiseTexts(bare_loop.CONTEXT), config, photos=2, latent_size=bare_loop.LATENT,
+                       class_images=4 if prior else 0) as trainer:
         for step in trainer.steps():
             assert math.isfinite(step.loss)
 

@@ -160,19 +160,15 @@ def adapted(rig: Any) -> list[str]:
 
 def trainer_of(rig: Any, steps: int) -> Any:
     """Two photos in a batch of two, each with a caption of its own."""
-    from comfyui_personalize.benchmarks.every_family.rig import CAPTION, CLASS_PROMPT, Prompts
-    from comfyui_personalize.core.data.examples import Example, TrainingData
+    from comfyui_personalize.benchmarks.every_family.rig import CAPTION, CLASS_PROMPT
+    from comfyui_personalize.benchmarks.every_family.training import trainer_on
     from comfyui_personalize.core.learning.adapter import AdapterConfig
     from comfyui_personalize.core.training.config import TrainingConfig, TrainingOptions
-    from comfyui_personalize.core.training.trainer import Trainer
 
-    examples = tuple(Example(latents=rig.latents, caption=caption, object_caption=caption, class_noun="dog",
-                             identifier="sks") for caption in (CAPTION, CLASS_PROMPT))
     options = TrainingOptions(adapter=AdapterConfig(rank=16, alpha=16.0), precision="fp32",
                               gradient_checkpointing="off")
-    config = TrainingConfig(steps=steps, learning_rate=1e-4, batch=2, resolution=8 * LATENT, options=options)
-    return Trainer(denoiser=rig.denoiser(), text_encoder=Prompts(rig), data=TrainingData(examples=examples),
-                   config=config)
+    return trainer_on(rig, TrainingConfig(steps=steps, learning_rate=1e-4, batch=2, resolution=8 * LATENT,
+                                          options=options), captions=(CAPTION, CLASS_PROMPT))
 
 
 def rig_of(network: str, stored: str) -> tuple[Any, Opened]:

@@ -4,7 +4,7 @@ gives in stock nodes."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from safetensors.torch import load, save
@@ -44,14 +44,20 @@ def train(rig: Rig) -> dict[str, Any]:
 
 
 def trainer_of(rig: Rig) -> Trainer:
-    """The real Trainer on one photo, which is held out too: the loss before and after is at the same noise."""
-    example = Example(latents=rig.latents, caption=CAPTION, object_caption=CAPTION, class_noun="dog", identifier="sks")
-    data = TrainingData(examples=(example,))
+    """The real Trainer on one photo, at a rate at which a dozen steps are seen in the loss."""
     options = TrainingOptions(adapter=AdapterConfig(rank=8, alpha=8.0), precision="fp32",
                               gradient_checkpointing="off")
-    config = TrainingConfig(steps=STEPS, learning_rate=1e-2, batch=1, resolution=64, seed=1, options=options,
-                            validation=ValidationConfig(draws=4))
-    return Trainer(denoiser=rig.denoiser(), text_encoder=Prompts(rig), data=data, held_out=data, config=config)
+    return trainer_on(rig, TrainingConfig(steps=STEPS, learning_rate=1e-2, batch=1, resolution=64, seed=1,
+                                          options=options, validation=ValidationConfig(draws=4)))
+
+
+def trainer_on(rig: Rig, config: TrainingConfig, captions: Sequence[str] = (CAPTION,)) -> Trainer:
+    """The real Trainer on the rig's picture under each caption; where the configuration validates, they are held out
+    too, so that the loss before and after is at the same noise."""
+    data = TrainingData(examples=tuple(Example(latents=rig.latents, caption=caption, object_caption=caption,
+                                               class_noun="dog", identifier="sks") for caption in captions))
+    return Trainer(denoiser=rig.denoiser(), text_encoder=Prompts(rig), data=data,
+                   held_out=data if config.validation else None, config=config)
 
 
 def saved_state(trainer: Trainer) -> bytes:
