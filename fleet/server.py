@@ -21,9 +21,17 @@ class ServerDied(RuntimeError):
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on now."""
+    """A TCP port that nobody listens on now, and that for about a minute nobody else is given.
+
+    Servers started side by side look for a port at once and bind it seconds later. A connection that the port's own
+    side ended keeps it (TIME_WAIT) from all who ask for any port, and leaves it to the server that asks by number.
+    """
     with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else it is kept from the server too
         probe.bind(("127.0.0.1", 0))
+        probe.listen(1)
+        with socket.create_connection(probe.getsockname()):
+            probe.accept()[0].close()
         return probe.getsockname()[1]
 
 

@@ -1,0 +1,19 @@
+"""A server's port is its own, however many start side by side."""
+
+from __future__ import annotations
+
+import asyncio
+
+from comfyui_personalize.fleet.server import free_port
+
+
+def test_a_port_is_given_once_and_left_to_the_server_that_asks_for_it():
+    ports = [free_port() for _ in range(400)]  # of about 28,000: drawn blindly, some would come twice
+    assert len(set(ports)) == 400
+
+    async def listen(port: int) -> None:
+        async with await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", port):
+            pass
+
+    for port in ports[:20]:
+        asyncio.run(listen(port))
