@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -70,13 +71,21 @@ def transformers_folder(folder: Path | None = None, tokenizer: Path | None = Non
     stamp = f"{IMAGE_TEXT_FILE.stat().st_size} {IMAGE_TEXT_FILE.stat().st_mtime_ns} {CHECKPOINT.stat().st_mtime_ns}"
     for place in places:
         try:
-            if not (place / STAMP).is_file() or (place / STAMP).read_text() != stamp:
-                write_transformers(place, tokenizer or tokenizer_folder())
-                (place / STAMP).write_text(stamp)
+            if not is_stamped(place, stamp):
+                place.mkdir(parents=True, exist_ok=True)
+                with FileLock(place / "made.lock"):  # another process may be making it
+                    if not is_stamped(place, stamp):
+                        write_transformers(place, tokenizer or tokenizer_folder())
+                        (place / STAMP).write_text(stamp)
             return place
         except OSError as error:
             reason = error
     raise reason
+
+
+def is_stamped(place: Path, stamp: str) -> bool:
+    """Whether the folder was made, to its end, from the files that the stamp names."""
+    return (place / STAMP).is_file() and (place / STAMP).read_text() == stamp
 
 
 def write_transformers(place: Path, tokenizer: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import pytest
 import torch
 from safetensors import safe_open
@@ -38,3 +41,20 @@ def test_transformers_finds_every_tensor(tmp_path):
 
     _, notes = CLIPModel.from_pretrained(str(image_text.transformers_folder(tmp_path)), output_loading_info=True)
     assert not notes["missing_keys"] and not notes["unexpected_keys"]
+
+
+def test_two_that_ask_at_once_wait_for_one_folder(tmp_path, monkeypatch):
+    """As two processes do: each holds the lock by a file of its own."""
+    made = []
+
+    def write(place, tokenizer):
+        made.append(place)
+        time.sleep(0.2)  # the other comes meanwhile
+
+    monkeypatch.setattr(image_text, "write_transformers", write)
+    both = [threading.Thread(target=image_text.transformers_folder, args=(tmp_path, tmp_path)) for _ in range(2)]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    assert made == [tmp_path] and (tmp_path / image_text.STAMP).read_text()
