@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from unittest.mock import patch
 
 import psutil
 import pytest
@@ -25,10 +26,11 @@ FLEET = ROOT / "fleet"
 @pytest.fixture(scope="module")
 def ray(tmp_path_factory):
     """Ray on this machine, as `fleet run` starts it."""
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / ".comfyui" / "package"), str(Path(__file__).parent)])
-    ray = on_ray.connect(None, on_ray.shipped(FLEET), gpus=0, cpus=4)
-    yield ray
-    ray.shutdown()
+    path = os.pathsep.join([str(ROOT / ".comfyui" / "package"), str(Path(__file__).parent)])
+    with patch.dict(os.environ, PYTHONPATH=path):  # gone again, with the switches that Ray is given, for other files
+        ray = on_ray.connect(None, on_ray.shipped(FLEET), gpus=0, cpus=4)
+        yield ray
+        ray.shutdown()
 
 
 def run(pool, jobs, **events):
