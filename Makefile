@@ -17,6 +17,8 @@ endif
 # Programs that write below the home directory get one of their own; pip keeps the user's settings.
 # The checkout is the package comfyui_personalize, through a link that setup makes.
 RUN = HOME="$(HERE)/.comfyui/home" PYTHONPATH="$(HERE)/.comfyui/package" $(PY)
+# As many processes as tests/conftest.py finds right for the machine; a file's tests stay together, in its order of files.
+SIDE_BY_SIDE = -n $(or $(WORKERS),auto) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup demo test test-core test-nodes test-full lint pocket families bench gpu evidence evidence-dci torture pictures thumbnails help-pictures workflows screenshots locales gallery clean
 
@@ -30,8 +32,8 @@ setup:  ## virtual environment and ComfyUI inside the checkout; seconds when don
 demo: setup  ## photos to pictures on a real server: one contact sheet in .demo/
 	@$(RUN) -m comfyui_personalize.tools.demo
 
-test: setup  ## every test but the sweeps, with lint and types
-	$(RUN) -m pytest
+test: setup  ## every test but the sweeps, with lint and types; WORKERS=1 for one process at a time
+	$(RUN) -m pytest $(SIDE_BY_SIDE)
 
 test-core:  ## core, lint and types; no ComfyUI needed, only torch, diffusers, peft and the checkers
 	@mkdir -p "$(TMPDIR)" "$(HERE)/.comfyui/home"
@@ -41,7 +43,7 @@ test-nodes: setup  ## the nodes, with a real ComfyUI in the tests' process; no s
 	$(RUN) -m pytest tests/nodes
 
 test-full: setup  ## the sweeps too; before a release
-	$(RUN) -m pytest -m ""
+	$(RUN) -m pytest $(SIDE_BY_SIDE) -m ""
 
 lint: setup  ## ruff and mypy
 	$(RUN) -m pytest tests/test_lint.py

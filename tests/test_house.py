@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import re
 import subprocess
+from types import SimpleNamespace
 
 import pytest
 import tomllib
@@ -87,3 +90,17 @@ def test_the_setup_key_depends_on_every_requirement(monkeypatch, tmp_path):
     assert install_comfyui.setup_key(tmp_path) == before
     (tmp_path / "requirements.txt").write_text("torch\nnumpy\n")
     assert install_comfyui.setup_key(tmp_path) != before
+
+
+def test_what_imports_made_is_never_looked_through_again():
+    """In each process that runs tests (`tests/conftest.py`)."""
+    assert gc.isenabled() and gc.get_freeze_count() > 10_000
+
+
+@pytest.mark.parametrize(("cores", "gib", "workers"), [(1, 64, 1), (2, 23, 2), (16, 64, 4), (16, 15, 2), (16, 4, 1)])
+def test_tests_run_in_as_many_processes_as_cores_and_memory_carry(pytestconfig, monkeypatch, cores, gib, workers):
+    psutil = pytest.importorskip("psutil")
+    pytest.importorskip("xdist")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)), raising=False)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=gib << 30))
+    assert pytestconfig.hook.pytest_xdist_auto_num_workers(config=pytestconfig) == workers
