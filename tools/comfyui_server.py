@@ -31,7 +31,8 @@ def make_base_directory(base: Path) -> Path:
 
 
 class Server(ComfyServer):
-    """A ComfyUI server on a free port, with its own base directory; stopped when the context ends.
+    """A ComfyUI server on a free port, with its own base directory; stopped when the context ends, or this
+    process, however it dies.
 
     Args:
         base: the base directory; made where missing.
@@ -44,7 +45,7 @@ class Server(ComfyServer):
         self.base = make_base_directory(base.resolve())
         own = ("--base-directory", str(self.base), "--database-url", f"sqlite:///{self.base / 'comfyui.db'}")
         super().__init__(comfyui_directory(), str(venv_python()), (*arguments, *own), self.base / "server.log",
-                         {**ONE_THREAD, **os.environ, **(environment or {})})
+                         {**ONE_THREAD, **os.environ, **(environment or {})}, is_guarded=True)
 
     def __enter__(self) -> Server:
         self.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from comfyui_personalize.fleet.server import free_port
+from comfyui_personalize.tools.comfyui_server import Server
 
 
 def test_a_port_is_given_once_and_left_to_the_server_that_asks_for_it():
@@ -17,3 +18,8 @@ def test_a_port_is_given_once_and_left_to_the_server_that_asks_for_it():
 
     for port in ports[:20]:
         asyncio.run(listen(port))
+
+
+def test_a_server_of_tests_and_tools_ends_with_the_process_that_started_it(tmp_path):
+    """What a guarded program does is in `test_guard.py`."""
+    assert Server(tmp_path).is_guarded
