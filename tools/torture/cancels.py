@@ -55,8 +55,7 @@ def ready(work: Path) -> Iterator[Callable[[str], Result]]:
     def undisturbed(name: str) -> tuple[dict[str, str], float]:
         store, start = empty(work / f"undisturbed {name}"), time.monotonic()
         outcome = forked(functools.partial(attempt, store, name, None), work / "log.txt")
-        if outcome.value is None:
-            raise RuntimeError(f"the undisturbed run of {name} failed: {outcome.said()}\n{outcome.trace}")
+        outcome.needed(f"the undisturbed run of {name} failed")
         return results_of(store), time.monotonic() - start
 
     def trial(identity: str) -> Result:

@@ -54,8 +54,7 @@ def ready(work: Path) -> Iterator[Callable[[str], Result]]:
     def undisturbed() -> dict[str, str]:
         store = empty(work / "undisturbed")
         outcome = forked(functools.partial(attempt, store, None, 0), work / "log.txt")
-        if outcome.value is None:
-            raise RuntimeError(f"the undisturbed run failed: {outcome.said()}\n{outcome.trace}")
+        outcome.needed("the undisturbed run failed")
         return results_of(store)
 
     def trial(identity: str) -> Result:

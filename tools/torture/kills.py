@@ -40,8 +40,7 @@ def ready(work: Path) -> Iterator[Callable[[str], Result]]:
         store = empty(work / f"undisturbed {name}")
         start = time.monotonic()
         outcome = forked(functools.partial(attempt, store, name), work / "log.txt")
-        if outcome.raised or outcome.ending != "ended":
-            raise RuntimeError(f"the undisturbed run of {name} failed: {outcome.said()}\n{outcome.trace}")
+        outcome.needed(f"the undisturbed run of {name} failed")
         return contents(store), time.monotonic() - start
 
     def attempt(store: Path, name: str) -> str:

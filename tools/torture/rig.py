@@ -58,6 +58,16 @@ class Outcome:
         """Whether it raised what no user should see."""
         return bool(self.raised) and self.raised not in OUR_ERRORS
 
+    def needed(self, otherwise: str) -> Any:
+        """Its value, without which nothing can be tried.
+
+        Raises:
+            RuntimeError: there is none.
+        """
+        if self.value is None:
+            raise RuntimeError(f"{otherwise}: {self.said()}\n{self.trace}")
+        return self.value
+
     def said(self) -> str:
         """One line."""
         return f"{self.raised}: {self.message}"[:300] if self.raised else self.ending
@@ -185,6 +195,13 @@ def use_store(base: Path) -> None:
     for name in ("loras", "embeddings"):
         folder_paths.folder_names_and_paths[name] = ([str(base / name)], folder_paths.supported_pt_extensions)
     folder_paths.filename_list_cache.clear()
+
+
+def use_copy(whole: Path, store: Path) -> None:
+    """The same in a new copy of another store."""
+    shutil.rmtree(store, ignore_errors=True)
+    shutil.copytree(whole, store)
+    use_store(store)
 
 
 def fingerprint(models: tuple[Any, Any, Any]) -> str:
