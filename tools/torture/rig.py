@@ -86,6 +86,7 @@ def start_comfyui(base: Path) -> tuple[Any, Any, Any]:
     import torch
 
     torch.set_num_threads(1)
+    _start_autograd()
     with quiet(base / "start.log"):
         from ...tests.nodes.tiny_model import tiny_models
 
@@ -94,6 +95,14 @@ def start_comfyui(base: Path) -> tuple[Any, Any, Any]:
     gc.collect()
     gc.freeze()
     return models
+
+
+def _start_autograd() -> None:
+    """A first backward pass, for which autograd starts its threads: none on a CPU. Once a run's memory was estimated,
+    PyTorch with CUDA counts one card where there is none, and after a first pass then no child could train."""
+    import torch
+
+    torch.zeros(1, requires_grad=True).sum().backward()
 
 
 def _import_everything(store: Path) -> None:
