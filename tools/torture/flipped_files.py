@@ -78,7 +78,7 @@ def run_again(models: jobs.Models, place: str, store: Path) -> str:
         report = report_of_training(models, steps)
     except InputError as refusal:
         path = next(store.rglob("state.safetensors"))
-        if str(path) not in str(refusal):
+        if str(path.relative_to(store)) not in str(refusal):
             return f"lost: refused without the name of the file: {refusal}"
         path.unlink()
         said, report = "refused by name, then ", report_of_training(models, steps)
