@@ -14,7 +14,8 @@ import torch
 
 from comfyui_personalize.core.store.files import write_bytes, write_tensors
 from comfyui_personalize.tools.install_comfyui import HOME, PACKAGE_LINK, ROOT, link
-from comfyui_personalize.tools.torture import bit_flips, injected, mutations, route_requests, soak, stores
+from comfyui_personalize.tools.torture import bit_flips, injected, kills, mutations, route_requests, soak, stores
+from comfyui_personalize.tools.torture.__main__ import is_bad
 from comfyui_personalize.tools.torture.record import Record, Result, missing, total
 from comfyui_personalize.tools.torture.rig import Outcome, forked
 
@@ -30,6 +31,16 @@ def test_a_campaign_that_was_cut_off_goes_on_with_what_is_missing(tmp_path):
     assert missing(["one", "two", "three"], record) == ["three"]
     sums = total(record.results())
     assert (sums.trials, sums.attempts, sums.lost, sums.counts["kills"]) == (2, 4, ["two: gone"], 4)
+
+
+def test_a_kind_whose_trials_could_not_be_made_is_as_bad_as_one_that_lost(tmp_path):
+    record = Record(tmp_path, "kills")
+    assert is_bad("kills", "small", tmp_path)
+    for name in kills.trials("small"):
+        record.add(name, Result())
+    assert not is_bad("kills", "small", tmp_path)
+    record.add("one more", Result(lost=["gone"]))
+    assert is_bad("kills", "small", tmp_path)
 
 
 def test_one_bit_is_flipped(tmp_path):

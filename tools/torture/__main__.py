@@ -32,7 +32,7 @@ log = logging.getLogger("torture")
 
 
 def main() -> int:
-    """Command line; the exit status is 1 where anything was lost."""
+    """Command line; the exit status is 1 where anything was lost or could not be tried."""
     parser = argparse.ArgumentParser(prog="torture", description=__doc__.split("\n\n")[0])
     parser.add_argument("--quick", action="store_true", help="about ten minutes")
     parser.add_argument("--small", action="store_true", help="under a minute, for the tests")
@@ -53,7 +53,7 @@ def main() -> int:
         return 0
     make(given.only, size, folder)
     print(table(folder, given.only))
-    return int(any(total(Record(folder, kind).results()).lost for kind in given.only))
+    return int(any(is_bad(kind, size, folder) for kind in given.only))
 
 
 def module_of(kind: str) -> ModuleType:
@@ -102,6 +102,12 @@ def make_kind(kind: str, size: str, folder: Path) -> None:
                 log.info("%s: %d of %d trials, %.0f s", kind, number, len(wanted), last - start)
     if not total(record.results()).lost:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def is_bad(kind: str, size: str, folder: Path) -> bool:
+    """Whether a trial of a kind lost anything, or was not made."""
+    record = Record(folder, kind)
+    return bool(total(record.results()).lost or missing(module_of(kind).trials(size), record))
 
 
 def table(folder: Path, kinds: tuple[str, ...]) -> str:
