@@ -35,6 +35,8 @@ class Learner:
         self.optimizer = torch.optim.AdamW(self.parameters, lr=peak, betas=BETAS, eps=EPSILON, weight_decay=0.0,
                                            fused=True)
         self.step = 0
+        self.warmed_from = 0
+        """The step at which the optimiser knew nothing yet."""
 
     def learn(self, loss: Tensor, cooled: float = 0.0) -> Tensor:
         """One optimiser step; `cooled` from 0 to 1 lowers the rate along a cosine to 3 %. Returns the gradient norm."""
@@ -42,7 +44,7 @@ class Learner:
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.parameters, CLIP, foreach=True)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.peak, self.step, self.warm_up, cooled)
+            group["lr"] = learning_rate(self.peak, self.step - self.warmed_from, self.warm_up, cooled)
         self.optimizer.step()
         self.step += 1
         weight = 1 - min(self.decay, (1 + self.step) / (10 + self.step))
@@ -68,19 +70,19 @@ class Learner:
                 "average": {name: a.half().cpu().contiguous()
                             for name, a in zip(self.names, self.average, strict=True)},
                 "buffers": {name: b.detach().cpu() for name, b in self.network.named_buffers()},
-                "moments": moments, "step": self.step}
+                "moments": moments, "step": self.step, "warmed_from": self.warmed_from}
 
     @torch.no_grad()
     def load(self, state: dict[str, Any]) -> None:
         """Takes up what `state` gave."""
-        self.step = state["step"]
+        self.step, self.warmed_from = state["step"], state.get("warmed_from", 0)
         for (name, parameter), average in zip(self._named(), self.average, strict=True):
             parameter.copy_(state["weights"][name])
             average.copy_(state["average"][name])
             if name in state["moments"]:
                 rows = state["moments"][name].view(-1, *[1] * (parameter.ndim - 1))
                 self.optimizer.state[parameter] = {
-                    "step": torch.tensor(float(self.step), device=parameter.device),
+                    "step": torch.tensor(float(self.step - self.warmed_from), device=parameter.device),
                     "exp_avg": torch.zeros_like(parameter),
                     "exp_avg_sq": torch.empty_like(parameter).copy_(rows.to(parameter.device))}
         for name, buffer in self.network.named_buffers():
