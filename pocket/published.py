@@ -1,8 +1,8 @@
 """Training goes on from the committed files, where the state file is lost: `python -m pocket.published STATE`.
 
 The files hold averages, in float16, and nothing of an optimiser. So a network starts on its average, its moments are
-learned again, and its rate warms up once more. The decoder is the autoencoder's, last stage and all; the upscaler's file
-stays as it is, for it has nothing to learn from the others.
+learned again, and its rate warms up once more. The decoder is the autoencoder's, last stage and all; the upscaler's
+file stays as it is, for it has nothing to learn from the others.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 the blueprint in `subgraphs/`.
 
 A real server says which inputs and outputs the nodes have. With ``--run`` it also runs every workflow (or those of the
-numbers that follow), makes the gallery's pictures from what comes out, and keeps workflow 1's personalization as the
-example that workflow 4 loads.
+numbers that follow), makes the gallery's pictures from what comes out, and keeps two personalizations as the examples
+that others load: workflow 1's, and one that is overfitted on purpose (number ``overfitted``).
 """
 
 from __future__ import annotations
@@ -25,11 +25,14 @@ from .graphs import Graph, api_form, ui_form
 from .install_comfyui import ROOT
 from .thumbnails import STORIES, keep_pictures, write_thumbnail
 from .workflow_graphs import workflows
-from .workflow_graphs.parts import EXAMPLE_FILE, FILE
+from .workflow_graphs.overfitted_example import overfitted_example
+from .workflow_graphs.parts import EXAMPLE_FILE, FILE, OVERFITTED, OVERFITTED_FILE
 from .workflow_graphs.your_subject import BLUEPRINT, as_blueprint
 
 FOLDER = ROOT / "workflows"
-EXAMPLE = FOLDER / "personalizations" / EXAMPLE_FILE
+EXAMPLES = FOLDER / "personalizations"
+OVERFITTED_FORM = EXAMPLES / Path(OVERFITTED_FILE).with_suffix(".json")
+"""How the file beside it came about."""
 
 log = logging.getLogger("workflows")
 
@@ -59,23 +62,27 @@ def saved_pictures(client: Client, graph: Mapping[str, Any],
 
 
 def run_and_keep(server: Server, graph: Graph, object_info: Mapping[str, Any]) -> None:
-    """Run a workflow as it stands; keep its pictures as a thumbnail, and its personalization as the example."""
+    """Run a workflow as it stands; keep its pictures as a thumbnail, and workflow 1's personalization."""
     form = api_form(graph, object_info)
     outputs = server.client.run(form, timeout=7200)
     keep_pictures(graph.name, saved_pictures(server.client, form, outputs))
     write_thumbnail(graph.name)
-    if not (saved := server.base / "models" / "loras" / f"{FILE}.safetensors").exists():
-        return
-    EXAMPLE.parent.mkdir(exist_ok=True)
-    shutil.copyfile(saved, EXAMPLE)
+    if graph.name.startswith("01 "):
+        keep_example(server, FILE, EXAMPLE_FILE)
 
 
-def is_asked_for(graph: Graph) -> bool:
-    """Whether the command line asks to run a workflow: ``--run`` alone all whose files are here, else its numbers."""
+def keep_example(server: Server, saved: str, file: str) -> None:
+    """Keep what a run saved among the LoRAs as one of the examples."""
+    EXAMPLES.mkdir(exist_ok=True)
+    shutil.copyfile(server.base / "models" / "loras" / f"{saved}.safetensors", EXAMPLES / file)
+
+
+def is_asked_for(number: str, *, otherwise: bool = True) -> bool:
+    """Whether the command line asks to run a workflow: ``--run`` alone by what is given here, else its numbers."""
     if "--run" not in sys.argv:
         return False
-    numbers, number = sys.argv[sys.argv.index("--run") + 1:], graph.name.split()[0]
-    return number in numbers if numbers else bool(STORIES[number].results)
+    numbers = sys.argv[sys.argv.index("--run") + 1:]
+    return number in numbers if numbers else otherwise
 
 
 def main() -> None:
@@ -85,10 +92,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as base, Server(Path(base)) as server:
         object_info = server.client.object_info()
         write_json(ROOT / "subgraphs" / f"{BLUEPRINT}.json", as_blueprint(object_info))
+        write_json(OVERFITTED_FORM, form := api_form(overfitted_example(), object_info))
+        if is_asked_for("overfitted"):
+            server.client.run(form, timeout=7200)
+            keep_example(server, OVERFITTED, OVERFITTED_FILE)
         for graph in graphs:
+            number = graph.name.split()[0]
             write_forms(graph, object_info)
             log.info("wrote %s", graph.name)
-            if is_asked_for(graph):
+            if is_asked_for(number, otherwise=bool(STORIES[number].results)):  # else its files are not here
                 run_and_keep(server, graph, object_info)
 
 

@@ -20,7 +20,7 @@ from comfyui_personalize.tools.pictures import __main__ as command
 from comfyui_personalize.tools.pictures.cells import Cell, Cells
 from comfyui_personalize.tools.pictures.graphs import CLASS_TITLE, for_subject, nodes_of, workflow
 from comfyui_personalize.tools.pictures.judging import Panel, load_judge, pixels
-from comfyui_personalize.tools.pictures.measures import MEASURES, WANTED, is_met, place_of, tile
+from comfyui_personalize.tools.pictures.measures import LOADED, MEASURES, WANTED, is_met, place_of, tile
 from comfyui_personalize.tools.pictures.page import wanted_table
 from comfyui_personalize.tools.pictures.subjects import PLACES, Subject, photos_of, subject, subjects, write_photos
 
@@ -67,12 +67,13 @@ def test_every_workflow_speaks_of_the_subject_and_keeps_its_settings(number, who
 
 
 def test_what_one_workflow_saves_is_what_the_others_load():
-    saved, = (node["inputs"]["name"] for node in for_subject(workflow("01")[1], CAR, {}).values()
-              if node["class_type"] == "PersonalizeSave")
-    for number in ("03", "11", "12", "14"):
+    for number, first in LOADED.items():
+        saved, = (node["inputs"]["name"] for node in for_subject(workflow(first)[1], CAR, {}).values()
+                  if node["class_type"] == "PersonalizeSave")
         loaded, = (node["inputs"]["name"] for node in for_subject(workflow(number)[1], CAR, {}).values()
                    if node["class_type"] == "PersonalizeLoad")
         assert loaded == f"{saved}.safetensors"
+    assert [cell.workflow for cell in command.cells_of(["12", "02"], (CAR,))] == [LOADED["12"], "02", "12"]
 
 
 def test_subjects_are_seen_where_prompts_put_them_and_photographed_elsewhere(tmp_path):

@@ -23,7 +23,7 @@ from ..comfyui_server import Server
 from ..install_comfyui import ROOT
 from .cells import Cell, Cells, checkpoint_digest, graph_of
 from .judging import Panel, load_judge, reference
-from .measures import MEASURES, WITHOUT_SUBJECT
+from .measures import LOADED, MEASURES, WITHOUT_SUBJECT
 from .page import sheet, write_page
 from .subjects import Subject, photos_of, small, subjects, write_photos
 
@@ -45,16 +45,17 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def cells_of(numbers: Sequence[str], chosen: tuple[Subject, ...]) -> list[Cell]:
-    """Every cell, subject by subject, so that a cut-off run has whole subjects."""
-    return [Cell(number, who) for who in chosen for number in MEASURES
-            if number in numbers and (number not in WITHOUT_SUBJECT or who == chosen[0])]
+    """Every cell, subject by subject, so that a cut-off run has whole subjects; first what others load."""
+    needed = {*numbers, *(LOADED[number] for number in numbers if number in LOADED)}
+    return [Cell(number, who) for who in chosen for number in dict.fromkeys((*LOADED.values(), *MEASURES))
+            if number in needed and (number not in WITHOUT_SUBJECT or who == chosen[0])]
 
 
 def judged(cells: Cells, wanted: list[Cell], panel: Panel, chosen: tuple[Subject, ...]) -> dict[str, Any]:
     """The figures of every cell whose pictures are kept."""
     results: dict[str, dict[str, dict[str, float]]] = {}
     for cell in wanted:
-        if pictures := cells.pictures(cell):
+        if cell.workflow in MEASURES and (pictures := cells.pictures(cell)):
             graph = graph_of(cell, write_photos(cell.who, cells.inputs), is_first=cell.who == chosen[0],
                              is_quick=cells.is_quick)
             with torch.no_grad():

@@ -9,10 +9,15 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ..install_comfyui import ROOT
-from ..workflow_graphs.parts import EXAMPLE_FILE, FILE
+from ..workflow_graphs.parts import EXAMPLE_FILE, FILE, OVERFITTED, OVERFITTED_FILE
+from ..write_workflows import OVERFITTED_FORM
 from .subjects import SECOND_NOUN, Subject, second_noun
 
 API_FORMS: Final = ROOT / "workflows" / "api"
+OVERFITTING: Final = "overfitted"
+"""In the place of a workflow's number: how the personalization came about that 03 and 12 load."""
+SAVED: Final = {EXAMPLE_FILE: FILE, OVERFITTED_FILE: OVERFITTED}
+"""The examples that come along, and what the workflow that makes one saves."""
 NAMED: Final = ("run_name", "filename_prefix")
 CLASS_TITLE: Final = "The class alone"
 QUICK: Final[dict[str, dict[str, int]]] = {
@@ -27,8 +32,8 @@ Graph = dict[str, Any]
 
 
 def workflow(number: str) -> tuple[str, Graph]:
-    """A workflow's name and API form, by its number."""
-    path, = API_FORMS.glob(f"{number} *.json")
+    """A workflow's name and API form, by its number, or `OVERFITTING`."""
+    path, = [OVERFITTED_FORM] if number == OVERFITTING else API_FORMS.glob(f"{number} *.json")
     return path.stem, json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -56,8 +61,8 @@ def for_subject(graph: Graph, who: Subject, photos: Mapping[str, str]) -> Graph:
                 continue
             if node["class_type"] == "LoadImage":
                 node["inputs"][name] = photos.get(value, value)
-            elif value == EXAMPLE_FILE:
-                node["inputs"][name] = f"{FILE}_{who.number}.safetensors"
+            elif value in SAVED:
+                node["inputs"][name] = f"{SAVED[value]}_{who.number}.safetensors"
             elif name in NAMED or (name == "name" and node["class_type"] == "PersonalizeSave"):
                 node["inputs"][name] = f"{value}_{who.number}"
             else:

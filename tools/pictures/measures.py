@@ -12,7 +12,7 @@ from ...pocket.accept import edges
 from ...pocket.places import PHRASES
 from ..workflow_graphs import dci_two_subjects
 from ..workflow_graphs.dci_omega_sweep import OMEGAS
-from .graphs import CLASS_TITLE, Graph, nodes_of
+from .graphs import CLASS_TITLE, OVERFITTING, Graph, nodes_of
 from .judging import Panel, pixels, reference
 from .subjects import Subject, second_noun
 
@@ -109,7 +109,9 @@ MEASURES: Final[dict[str, Measure]] = {
     "01": of_one, "02": of_one, "03": of_pair, "05": of_one, "06": of_one, "07": of_one, "08": of_one, "09": of_one,
     "10": of_two_objects, "11": of_enlarging, "12": of_sweep, "13": of_dci_pair_of_subjects, "14": of_pair,
 }
-"""By the workflow's number, in the order in which they run: 03, 11, 12 and 14 load what 01 saved."""
+"""By the workflow's number, in the order in which they run."""
+LOADED: Final = {"11": "01", "14": "01", "03": OVERFITTING, "12": OVERFITTING}
+"""Workflows that load what another one saved, which is run first."""
 WITHOUT_SUBJECT: Final = ("13",)
 """Workflows about individuals that the model knows by name: run once."""
 

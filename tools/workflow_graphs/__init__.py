@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from ..graphs import Graph
 
-SHARED = ("kontext", "notes", "parts")
+SHARED = ("kontext", "notes", "overfitted_example", "parts")
 """What workflows are made of."""
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from ..graphs import Graph
 from .notes import explain
 from .parts import (
-    EXAMPLE_FILE,
     NOUN,
+    OVERFITTED_FILE,
+    STAND_IN,
     Loaded,
     Start,
     empty_latent,
@@ -23,11 +24,11 @@ def dci_against_plain_sampling() -> Graph:
     """A saved subject, sampled plainly and with DCI from the same seed."""
     graph = Graph("03 Prompt obeyed, subject kept (DCI)", groups=GROUPS)
     base = load_checkpoint(graph)
-    loaded = graph.add(0, "PersonalizeLoad", {"name": EXAMPLE_FILE, "model": base.model, "clip": base.clip})
+    loaded = graph.add(0, "PersonalizeLoad", {"name": OVERFITTED_FILE, "model": base.model, "clip": base.clip})
     mine = Loaded(loaded[0], loaded[1], base.vae)
     text = prompt_about(graph, 1, "in the desert", loaded[2])
     dci = graph.add(1, "DCIConditioning", {"model": mine.model, "clip": mine.clip, "prompt": text,
-                                           "identifier": loaded[2], "class_noun": NOUN, "auxiliary_noun": "cat",
+                                           "identifier": loaded[2], "class_noun": NOUN, "auxiliary_noun": STAND_IN,
                                            "omega": 1.0, "window": -1.0, "shared_guidance": True})
     start = Start(encode(graph, 1, mine.clip, text, "Positive, plain"), encode(graph, 1, mine.clip, "", "Negative"),
                   empty_latent(graph, 1))

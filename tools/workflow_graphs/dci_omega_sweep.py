@@ -5,9 +5,10 @@ from __future__ import annotations
 from ..graphs import Graph, Link
 from .notes import explain
 from .parts import (
-    EXAMPLE_FILE,
     NOUN,
+    OVERFITTED_FILE,
     SAMPLING,
+    STAND_IN,
     empty_latent,
     encode,
     load_checkpoint,
@@ -23,10 +24,10 @@ def dci_omega_sweep() -> Graph:
     """A saved personalization, sampled plainly and with several strengths: one sheet per seed."""
     graph = Graph("12 How strong should DCI be", groups=GROUPS)
     base = load_checkpoint(graph)
-    loaded = graph.add(0, "PersonalizeLoad", {"name": EXAMPLE_FILE, "model": base.model, "clip": base.clip})
+    loaded = graph.add(0, "PersonalizeLoad", {"name": OVERFITTED_FILE, "model": base.model, "clip": base.clip})
     text = prompt_about(graph, 0, "in the snow", loaded[2])
     prompt = graph.add(0, "PersonalizeDCIEncode", {"clip": loaded[1], "prompt": text, "identifier": loaded[2],
-                                        "class_noun": NOUN, "auxiliary_noun": "cat", "prompt_l": ""})
+                                        "class_noun": NOUN, "auxiliary_noun": STAND_IN, "prompt_l": ""})
     start = {"positive": prompt[0], "negative": encode(graph, 0, loaded[1], "", "Negative"),
              "latent_image": empty_latent(graph, 0), "denoise": 1.0, **SAMPLING}
     sheet = labelled(graph, 1, {**start, "model": loaded[0]}, base.vae, "plain")
