@@ -67,7 +67,8 @@ export function clearMessages() {
 // An input as the node shows it, a widget or a socket: "omega" is labelled "strength", in another language by its word.
 function labelOf(id, name) {
   const node = findNode(id);
-  return [...(node?.widgets ?? []), ...(node?.inputs ?? [])].find((shown) => shown.name === name && shown.label)?.label ?? name;
+  const shown = [...(node?.widgets ?? []), ...(node?.inputs ?? [])].filter((input) => input.name === name);
+  return shown.map((input) => input.label || input.localized_name).find(Boolean) ?? name; // a widget's, a socket's
 }
 
 // "resolution: got 90, expected ... Use 88." as the title's "Resolution", and the sentence.

@@ -38,6 +38,17 @@ def test_a_node_is_shown_with_its_chinese_names(page, screenshots):
     assert made[0] == "从照片个性化" and {"照片", "是什么", "力度", "步数", "选择照片", "模型"} <= set(made)
 
 
+def test_a_mistake_is_told_by_the_sockets_name_on_the_screen(page):
+    graph = {"1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "pocket.safetensors"}},
+             "2": {"class_type": "PersonalizePromptWithSubject", "inputs": {"clip": ["1", 1], "prompt": "a {V} {noun}"}},
+             "3": {"class_type": "PreviewAny", "inputs": {"source": ["2", 1]}}}
+    page.evaluate("graph => window.app.loadApiJson(graph, 'mistake')", graph)
+    page.evaluate("() => { window.app.queuePrompt(0, 1); }")
+    told = page.locator(".personalize-message h3")
+    told.wait_for(timeout=2 * MINUTE)
+    assert told.inner_text() == "带主体的提示词: 个性化"
+
+
 def test_the_tab_of_runs_is_chinese(page):
     tab = page.get_by_role("button", name="个性化").first
     tab.click()
