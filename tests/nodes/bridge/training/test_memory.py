@@ -6,6 +6,7 @@ import comfy.model_management
 import pytest
 import torch
 from families import family_models
+from quantised_models import STORED, stored_as
 from tiny_model import tiny_models
 from trainer_rig import Untouched, equal, photos, subjects, train
 
@@ -61,6 +62,16 @@ def check_estimate(plan):
 def test_a_step_takes_what_was_estimated(models, kind, switch):
     adapter = AdapterConfig(kind=kind, rank=4, alpha=4.0, targets="all" if kind == "full" else "attention")
     check_estimate(plan_of(models, gradient_checkpointing=switch, optimizer="sgd", adapter=adapter))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("switch", ["off", "on"])
+@pytest.mark.parametrize("stored", [*STORED, "weight_dtype fp8", "GGUF"])
+def test_a_step_on_a_quantised_base_takes_what_was_estimated(stored, switch, tmp_path):
+    _, clip, vae = family_models("flux")
+    model = stored_as(stored, tmp_path)[0].model
+    check_estimate(plan_of((model, clip, vae), gradient_checkpointing=switch, optimizer="sgd",
+                           adapter=AdapterConfig(rank=4, alpha=4.0)))
 
 
 @pytest.mark.full
