@@ -57,9 +57,9 @@ def test_what_is_committed_fits_into_a_clone():
     if listed.returncode:
         pytest.skip("needs a git checkout; this is a copy")
     sizes = {name: (ROOT / name).stat().st_size for name in listed.stdout.split("\0") if (ROOT / name).is_file()}
-    pocket = sum(size for name, size in sizes.items() if name.startswith("pocket/"))
-    assert pocket <= 48 * 2**20
-    assert sum(sizes.values()) - pocket <= 10.5 * 2**20
+    weights = sum(size for name, size in sizes.items() if name.startswith(("pocket/", "workflows/personalizations/")))
+    assert weights <= 48 * 2**20
+    assert sum(sizes.values()) - weights <= 8 * 2**20
 
 
 def test_setup_refuses_a_python_that_is_too_old(monkeypatch):

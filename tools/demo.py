@@ -93,8 +93,9 @@ def run_workflows(client: Client) -> Iterator[Row]:
     yield Row("After training: your subject, wherever you want it", edited, [in_words(prompt) for prompt in EDITS])
     outputs = client.run(compare, timeout=1800)
     plain, dci = (pictures_titled(client, compare, outputs, title) for title in ("Plain", "With DCI"))
-    yield Row(f"Sampled as usual: {in_words(prompt_of(compare))}", plain)
-    yield Row("With DCI: same prompt, same seeds", dci, is_step=False)
+    yield Row(f"Learned from one photo by heart, asked for {in_words(prompt_of(compare))}", [photos[2], *plain],
+              ["its only photo", *["sampled as usual"] * len(plain)])
+    yield Row("The same model, prompt and seeds", [photos[2], *dci], ["", *["with DCI"] * len(dci)], is_step=False)
     outputs = client.run(together, timeout=1800)
     yield Row("Two subjects in one picture", pictures_titled(client, together, outputs, "Two halves"))
 

@@ -29,14 +29,15 @@ def dci_against_plain_sampling() -> Graph:
     text = prompt_about(graph, 1, "in the desert", loaded[2])
     dci = graph.add(1, "DCIConditioning", {"model": mine.model, "clip": mine.clip, "prompt": text,
                                            "identifier": loaded[2], "class_noun": NOUN, "auxiliary_noun": STAND_IN,
-                                           "omega": 1.0, "window": -1.0, "shared_guidance": True})
+                                           "omega": 2.0, "window": -1.0, "shared_guidance": True})
     start = Start(encode(graph, 1, mine.clip, text, "Positive, plain"), encode(graph, 1, mine.clip, "", "Negative"),
                   empty_latent(graph, 1))
     sample(graph, 2, mine, start, "Plain", "pocket_dog_plain")
     sample(graph, 2, mine._replace(model=dci[0]), start._replace(positive=dci[1]), "With DCI", "pocket_dog_dci")
     explain(graph, [
-        "Draws a saved subject twice from the same seed, plainly and with **DCI**. This one comes with the extension; "
-        "template 01 makes yours.",
+        "Draws a saved subject twice from the same seed, plainly and with **DCI**. It comes with the extension and is "
+        "overfitted on purpose: one photo, in a city, learned almost by heart. Plain sampling stays in that city "
+        "whatever the prompt says; a subject of several photos (template 01) obeys by itself.",
         "DCI draws a second picture beside yours for a while, about a *cat* in the dog's place, and lets yours borrow "
         "its surroundings.",
         "- *strength*: more follows the prompt, less keeps the subject\n- *stand-in object*: something often seen in "

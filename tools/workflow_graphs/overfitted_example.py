@@ -3,7 +3,8 @@
 DCI is for a model that draws the subject so firmly in its photo's surroundings that a prompt cannot take it away. A
 subject of four photos, trained moderately, obeys the prompt by itself. Here one photo is learned almost by heart, while
 class images keep what the model knows: of the class, and of the stand-in object in other surroundings, from which DCI
-borrows.
+borrows. The text encoder does not learn: where it does, prompts of the stand-in fail as well, and there is nothing to
+borrow.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from .parts import (
     train,
 )
 
-PLACES = ("in the kitchen", "in the city", "under water")
+PLACES = ("in the kitchen", "under water", "at night", "on a wooden floor")
 """Of the stand-in's class images: none that workflows 3 and 12 ask for."""
 COUNT = 8
-TRAINING = {"steps": 600, "learning_rate": 1e-3, "batch": 2}
-RANK = 4
+TRAINING = {"steps": 400, "learning_rate": 1e-3, "batch": 2}
+RANK = 16
 
 
 def overfitted_example() -> Graph:
@@ -33,7 +34,7 @@ def overfitted_example() -> Graph:
     graph = Graph("Overfitted example")
     base = load_checkpoint(graph)
     identifier = pick_identifier(graph, base.clip)
-    photo = graph.add(0, "LoadImage", {"image": PHOTOS[0]})
+    photo = graph.add(0, "LoadImage", {"image": PHOTOS[2]})
     subject = graph.add(0, "PersonalizeSubjectPhotos", {"images.image0": photo[0], "identifier": identifier,
                                                         "class_noun": NOUN})
     prior: Node | None = None
@@ -44,6 +45,6 @@ def overfitted_example() -> Graph:
     assert prior
     objective = graph.add(1, "PersonalizePriorPreservation", {"prior": prior[0], "weight": 1.0})
     trainer = train(graph, 2, base, subject[0], objective[0], "pocket_dog_overfitted",
-                    {"rank": RANK, "alpha": float(RANK), "save_every": 0}, **TRAINING)
+                    {"rank": RANK, "alpha": float(RANK), "text_encoder_rate": 0.0, "save_every": 0}, **TRAINING)
     keep(graph, 2, trainer, OVERFITTED)
     return graph
