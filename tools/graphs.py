@@ -19,6 +19,10 @@ AUTOGROW = "COMFY_AUTOGROW_V3"
 NOTE = "MarkdownNote"
 NODE_WIDTH, NOTE_COLOUR = 290, "#432"
 HEADER, ROW, WIDGET_ROW, MULTILINE = 14, 20, 24, 54
+ELEMENT_ROW, ELEMENT_MULTILINE = 28, 70
+"""Heights of parts of a node on the classic canvas, and where nodes are elements of the page (Nodes 2.0)."""
+TALLER = {"PersonalizeLoad": 240, "PersonalizeLearnedContexts": 322, "VAELoader": 86}
+"""Nodes that show more in Nodes 2.0 than their widgets."""
 NOTE_LINE, NOTE_LETTERS, NOTES = 16, 52, -1
 """Of a note: height of a line and letters in it, at the least; and the column where notes are read first."""
 
@@ -169,11 +173,18 @@ def sockets(node: Node, info: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 def guessed_size(node: Node, info: Mapping[str, Any], socket_count: int) -> list[int]:
     """A size in which everything is readable."""
-    widgets = [slot for slot in slots(info) if slot.is_widget]  # the classic canvas shows advanced ones, too
-    tall = sum(MULTILINE if slot.options.get("multiline") else WIDGET_ROW for slot in widgets)
-    tall += sum(WIDGET_ROW for slot in widgets if slot.options.get("control_after_generate"))
+    widgets = [slot for slot in slots(info) if slot.is_widget]
+    shown = [slot for slot in widgets if not slot.options.get("advanced")]  # the classic canvas shows all of them
+    after_seeds = sum(bool(slot.options.get("control_after_generate")) for slot in widgets)
+    classic = WIDGET_ROW * after_seeds + sum(  # which are a sign behind the seed in Nodes 2.0
+        MULTILINE if slot.options.get("multiline") else WIDGET_ROW for slot in widgets)
+    # Nodes 2.0 has a row to show the others, and one with the name of the extension that a node comes from.
+    extra = (len(shown) < len(widgets)) + info["python_module"].startswith("custom_nodes.")
+    elements = ELEMENT_ROW * extra + sum(
+        ELEMENT_MULTILINE if slot.options.get("multiline") else ELEMENT_ROW for slot in shown)
     growing = sum(slot.type == AUTOGROW for slot in slots(info))  # each offers one socket more
-    return [NODE_WIDTH, HEADER + ROW * max(socket_count + growing, len(info["output"])) + tall]
+    rows = max(socket_count + growing, len(info["output"]))
+    return [NODE_WIDTH, max(HEADER + ROW * rows + max(classic, elements), TALLER.get(node.class_type, 0))]
 
 
 def ui_node(node: Node, info: Mapping[str, Any], order: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ SCREEN: Final = (1900, 1050)
 """Of the editor, in pixels: that of a usual screen."""
 FILLED, MARGIN = 0.75, 20
 """Of it, by *Fit view*; and what that adds to the width and the height."""
-TITLE_BAR, BELOW, BETWEEN, GROUPS_APART, GROUP_TITLE, EDGE = 30, 16, 24, 44, 44, 12
+TITLE_BAR, BELOW, BETWEEN, GROUPS_APART, GROUP_TITLE, EDGE = 30, 8, 20, 40, 44, 12
 
 Form = dict[str, Any]
 

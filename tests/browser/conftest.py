@@ -62,7 +62,8 @@ def open_from_gallery(page, name: str) -> None:
     if page.evaluate("window.app.graph.extra.linearMode === true"):
         page.evaluate("() => window.app.extensionManager.command.execute('Comfy.ToggleLinear')")
     page.get_by_role("button", name="Templates").first.click()
-    page.get_by_text(EXTENSION, exact=True).first.click(timeout=MINUTE)
+    gallery = page.get_by_role("dialog")  # nodes drawn as elements bear the extension's name, too
+    gallery.get_by_text(EXTENSION, exact=True).first.click(timeout=MINUTE)
     page.get_by_text(name, exact=True).last.click(timeout=MINUTE)
     page.get_by_role("dialog").wait_for(state="hidden", timeout=MINUTE)
     page.wait_for_function("name => window.app.extensionManager.workflow.activeWorkflow.filename.startsWith(name)",

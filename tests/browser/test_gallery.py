@@ -63,6 +63,32 @@ def test_a_workflow_loads_from_the_gallery_as_the_api_form_says(page, screenshot
     assert_readable(page, name)
 
 
+@pytest.fixture(scope="module")
+def nodes_2(page):
+    """The page with nodes drawn as elements."""
+    page.evaluate("() => window.app.ui.settings.setSettingValueAsync('Comfy.VueNodes.Enabled', true)")
+    yield page
+    page.evaluate("() => window.app.ui.settings.setSettingValueAsync('Comfy.VueNodes.Enabled', false)")
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_a_workflow_loads_in_nodes_2_as_the_api_form_says(nodes_2, screenshots, name):
+    open_from_gallery(nodes_2, name)
+    nodes_2.wait_for_timeout(2000)  # elements are made, and what is missing is looked for
+    nodes_2.screenshot(path=screenshots / f"{name} nodes 2.png")
+    sent = nodes_2.evaluate("async () => (await window.app.graphToPrompt()).output")
+    assert sent == json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
+    if nodes_2.evaluate("window.app.graph.extra.linearMode === true"):
+        return  # a form
+    boxes = nodes_2.evaluate("""() => [...document.querySelectorAll('[data-node-id]')].map(element => {
+        const { x, y, width, height } = element.getBoundingClientRect();
+        return [window.app.graph.getNodeById(element.dataset.nodeId)?.title, x, y, width, height];
+    })""")
+    assert len(boxes) == nodes_2.evaluate("window.app.graph.nodes.length")
+    assert_apart(boxes)
+
+
 def assert_readable(page, name: str) -> None:
     """At once, and where the view is fitted: text is drawn, and all nodes are in sight."""
     least = FIRST_SIX if name in WORKFLOWS[:6] else READABLE

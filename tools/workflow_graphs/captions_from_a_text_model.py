@@ -40,9 +40,9 @@ def captions_from_a_text_model() -> Graph:
     reader = graph.add(0, "CLIPLoader", {"clip_name": READER["name"], "type": "stable_diffusion", "device": "default"},
                        files=(READER,), title="The model that reads pictures")
     asked = {"clip": reader[0], "image": listed[0], "prompt": QUESTION, "max_length": 60, "sampling_mode": "off"}
-    written = graph.add(1, "TextGenerate", asked, size=(290, 250))
+    written = graph.add(1, "TextGenerate", asked, size=(290, 270))
     joined = {"string_a": "a {V} {noun}, ", "string_b": written[0], "delimiter": ""}
-    captions = graph.add(1, "StringConcatenate", joined, title="The identifier in front", size=(290, 170))
+    captions = graph.add(1, "StringConcatenate", joined, title="The identifier in front", size=(290, 206))
     graph.add(1, "PreviewAny", {"source": captions[0]}, title="Captions", size=(290, 140))
     subject = graph.add(1, "PersonalizeSubjectPhotos", {"images.image0": listed[0], "identifier": identifier,
                                                         "class_noun": NOUN, "captions": captions[0]}, size=(290, 290))

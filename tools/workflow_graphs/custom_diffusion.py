@@ -31,13 +31,13 @@ def custom_diffusion() -> Graph:
     identifier = pick_identifier(graph, base.clip)
     subject = several_photos(graph, 0, identifier)
     objective = prior_preservation(graph, 1, base)
-    preset = graph.add(2, "PersonalizeMethodPreset", {"method": "custom_diffusion"}, size=(290, 220))
+    preset = graph.add(2, "PersonalizeMethodPreset", {"method": "custom_diffusion"}, size=(290, 202))
     vectors = graph.add(2, "PersonalizeTokenVectors", {"vectors": 1, "start": "word", "start_text": "{V}",
                                             "learning_rate": VECTOR_RATE})
     trainer = graph.add(2, "PersonalizeTrainer", {
         "model": base.model, "clip": base.clip, "vae": base.vae, "subject": subject[0], "objective": objective,
         "options": preset[0], "token_vectors": vectors[0], "run_name": "pocket_custom_diffusion", **TRAINING,
-        "learning_rate": RATE}, size=(290, 580))
+        "learning_rate": RATE}, size=(290, 560))
     mine = Loaded(trainer[0], trainer[1], base.vae)
     positive = encode(graph, 3, mine.clip, prompt_about(graph, 3, "in the desert", identifier), "Positive")
     keep(graph, 2, trainer, f"{FILE}_custom_diffusion")

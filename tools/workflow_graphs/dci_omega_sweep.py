@@ -15,8 +15,8 @@ from .parts import (
     prompt_about,
 )
 
-OMEGAS = (0.5, 1.0, 1.5, 2.0)
-GROUPS = {0: "1 Model, subject, prompt", 1: "2 Draw: plain, then stronger", 2: "3 Compare"}
+OMEGAS = (0.5, 1.0, 2.0)
+GROUPS = {0: "1 Model, subject, prompt", 1: "2 Draw: plain, then stronger, side by side"}
 WINDOW = -1.0  # by the latent's size
 
 
@@ -38,7 +38,7 @@ def dci_omega_sweep() -> Graph:
         sheet = graph.add(1, "ImageStitch", {"image1": sheet, "image2": picture, "direction": "right",
                                                   "match_image_size": True, "spacing_width": 0,
                                                   "spacing_color": "white"})[0]
-    graph.add(2, "SaveImage", {"images": sheet, "filename_prefix": "dci_omega_sweep"}, size=(500, 300),
+    graph.add(1, "SaveImage", {"images": sheet, "filename_prefix": "dci_omega_sweep"}, size=(290, 200),
               title="One sheet per seed: plain, then stronger")
     explain(graph, [
         "*strength* is how much of its surroundings the second picture lends. The prompt is encoded once by **DCI "

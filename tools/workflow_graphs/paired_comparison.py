@@ -39,7 +39,7 @@ def paired_comparison() -> Graph:
              for kind, value in (("images", images), ("name", name))}
     graph.add(4, "PersonalizePairedComparison", {
         **named, "subject": subject[0], "prompts": prompts[0], "title": "My dog",
-        "file_name": "comparisons/pocket_dog"}, size=(400, 420), title="A page")
+        "file_name": "comparisons/pocket_dog"}, size=(400, 450), title="A page")
     explain(graph, [
         "Draws six prompts in three ways with the same seed, and writes **one HTML file** into *output/comparisons*: "
         "open it in a browser, or send it to somebody. It shows two pictures at a time without saying whose they are, "

@@ -17,7 +17,7 @@ STAND_IN = "cat"
 PHOTOS = [f"personalize_dog_{number}.png" for number in (1, 2, 3, 4)]
 MASKED_PHOTO, SCENE = "personalize_dog_masked.png", "personalize_scene_masked.png"
 PICTURES = 4
-PHOTO_SIZE, PICTURE_SIZE = (240, 314), (290, 300)
+PHOTO_SIZE, PICTURE_SIZE = (240, 314), (290, 260)
 # Any sampler suits the pocket model; an ancestral one lets it correct itself on the way.
 SAMPLING = {"seed": 7, "steps": 25, "cfg": 3.0, "sampler_name": "euler_ancestral", "scheduler": "normal"}
 TRAINING = {"steps": 200, "learning_rate": 5e-4, "batch": 4, "resolution": SIZE, "seed": 0}

@@ -35,9 +35,9 @@ def views_from_an_edit_model() -> Graph:
     photo = graph.add(0, "LoadImage", {"image": PHOTOS[0]}, size=PHOTO_SIZE, title="One photo")
     editor = load_kontext(graph, 0)
     lines = {"kind": "your own", "identifier": identifier, "class_noun": NOUN, "templates": VIEWS}
-    texts = graph.add(1, "PersonalizeSubjectPrompts", lines, size=(290, 206), title="Views: one line each")
+    texts = graph.add(1, "PersonalizeSubjectPrompts", lines, size=(290, 230), title="Views: one line each")
     asked = graph.add(1, "StringConcatenate", {"string_a": KEEP, "string_b": texts[1], "delimiter": ""},
-                      size=(290, 170), title="What the edit model is told")
+                      size=(290, 206), title="What the edit model is told")
     views = draw(graph, 1, editor, asked[0], empty(graph, 1), reference(graph, 1, editor.vae, photo[0]))
     show(graph, 1, views, "Views", "pocket_dog_views")
     subject = graph.add(1, "PersonalizeSubjectPhotos", {"images.image0": views, "identifier": identifier,
