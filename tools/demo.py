@@ -26,7 +26,7 @@ API_FORMS = ROOT / "workflows" / "api"
 PHOTOS = ROOT / "workflows" / "photos"
 TRAIN, COMPARE, TOGETHER = ("01 Your pet in a new place (DreamBooth LoRA)", "03 Prompt obeyed, subject kept (DCI)",
                             "13 Two subjects in one picture (DCI)")
-EDITS: Final = ("a {V} dog in the desert", "a {V} dog in the snow", "a {V} dog in the jungle",
+EDITS: Final = ("a {V} dog in the snow", "a {V} dog in the jungle", "a {V} dog on the beach",
                 "a pencil drawing of a {V} dog")
 """What the subject is asked for after training, one picture each: three places and a style."""
 TILE, GAP, LABEL, CAPTION, COLUMNS = 320, 12, 56, 36, 4
@@ -93,9 +93,9 @@ def run_workflows(client: Client) -> Iterator[Row]:
     yield Row("After training: your subject, wherever you want it", edited, [in_words(prompt) for prompt in EDITS])
     outputs = client.run(compare, timeout=1800)
     plain, dci = (pictures_titled(client, compare, outputs, title) for title in ("Plain", "With DCI"))
-    yield Row(f"Learned from one photo by heart, asked for {in_words(prompt_of(compare))}", [photos[2], *plain],
+    yield Row(f"Learned from one photo by heart, asked for {in_words(prompt_of(compare))}", [photos[1], *plain],
               ["its only photo", *["sampled as usual"] * len(plain)])
-    yield Row("The same model, prompt and seeds", [photos[2], *dci], ["", *["with DCI"] * len(dci)], is_step=False)
+    yield Row("The same model, prompt and seeds", [photos[1], *dci], ["", *["with DCI"] * len(dci)], is_step=False)
     outputs = client.run(together, timeout=1800)
     yield Row("Two subjects in one picture", pictures_titled(client, together, outputs, "Two halves"))
 

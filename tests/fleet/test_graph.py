@@ -52,7 +52,7 @@ def test_the_photos_of_the_workflow_give_way_to_a_folder():
         "identifier": ["2", 0], "class_noun": "cat", "caption_template": "a {V} {noun}", "folder": "fleet/rex"}}
     changed = {node for node in before if before[node] != after[node]}
     assert changed == {"2", "7", "8", "13"}
-    assert after["13"]["inputs"]["string"] == "a {V} cat in the desert"
+    assert after["13"]["inputs"]["string"] == before["13"]["inputs"]["string"].replace("dog", "cat")
     assert after["2"]["inputs"]["class_noun"] == after["8"]["inputs"]["class_noun"] == "cat"
 
 

@@ -130,7 +130,7 @@ def iou(found, truth):
 
 
 def test_on_held_out_pictures_masks_lie_on_the_subject_rather_than_beside_it():
-    """0.38 against 0.12; on the first pocket model, which attended more sharply, 0.65 against 0.25."""
+    """0.72 against 0.19."""
     register_pocket()
     with torch.inference_mode():
         pocket = comfy.sd.load_checkpoint_guess_config(str(CHECKPOINTS / "pocket.safetensors"))[:3]
@@ -141,4 +141,4 @@ def test_on_held_out_pictures_masks_lie_on_the_subject_rather_than_beside_it():
                       resolution=0)
         found.append(iou(mask[0].bool(), truth))
         moved.append(iou(mask[0].bool().roll(24, 1), truth))
-    assert sum(found) / 16 > 0.33 and sum(found) > 2.5 * sum(moved)
+    assert sum(found) / 16 > 0.65 and sum(found) > 2.5 * sum(moved)

@@ -26,7 +26,7 @@ def dci_against_plain_sampling() -> Graph:
     base = load_checkpoint(graph)
     loaded = graph.add(0, "PersonalizeLoad", {"name": OVERFITTED_FILE, "model": base.model, "clip": base.clip})
     mine = Loaded(loaded[0], loaded[1], base.vae)
-    text = prompt_about(graph, 1, "in the desert", loaded[2])
+    text = prompt_about(graph, 1, "in the snow", loaded[2])
     dci = graph.add(1, "DCIConditioning", {"model": mine.model, "clip": mine.clip, "prompt": text,
                                            "identifier": loaded[2], "class_noun": NOUN, "auxiliary_noun": STAND_IN,
                                            "omega": 2.0, "window": -1.0, "shared_guidance": True})
@@ -36,8 +36,8 @@ def dci_against_plain_sampling() -> Graph:
     sample(graph, 2, mine._replace(model=dci[0]), start._replace(positive=dci[1]), "With DCI", "pocket_dog_dci")
     explain(graph, [
         "Draws a saved subject twice from the same seed, plainly and with **DCI**. It comes with the extension and is "
-        "overfitted on purpose: one photo, in a city, learned almost by heart. Plain sampling stays in that city "
-        "whatever the prompt says; a subject of several photos (template 01) obeys by itself.",
+        "overfitted on purpose: one photo, in a kitchen, learned almost by heart. Plain sampling takes the "
+        "kitchen's tiles along wherever the prompt goes; a subject of several photos (template 01) obeys by itself.",
         "DCI draws a second picture beside yours for a while, about a *cat* in the dog's place, and lets yours borrow "
         "its surroundings.",
         "- *strength*: more follows the prompt, less keeps the subject\n- *stand-in object*: something often seen in "

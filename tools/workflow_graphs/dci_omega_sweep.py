@@ -25,7 +25,7 @@ def dci_omega_sweep() -> Graph:
     graph = Graph("12 How strong should DCI be", groups=GROUPS)
     base = load_checkpoint(graph)
     loaded = graph.add(0, "PersonalizeLoad", {"name": OVERFITTED_FILE, "model": base.model, "clip": base.clip})
-    text = prompt_about(graph, 0, "in the desert", loaded[2])
+    text = prompt_about(graph, 0, "in the snow", loaded[2])
     prompt = graph.add(0, "PersonalizeDCIEncode", {"clip": loaded[1], "prompt": text, "identifier": loaded[2],
                                         "class_noun": NOUN, "auxiliary_noun": STAND_IN, "prompt_l": ""})
     start = {"positive": prompt[0], "negative": encode(graph, 0, loaded[1], "", "Negative"),
@@ -47,7 +47,7 @@ def dci_omega_sweep() -> Graph:
         "Read each sheet from left to right:",
         "- where the model forgets the prompt for the subject, the prompt comes forward\n- at some point the subject "
         "is lost: take the last picture before that",
-        "This subject is overfitted on purpose, as in template 03, so that it stays in its photo's city."],
+        "This subject is overfitted on purpose, as in template 03, so that it takes its photo's kitchen along."],
             more=["*active until* -1 goes by the picture's size: 0.3, as published, at 512."])
     return graph
 

@@ -31,10 +31,10 @@ def dreambooth_with_prior_preservation() -> Graph:
     objective = prior_preservation(graph, 1, base)
     trainer = train(graph, 2, base, subject[0], objective, "pocket_dog")
     mine = Loaded(trainer[0], trainer[1], base.vae)
-    text = prompt_about(graph, 2, "in the desert", identifier, before=trainer.inputs["options"].node)
+    text = prompt_about(graph, 2, "in the snow", identifier, before=trainer.inputs["options"].node)
     positive = encode(graph, 3, mine.clip, text, "Positive")
     keep(graph, 2, trainer, FILE)
-    preview = graph.add(2, "PersonalizeTrainingPreview", {"prompt": "a {V} {noun} in the desert"}, before=trainer)
+    preview = graph.add(2, "PersonalizeTrainingPreview", {"prompt": "a {V} {noun} in the snow"}, before=trainer)
     trainer.inputs["preview"] = preview[0]
     start = Start(positive, encode(graph, 3, mine.clip, "", "Negative"), empty_latent(graph, 3))
     sample(graph, 3, mine, start, "Your subject", "pocket_dog_dreambooth")

@@ -33,7 +33,7 @@ def full_fine_tuning() -> Graph:
     trainer = train(graph, 2, base, subject[0], objective, "pocket_full", OPTIONS, learning_rate=RATE, steps=250,
                     batch=2)
     mine = Loaded(trainer[0], trainer[1], base.vae)
-    positive = encode(graph, 3, mine.clip, prompt_about(graph, 3, "in the desert", identifier), "Positive")
+    positive = encode(graph, 3, mine.clip, prompt_about(graph, 3, "in the jungle", identifier), "Positive")
     graph.add(3, "CheckpointSave", {"model": mine.model, "clip": mine.clip, "vae": mine.vae,
                                     "filename_prefix": "checkpoints/pocket_dog"}, title="Your own checkpoint")
     start = Start(positive, encode(graph, 3, mine.clip, "", "Negative"), empty_latent(graph, 3))

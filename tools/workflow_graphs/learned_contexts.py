@@ -36,7 +36,7 @@ def learned_contexts() -> Graph:
     contexts = graph.add(1, "PersonalizeLearnedContexts", {**CONTEXTS, "objective": prior})
     trainer = train(graph, 2, base, subject[0], contexts[0], "pocket_dog_ico")
     mine = Loaded(trainer[0], trainer[1], base.vae)
-    positive = encode(graph, 3, mine.clip, prompt_about(graph, 3, "in the desert", trainer[7]), "Positive")
+    positive = encode(graph, 3, mine.clip, prompt_about(graph, 3, "in the jungle", trainer[7]), "Positive")
     keep(graph, 3, trainer, f"{FILE}_ico")
     start = Start(positive, encode(graph, 3, mine.clip, "", "Negative"), empty_latent(graph, 3))
     sample(graph, 3, mine, start, "Your subject", "pocket_dog_ico")

@@ -34,7 +34,7 @@ def textual_inversion() -> Graph:
                     options={"train_unet": False, "text_encoder_rate": 0.0}, token_vectors=vectors[0], steps=300,
                     batch=2)
     mine = Loaded(trainer[0], trainer[1], base.vae)
-    positive = encode(graph, 2, mine.clip, prompt_about(graph, 2, "in the desert", trainer[7]), "Positive")
+    positive = encode(graph, 2, mine.clip, prompt_about(graph, 2, "in the jungle", trainer[7]), "Positive")
     keep(graph, 1, trainer, f"{FILE}_inversion")
     start = Start(positive, encode(graph, 2, mine.clip, "", "Negative"), empty_latent(graph, 2))
     sample(graph, 2, mine, start, "Your subject", "pocket_dog_inversion")

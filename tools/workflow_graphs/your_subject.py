@@ -13,7 +13,7 @@ from .parts import CHECKPOINT, NOUN, Loaded
 FOLDER = "personalize_dog"
 """Example photos, a folder inside the input folder."""
 BLUEPRINT = "Your subject from photos"
-PROMPT = "a {V} {noun} in the desert"
+PROMPT = "a {V} {noun} in the snow"
 FAMILIES = ("the pocket model", "Stable Diffusion 1.5", "SDXL")
 GROUPS = {0: "1 Model", 1: "2 Photos and word", 2: "3 Prompt", 3: "4 Draw"}
 
