@@ -21,7 +21,7 @@ NODE_WIDTH, NOTE_COLOUR = 290, "#432"
 HEADER, ROW, WIDGET_ROW, MULTILINE = 14, 20, 24, 54
 ELEMENT_ROW, ELEMENT_MULTILINE = 28, 70
 """Heights of parts of a node on the classic canvas, and where nodes are elements of the page (Nodes 2.0)."""
-TALLER = {"PersonalizeLoad": 240, "PersonalizeLearnedContexts": 322, "VAELoader": 86}
+TALLER = {"PersonalizeLoad": 240, "PersonalizeDCIEncode": 278, "PersonalizeLearnedContexts": 322, "VAELoader": 86}
 """Nodes that show more in Nodes 2.0 than their widgets."""
 NOTE_LINE, NOTE_LETTERS, NOTES = 16, 52, -1
 """Of a note: height of a line and letters in it, at the least; and the column where notes are read first."""

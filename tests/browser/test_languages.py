@@ -40,7 +40,8 @@ def test_a_node_is_shown_with_its_chinese_names(page, screenshots):
 
 def test_a_mistake_is_told_by_the_sockets_name_on_the_screen(page):
     graph = {"1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "pocket.safetensors"}},
-             "2": {"class_type": "PersonalizePromptWithSubject", "inputs": {"clip": ["1", 1], "prompt": "a {V} {noun}"}},
+             "2": {"class_type": "PersonalizePromptWithSubject", "inputs": {
+                 "clip": ["1", 1], "prompt": "a {V} {noun}"}},
              "3": {"class_type": "PreviewAny", "inputs": {"source": ["2", 1]}}}
     page.evaluate("graph => window.app.loadApiJson(graph, 'mistake')", graph)
     page.evaluate("() => { window.app.queuePrompt(0, 1); }")

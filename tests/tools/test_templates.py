@@ -144,3 +144,19 @@ def test_the_page_of_templates_shows_each_with_a_small_picture():
     pictures = {path.stem: path.stat().st_size for path in (PAGE.parent / "templates").iterdir()}
     assert pictures.keys() == {name.split()[0] for name in NAMES}
     assert max(pictures.values()) <= 60_000 and sum(pictures.values()) <= 1_000_000
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name[:2] in ("06", "07", "08")])
+def test_a_prompt_says_the_word_that_was_learned(name):
+    """Where token vectors learn, the rare word that they began with is still what it was."""
+    graph = read("api", f"{name}.json")
+    trainer, = (key for key, node in graph.items() if node["class_type"] == "PersonalizeTrainer")
+    assert "token_vectors" in graph[trainer]["inputs"]
+    said = [node["inputs"]["replace"] for node in graph.values() if node["class_type"] == "StringReplace"]
+    assert said == [[trainer, 7]]
+
+
+def test_the_templates_in_which_token_vectors_learn_are_those():
+    learning = [name for name in NAMES if any("token_vectors" in node["inputs"]
+                                              for node in read("api", f"{name}.json").values())]
+    assert [name[:2] for name in learning] == ["06", "07", "08"]

@@ -39,7 +39,7 @@ def custom_diffusion() -> Graph:
         "options": preset[0], "token_vectors": vectors[0], "run_name": "pocket_custom_diffusion", **TRAINING,
         "learning_rate": RATE}, size=(290, 560))
     mine = Loaded(trainer[0], trainer[1], base.vae)
-    positive = encode(graph, 3, mine.clip, prompt_about(graph, 3, "in the snow", identifier), "Positive")
+    positive = encode(graph, 3, mine.clip, prompt_about(graph, 3, "in the snow", trainer[7]), "Positive")
     keep(graph, 2, trainer, f"{FILE}_custom_diffusion")
     start = Start(positive, encode(graph, 3, mine.clip, "", "Negative"), empty_latent(graph, 3))
     sample(graph, 3, mine, start, "Your subject", "pocket_dog_custom_diffusion")

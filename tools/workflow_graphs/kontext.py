@@ -45,7 +45,7 @@ def empty(graph: Graph, column: int) -> Link:
 
 def draw(graph: Graph, column: int, loaded: Loaded, text: Link | str, latent: Link, shown: Link | None) -> Link:
     """Pictures of a text, with a reference or without."""
-    positive = graph.add(column, "CLIPTextEncode", {"clip": loaded.clip, "text": text}, size=(290, 90))[0]
+    positive = graph.add(column, "CLIPTextEncode", {"clip": loaded.clip, "text": text}, size=(290, 102))[0]
     if shown is not None:
         positive = graph.add(column, "ReferenceLatent", {"conditioning": positive, "latent": shown})[0]
     guided = graph.add(column, "FluxGuidance", {"conditioning": positive, "guidance": GUIDANCE})[0]
