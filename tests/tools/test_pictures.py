@@ -171,7 +171,7 @@ def test_two_subjects_are_both_there_and_a_sharper_picture_has_stronger_edges(pa
     assert found["edges against Lanczos"] > 1.5
 
 
-@pytest.mark.parametrize(("number", "place"), [("01", "desert"), ("07", "jungle"), ("12", "snow"), ("14", "beach")])
+@pytest.mark.parametrize(("number", "place"), [("01", "snow"), ("07", "jungle"), ("12", "snow"), ("14", "beach")])
 def test_the_place_is_read_from_the_workflows_prompt(number, place):
     assert place_of(workflow(number)[1]) == place and place in PLACES
 
