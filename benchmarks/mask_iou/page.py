@@ -26,8 +26,8 @@ def table(title: str, maps: dict, truths: list[Any], thresholds: dict, bars: dic
         plain = [iou(each >= cut, truth) for each, truth in zip(values, truths, strict=False)]
         area = [area_iou(each, truth) for each, truth in zip(values, truths, strict=False)]
         lines.append(f"| *{name}* | {cut:.2f} | {interval(plain)} | {interval(area)} |")
-    grid = [ceiling(truth, 6) for truth in truths]
-    return [*lines, f"| *exact mask through a grid of 6 x 6 (ceiling)* | 0.50 | {interval(grid)} | |", ""]
+    grid = [ceiling(truth, 12) for truth in truths]
+    return [*lines, f"| *exact mask through a grid of 12 x 12 (ceiling)* | 0.50 | {interval(grid)} | |", ""]
 
 
 def by_level(recorders: list[Any], truths: list[Any], title: str, levels: Sequence[float] = LEVELS) -> list[str]:
