@@ -26,6 +26,8 @@ from pocket_checkpoint import load  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "noun_masks.md"
 DEVELOPMENT, FINAL = 30, 60
+GRID = 12
+"""Cells of the pocket model's finest attention on a side."""
 TEMPLATES = ("a {noun}", "a photo of a {noun}")
 
 
@@ -69,7 +71,8 @@ def rows(models: Sequence[Any], pictures: Sequence[Case], mean_of: Any, cut: flo
             row("*the same mask, moved by a quarter of the picture*", [mask.roll(24, 1) for mask in first]),
             row("*centred square of the true area*", [centred(truth) for truth in truths]),
             row("*mean mask of the class noun*", [mean_of[case.noun] >= cut for case in pictures]),
-            f"| *exact mask through a grid of 12 x 12 (ceiling)* | {interval([ceiling(each, 12) for each in truths])} |"]
+            f"| *exact mask through a grid of {GRID} x {GRID} (ceiling)* | "
+            f"{interval([ceiling(each, GRID) for each in truths])} |"]
 
 
 def page(models: Sequence[Any]) -> str:
