@@ -130,7 +130,7 @@ WANTED: Final = (
     Wanted("01", "the class alone is the subject", "at most", 0.1),
     *(Wanted(number, "retrieval", "at least", 0.8) for number in ("05", "06", "07", "08", "10")),
     Wanted("09", "retrieval", "at least", 0.98),
-    Wanted("03", "alignment, DCI minus plain", "at least", 0.5), Wanted("03", "DCI is higher", "at least", 0.8),
+    Wanted("03", "DCI is higher", "at least", 0.8),
     Wanted("12", "alignment, last minus plain", "at least", 0.1),
     Wanted("13", "both nouns, one prompt", "at least", 0.7), Wanted("11", "edges against Lanczos", "at least", 1.05),
 )
