@@ -19,7 +19,7 @@ from dci_sampling import start_comfyui
 from mask_iou.page import LABELS, by_level, draw, header, table
 from mask_iou.recording import LATER, look_once, maps_of, sample_case
 from mask_iou.scenes import Case, cases, mean_masks, moved
-from mask_iou.scoring import area_iou, choose, interval
+from mask_iou.scoring import area_iou, bounds, choose, interval
 from mask_iou.segmentation import backdrops, choose_cut, novelties
 from pocket_checkpoint import load
 
@@ -85,8 +85,10 @@ def of_moved(models: Models, final: list[Case], thresholds: dict, bars: dict) ->
              for kind in LABELS]
     own = ", ".join(f"{LABELS[kind]} {interval(values)}" for kind, values in zip(LABELS, stays, strict=True))
     goes = [area_iou(values, truth) for values, truth in zip(maps["concept", "finest scale"], truths, strict=True)]
-    verdict = "they follow the subject" if sum(goes) > sum(stays[0]) else \
-        "in the window they show where this noun stands in the world, not where it stands in the picture"
+    low, high = bounds([there - before for there, before in zip(goes, stays[0], strict=True)])
+    verdict = ("over the window they follow the subject" if low > 0 else
+               "in the window they show where this noun stands in the world, not where it stands in the picture"
+               if high < 0 else "over the window as a whole it is undecided which of the two they show: see by level")
     lines += [f"With the place where the subject stood before (finest scale, at the true area): {own}.", "",
               f"So {verdict}.", ""]
     lines += by_level(recorders, truths, "Moved")

@@ -21,13 +21,11 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from dci_sampling import start_comfyui  # noqa: E402
 from mask_iou.scenes import Case, cases, mean_masks, moved  # noqa: E402
-from mask_iou.scoring import ceiling, choose, interval, iou  # noqa: E402
+from mask_iou.scoring import GRID, ceiling, choose, interval, iou  # noqa: E402
 from pocket_checkpoint import load  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "noun_masks.md"
 DEVELOPMENT, FINAL = 30, 60
-GRID = 12
-"""Cells of the pocket model's finest attention on a side."""
 TEMPLATES = ("a {noun}", "a photo of a {noun}")
 
 

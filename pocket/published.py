@@ -17,15 +17,15 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .autoencoder import Autoencoder, start_from_published
+from .export import TEXT_PREFIX
 from .generator import Generator
 from .image_text import CHECKPOINT, IMAGE_TEXT_FILE
 from .image_text_training import ImageTextEncoder, digest
-from .judge import JUDGE_FILE, Judge
+from .judge import load_judge
 from .rows import TOKEN_ROWS
 from .state import save_state, state_path
 
 UNET_PREFIX: Final = "model.diffusion_model."
-TEXT_PREFIX: Final = "cond_stage_model.transformer.text_model."
 
 
 def published_generator() -> Generator:
@@ -51,13 +51,6 @@ def published_encoder(generator: Generator) -> ImageTextEncoder:
     return encoder
 
 
-def published_judge() -> Judge:
-    """The judge's file as training's network."""
-    judge = Judge()
-    judge.load_state_dict({key: tensor.float() for key, tensor in load_file(JUDGE_FILE).items()})
-    return judge
-
-
 def entry(network: nn.Module, step: int) -> dict[str, Any]:
     """What `Learner.state` would hold of a network whose optimiser is forgotten."""
     halved: dict[str, Tensor] = {name: parameter.detach().half().contiguous()
@@ -77,7 +70,7 @@ def start_state(path: Path) -> None:
     with safe_open(CHECKPOINT, "pt") as file:
         facts: dict[str, int] = json.loads(file.metadata()["pocket"])
     generator = published_generator()
-    networks = {"autoencoder": start_from_published(Autoencoder()), "judge": published_judge(), "generator": generator,
+    networks = {"autoencoder": start_from_published(Autoencoder()), "judge": load_judge(), "generator": generator,
                 "encoder": published_encoder(generator)}
     entries = {name: entry(network, facts[f"{name}_steps"]) for name, network in networks.items()}
     entries["autoencoder"] = {key: entries["autoencoder"][key] for key in ("average", "buffers", "step")}  # frozen

@@ -8,7 +8,7 @@ from typing import Any
 
 from .recording import LEVELS
 from .scenes import MOVED
-from .scoring import area_iou, ceiling, interval, iou
+from .scoring import GRID, area_iou, ceiling, interval, iou
 
 LABELS = {"concept": "concept map m^c", "mask": "mask M^c"}
 
@@ -26,8 +26,8 @@ def table(title: str, maps: dict, truths: list[Any], thresholds: dict, bars: dic
         plain = [iou(each >= cut, truth) for each, truth in zip(values, truths, strict=False)]
         area = [area_iou(each, truth) for each, truth in zip(values, truths, strict=False)]
         lines.append(f"| *{name}* | {cut:.2f} | {interval(plain)} | {interval(area)} |")
-    grid = [ceiling(truth, 12) for truth in truths]
-    return [*lines, f"| *exact mask through a grid of 12 x 12 (ceiling)* | 0.50 | {interval(grid)} | |", ""]
+    grid = [ceiling(truth, GRID) for truth in truths]
+    return [*lines, f"| *exact mask through a grid of {GRID} x {GRID} (ceiling)* | 0.50 | {interval(grid)} | |", ""]
 
 
 def by_level(recorders: list[Any], truths: list[Any], title: str, levels: Sequence[float] = LEVELS) -> list[str]:
@@ -74,7 +74,8 @@ other scenes, where the best map was: {best}.
 {len(LEVELS)} levels of the window; exact masks. *Sampled*: pictures sampled with DCI; the subject is what no backdrop
 of the context explains, a segmentation whose own IoU on the rendered pictures is {own}.
 *Moved*: as *seen*, the picture shifted left or right by {MOVED} pixels: the world never has objects there.
-The world's objects all stand in the middle, so mean masks, which know nothing of the picture, are the bars to pass.
+A single thing stands near the middle in this world, so mean masks, which know nothing of the picture, are the bars to
+pass.
 
 ![masks](dci_mask_iou.png)
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 RESAMPLES = 2000
+GRID = 12
+"""Cells of the pocket model's finest attention on a side."""
 
 
 def iou(found: Any, truth: Any) -> float:
@@ -19,13 +21,19 @@ def area_iou(values: Any, truth: Any) -> float:
 
 
 def interval(values: Sequence[float]) -> str:
-    """Mean and its 95 % bootstrap interval over pictures."""
+    """Mean and its 95 % bootstrap interval over pictures, in words."""
+    low, high = bounds(values)
+    return f"{sum(values) / len(values):.3f} ({low:.3f} to {high:.3f})"
+
+
+def bounds(values: Sequence[float]) -> tuple[float, float]:
+    """The 95 % bootstrap interval of the mean over pictures."""
     import numpy
 
     rng = numpy.random.default_rng(0)
     means = numpy.asarray(values)[rng.integers(0, len(values), (RESAMPLES, len(values)))].mean(1)
     low, high = numpy.percentile(means, [2.5, 97.5])
-    return f"{numpy.mean(values):.3f} ({low:.3f} to {high:.3f})"
+    return float(low), float(high)
 
 
 def choose(maps: dict[tuple[str, str], list[Any]], truths: list[Any]) -> tuple[dict[tuple[str, str], float], Any]:
