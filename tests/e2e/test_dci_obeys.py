@@ -7,18 +7,19 @@ import pytest
 import torch
 
 from comfyui_personalize.pocket.judge import load_judge
-from comfyui_personalize.tools.pictures.cells import SHIPPED_PICTURES
 from comfyui_personalize.tools.pictures.graphs import with_pictures, workflow
 from comfyui_personalize.tools.pictures.judging import Panel, pixels
 from comfyui_personalize.tools.pictures.measures import place_of
 from comfyui_personalize.tools.render_photos import example_photos
 from comfyui_personalize.tools.write_workflows import saved_pictures
 
+SEEDS = 16
+
 
 @pytest.fixture(scope="module")
 def found(server):
     """Alignment and fidelity of either side, as the judge sees 16 seeds of the shipped workflow."""
-    graph = with_pictures(workflow("03")[1], SHIPPED_PICTURES)
+    graph = with_pictures(workflow("03")[1], SEEDS)
     pictures = saved_pictures(server.client, graph, server.client.run(graph, timeout=600))
     with torch.no_grad():
         panel = Panel(load_judge(), torch.empty(0, 64))

@@ -109,9 +109,9 @@ class FakeClient:
 def test_a_cell_runs_once_and_again_only_for_another_graph_or_model(tmp_path):
     client, who = FakeClient(), subjects(1)[0]
 
-    def fill(checkpoint="a", is_first=False, number="01"):
-        cells = Cells(tmp_path, tmp_path / "input", checkpoint=checkpoint)
-        cells.fill(client, Cell(number, who), is_first=is_first)
+    def fill(checkpoint="a", number="01", is_quick=False):
+        cells = Cells(tmp_path, tmp_path / "input", checkpoint=checkpoint, is_quick=is_quick)
+        cells.fill(client, Cell(number, who))
         return cells.pictures(Cell(number, who))
 
     assert set(fill()) == {"Your subject", CLASS_TITLE} and client.runs == 1
@@ -120,7 +120,7 @@ def test_a_cell_runs_once_and_again_only_for_another_graph_or_model(tmp_path):
     fill(checkpoint="b")
     assert client.runs == 2
     assert set(fill(number="03")) == {"Plain", "With DCI"} and client.runs == 3
-    fill(number="03", is_first=True)  # sixteen seeds
+    fill(number="03", is_quick=True)  # other settings
     assert client.runs == 4
 
 
@@ -190,7 +190,7 @@ def test_kept_pictures_are_judged_without_a_server_and_the_page_is_written(tmp_p
     torch.manual_seed(0)
     save_state(state, judge=Learner(Judge(), peak=1e-3).state())
     cells, who = Cells(tmp_path / "quick", tmp_path / "quick" / "server" / "input", is_quick=True), subjects(1)[0]
-    cells.fill(FakeClient(), Cell("01", who), is_first=True)
+    cells.fill(FakeClient(), Cell("01", who))
     assert command.main(["--subjects", "1", "--quick", "--judge-only", "--judge", str(state), "--folder",
                          str(tmp_path), "--workflows", "01", "05"]) == 0
     written = json.loads((tmp_path / "quick" / "pictures.json").read_text())

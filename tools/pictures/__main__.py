@@ -51,13 +51,12 @@ def cells_of(numbers: Sequence[str], chosen: tuple[Subject, ...]) -> list[Cell]:
             if number in needed and (number not in WITHOUT_SUBJECT or who == chosen[0])]
 
 
-def judged(cells: Cells, wanted: list[Cell], panel: Panel, chosen: tuple[Subject, ...]) -> dict[str, Any]:
+def judged(cells: Cells, wanted: list[Cell], panel: Panel) -> dict[str, Any]:
     """The figures of every cell whose pictures are kept."""
     results: dict[str, dict[str, dict[str, float]]] = {}
     for cell in wanted:
         if cell.workflow in MEASURES and (pictures := cells.pictures(cell)):
-            graph = graph_of(cell, write_photos(cell.who, cells.inputs), is_first=cell.who == chosen[0],
-                             is_quick=cells.is_quick)
+            graph = graph_of(cell, write_photos(cell.who, cells.inputs), is_quick=cells.is_quick)
             with torch.no_grad():
                 figures = MEASURES[cell.workflow](graph, pictures, cell.who, panel)
             results.setdefault(cell.workflow, {})[str(cell.who.number)] = figures
@@ -89,8 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     server = nullcontext() if given.judge_only else Server(base)
     with server:
         for cell in [] if given.judge_only else wanted:
-            cells.fill(server.client, cell, is_first=cell.who == chosen[0])  # type: ignore[union-attr]
-    results, place = judged(cells, wanted, panel, chosen), folder if given.quick else ROOT / "docs"
+            cells.fill(server.client, cell)  # type: ignore[union-attr]
+    results, place = judged(cells, wanted, panel), folder if given.quick else ROOT / "docs"
     facts = {"subjects": len(chosen), "checkpoint": checkpoint_digest(), **judge_itself(panel, chosen)}
     write_page(place, results, facts)
     sheet(cells, chosen, cells.inputs).save(place / "pictures.jpg", quality=85)

@@ -14,14 +14,11 @@ from PIL import Image
 from ..install_comfyui import ROOT
 from ..thumbnails import keep_pictures, kept_pictures
 from ..write_workflows import saved_pictures
-from .graphs import Graph, for_subject, quickly, with_pictures, with_the_class_alone, workflow
+from .graphs import Graph, for_subject, quickly, with_the_class_alone, workflow
 from .measures import WITHOUT_SUBJECT
 from .subjects import Subject, write_photos
 
 log = logging.getLogger("pictures")
-
-SHIPPED_PICTURES = 16
-"""Seeds of workflow 03 on the first subject."""
 
 
 class Cell(NamedTuple):
@@ -35,15 +32,13 @@ class Cell(NamedTuple):
         return self.workflow if self.workflow in WITHOUT_SUBJECT else f"{self.workflow} {self.who.number}"
 
 
-def graph_of(cell: Cell, photos: dict[str, str], *, is_first: bool, is_quick: bool) -> Graph:
+def graph_of(cell: Cell, photos: dict[str, str], *, is_quick: bool) -> Graph:
     """The graph that the cell runs."""
     _, graph = workflow(cell.workflow)
     if cell.workflow not in WITHOUT_SUBJECT:
         graph = for_subject(graph, cell.who, photos)
     if cell.workflow == "01":
         graph = with_the_class_alone(graph, cell.who.noun)
-    if cell.workflow == "03" and is_first:
-        graph = with_pictures(graph, SHIPPED_PICTURES)
     return quickly(graph) if is_quick else graph
 
 
@@ -78,10 +73,10 @@ class Cells:
         self.folder, self.inputs, self.is_quick = folder, inputs, is_quick
         self.checkpoint = checkpoint or checkpoint_digest()
 
-    def fill(self, client: Any, cell: Cell, *, is_first: bool) -> Graph:
+    def fill(self, client: Any, cell: Cell) -> Graph:
         """Runs a cell where its pictures are not kept yet; the graph that belongs to them."""
         photos = write_photos(cell.who, self.inputs)
-        graph = graph_of(cell, photos, is_first=is_first, is_quick=self.is_quick)
+        graph = graph_of(cell, photos, is_quick=self.is_quick)
         key, note = key_of(graph, [self.inputs / name for name in photos.values()], self.checkpoint), self.note(cell)
         if note.is_file() and json.loads(note.read_text()).get("key") == key:
             return graph
