@@ -141,6 +141,26 @@ def table(results: list[dict[str, tuple[float, ...]]]) -> str:
     return "\n".join(rows)
 
 
+COMPARED = (
+    ("low noise, level 0", "no fine-tuning, level 0", "what training at low noise gives"),
+    ("usual noise, level 8", "no fine-tuning, level 8", "what training at the usual noise gives"),
+    ("no fine-tuning, level 0", "no fine-tuning, level 8", "what the level told at sampling gives, without training"),
+    ("low noise, level 0", "usual noise, level 8", "the paper's comparison: training and level together"),
+)
+"""Pairs of rows, the first minus the second, and what the difference is of."""
+
+
+def reading(results: list[dict[str, tuple[float, ...]]]) -> str:
+    """Paired differences over subjects, with 95 % bootstrap intervals."""
+    from comfyui_personalize.benchmarks.evidence.intervals import estimate
+
+    lines = ["| paired difference | PSNR, dB | gradient error | of what |", "|---|---|---|---|"]
+    for first, second, meaning in COMPARED:
+        found = [estimate([figures[first][place] - figures[second][place] for figures in results]) for place in (0, 1)]
+        lines.append(f"| {first} minus {second} | {found[0]} | {found[1]} | {meaning} |")
+    return "\n".join(lines)
+
+
 def write_figures(subjects: list[int], steps: int, results: list[dict[str, tuple[float, ...]]]) -> None:
     """Per subject and method: PSNR in dB, gradient error, the judge's cosine."""
     rows = {str(number): figures for number, figures in zip(subjects, results, strict=True)}
@@ -165,7 +185,7 @@ def main() -> None:
     report = HEADER.format(command=f"{command} --steps {options.steps} --write", subjects=len(options.subjects),
                            steps=options.steps, rate=RATE, batch=BATCH, rank=RANK, trained=TRAINED, tested=TESTED,
                            sampling=SAMPLING_STEPS, figures=" | ".join(FIGURES),
-                           columns="|".join("---" for _ in FIGURES)) + table(results)
+                           columns="|".join("---" for _ in FIGURES)) + table(results) + f"\n\n{reading(results)}"
     print(report)
     if options.write:
         RESULTS.write_text(f"{report}\n", encoding="utf-8")

@@ -76,7 +76,8 @@ class Case:
         return torch.stack([photo.pixels for photo in self.subject.photos]).movedim(-1, 1)
 
 
-def case(number: int, photos: int = PHOTOS, identifier: str = IDENTIFIER, noun: str | None = None) -> Case:
+def case(number: int, photos: int = PHOTOS, identifier: str = IDENTIFIER, noun: str | None = None,
+         caption: str | None = None) -> Case:
     """A subject of the world with so many photos.
 
     Args:
@@ -84,11 +85,12 @@ def case(number: int, photos: int = PHOTOS, identifier: str = IDENTIFIER, noun: 
         photos: how many photos.
         identifier: the word that is to mean it.
         noun: another class noun than its own, or nothing at all, for ablations.
+        caption: of every photo, a template; None = 'a {V} {noun}', or 'a {V}' without a noun.
     """
     taken = subject_photos(number, photos)
     shown = tuple(Photo(pixels=torch.from_numpy(photo.pixels.copy()).float() / 255,
                         mask=torch.from_numpy(photo.cover.copy()).float() / 255) for photo in taken)
-    template = "a {V}" if noun == "" else "a {V} {noun}"
+    template = caption or ("a {V}" if noun == "" else "a {V} {noun}")
     mine = Subject(identifier=identifier, class_noun=noun or class_noun(number), photos=shown,
                    caption_template=template)
     return Case(number, mine, tuple(photo.context for photo in taken))

@@ -76,7 +76,7 @@ def untrained(loaded: Loaded, noun: str, seed: int) -> Tensor:
 
 def case_of(method: Method, number: int) -> Case:
     """A subject as the method gets it."""
-    return case(number, photos=method.photos, identifier=method.identifier, noun=method.noun)
+    return case(number, photos=method.photos, identifier=method.identifier, noun=method.noun, caption=method.caption)
 
 
 def measure_cell(path: Path, head: dict[str, Any], method: Method, prompts: Sequence[Prompt]) -> dict[str, Any]:

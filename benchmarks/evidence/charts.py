@@ -18,12 +18,11 @@ from .tables import FEWER, Cells, Finding, of_method, over_subjects, present, ti
 matplotlib.use("Agg")
 MARKERS, LINES = "os^Dv<>P*Xhd", ("-", "--", ":", "-.")
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "Baselines": ("dreambooth", "lora", "textual_inversion", "custom_diffusion", "ed_lora", "ico", "ico_dci",
-                  "one_shot", "best"),
+    "Baselines": ("dreambooth", "lora", "textual_inversion", "custom_diffusion", "ed_lora", "ico", "one_shot",
+                  "best"),
     "DreamBooth: prior and class noun": ("dreambooth", "dreambooth_without_prior", "lora", "lora_prior",
                                          "lora_wrong_noun", "lora_no_noun"),
-    "Identifiers and ICO": ("lora", "lora_english_word", "lora_random_letters", "ico", "ico_manual_prompt", "ico_m1",
-                            "ico_m4", "ico_n4k2"),
+    "Identifiers and ICO": ("lora", "lora_english_word", "ico", "ico_manual_prompt", "ico_m1", "ico_m4", "ico_n4k2"),
     "One-shot": ("one_shot", "one_shot_random_start", "one_shot_without_cl", "one_shot_without_sp"),
 }
 """Which methods are compared in one panel."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from .claims import AREA, WITHDRAWN, Claim
+from .claims import AREA, Claim
 from .dci_charts import draw_charts
 from .dci_settings import (
     ASKED,
@@ -58,12 +58,8 @@ def claims_table(cells: Cells, claims: Sequence[Claim] = CLAIMS) -> str:
         if found.count:
             expected = "above 0" if claim.expected > 0 else "below 0"
             rows.append(f"| {claim.text} | {claim.source} | {claim.measure} | {expected} | {_signed(found)} "
-                        f"(n = {found.count}) | {_verdict(found, claim)} |")
+                        f"(n = {found.count}) | {verdict(found, claim.expected)} |")
     return "\n".join(rows)
-
-
-def _verdict(found: Estimate, claim: Claim) -> str:
-    return "withdrawn" if claim.text in WITHDRAWN else verdict(found, claim.expected)
 
 
 def not_run(cells: Cells, claims: Sequence[Claim] = CLAIMS) -> str:

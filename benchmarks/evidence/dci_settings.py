@@ -18,14 +18,15 @@ from ...core.objectives.learned_contexts import LearnedContexts
 from ...core.training.config import TrainingOptions
 from .bench import IDENTIFIER, PROMPTS, Prompt
 from .claims import AREA, ICO_DCI, Claim
-from .methods import KNOWN_WORDS, Method
+from .methods import AS_PUBLISHED as ICO_AS_PUBLISHED
+from .methods import Method
 
 OVERFITTED = Method(
     name="dci_raw", title="K, V and a word, one photo", photos=1, batch=1, learning_rate=3e-3, steps=300,
     options=TrainingOptions(adapter=AdapterConfig(kind="full", targets="cross_attention_kv"), optimizer="adamw",
                             save_every=0),
     vectors=TokenVectorsConfig(word=IDENTIFIER, count=1, start_text="{noun}", learning_rate=1e-2))
-ICO = replace(OVERFITTED, name="dci_ico", title="ICO, one photo", objectives=(LearnedContexts(**KNOWN_WORDS),),
+ICO = replace(OVERFITTED, name="dci_ico", title="ICO, one photo", objectives=(LearnedContexts(**ICO_AS_PUBLISHED),),
               vectors=None)
 CHECKPOINTS = (150, OVERFITTED.steps)
 """Training steps of the curve over training; the last is what settings are compared on."""

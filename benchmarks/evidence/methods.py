@@ -36,6 +36,7 @@ class Method:
         photos: how many photos it gets.
         identifier: the word for the subject.
         noun: another class noun than the subject's; "" = none at all.
+        caption: of every photo; None = 'a {V} {noun}', or 'a {V}' where there is no noun.
         steps: at the last checkpoint.
     """
 
@@ -49,6 +50,7 @@ class Method:
     photos: int = 5
     identifier: str = IDENTIFIER
     noun: str | None = None
+    caption: str | None = None
     steps: int
     learning_rate: float
     batch: int = 2
@@ -73,9 +75,15 @@ def _measured(preset: str, **parts: Any) -> Method:
 
 _LORA = _measured("lora")
 _DREAMBOOTH = _measured("dreambooth", objectives=(PriorPreservation(),), has_class_images=True)
-KNOWN_WORDS: dict[str, Any] = {"prefix_words": "a", "suffix_words": "on", "identifier_rate_factor": 1.0}
-"""ICO as its authors train it, from words that the pocket model's captions have."""
-_ICO = _measured("ico", objectives=(LearnedContexts(**KNOWN_WORDS), PriorPreservation()), has_class_images=True)
+AS_PUBLISHED: dict[str, Any] = {"identifier_rate_factor": 1.0}
+"""V learns at the run's own rate, as the authors' does; all else is the node's default."""
+_ICO = _measured("ico", objectives=(LearnedContexts(**AS_PUBLISHED), PriorPreservation()), has_class_images=True)
+_MANUAL = replace(_ICO, name="ico_manual_prompt", title="ICO's V in a manual prompt (m 2)",
+                  caption="a photo of a {V} {noun}", objectives=(PriorPreservation(),),
+                  vectors=_word(count=2, start_text=IDENTIFIER, learning_rate=_ICO.learning_rate))
+"""The same without contexts: V's start and rate are ICO's, and the paper's prompt stands in the contexts' place."""
+KNOWN_WORD = "large"
+"""An English word that the pocket model's captions have, one token as the rare identifier is."""
 _CUSTOM = _measured("custom_diffusion", vectors=_word(count=1), objectives=(PriorPreservation(),),
                     has_class_images=True)
 _ONE_SHOT = _measured("one_shot", photos=1, objectives=(ObjectSpecificLoss(), ClassCharacterizing()),
@@ -87,14 +95,9 @@ def best_recipe() -> dict[str, Method]:
     prior, masked = PriorPreservation(), MaskedLoss(background_weight=0.1)
     word = _word(count=2)
     lora, full = _LORA, _DREAMBOOTH
-    parts = replace(_ONE_SHOT, photos=5, batch=2)
     return {
         "LoRA, word, prior": replace(lora, vectors=word, objectives=(prior,), has_class_images=True),
         "LoRA, word, prior, mask": replace(lora, vectors=word, objectives=(prior, masked), has_class_images=True),
-        "one-shot's parts, five photos, rate 1e-3": replace(parts, learning_rate=1e-3),
-        "one-shot's parts, five photos, rate 2e-3": replace(parts, learning_rate=2e-3),
-        "one-shot's parts, five photos, prior, rate 2e-3": replace(
-            parts, learning_rate=2e-3, objectives=(*parts.objectives, prior), has_class_images=True),
         "all weights, word, prior": replace(full, vectors=word),
         "all weights, prior, mask": replace(full, objectives=(prior, masked)),
         "all weights, word, prior, mask": replace(full, vectors=word, objectives=(prior, masked)),
@@ -108,7 +111,7 @@ def _without(method: Method, kind: str, **changes: Any) -> Method:
 
 def _with_contexts(name: str, title: str, **settings: Any) -> Method:
     return replace(_ICO, name=name, title=title,
-                   objectives=(LearnedContexts(**KNOWN_WORDS, **settings), PriorPreservation()))
+                   objectives=(LearnedContexts(**AS_PUBLISHED, **settings), PriorPreservation()))
 
 
 _ALL: tuple[Method, ...] = (
@@ -119,13 +122,12 @@ _ALL: tuple[Method, ...] = (
     replace(_LORA, name="lora_prior", title="LoRA, prior", objectives=(PriorPreservation(),), has_class_images=True),
     replace(_LORA, name="lora_wrong_noun", title="LoRA, wrong noun", noun="house"),
     replace(_LORA, name="lora_no_noun", title="LoRA, no noun", noun=""),
-    replace(_LORA, name="lora_english_word", title="LoRA, identifier 'unique'", identifier="unique"),
-    replace(_LORA, name="lora_random_letters", title="LoRA, identifier 'xxy5syt00'", identifier="xxy5syt00"),
+    replace(_LORA, name="lora_english_word", title=f"LoRA, identifier '{KNOWN_WORD}'", identifier=KNOWN_WORD),
     _measured("textual_inversion", vectors=_word(count=1)),
     _CUSTOM,
     _measured("ed_lora", vectors=_word(count=2)),
     _ICO,
-    _with_contexts("ico_manual_prompt", "the same without contexts (n 0, m 2, k 0)", prefix=0, suffix=0),
+    _MANUAL,
     _with_contexts("ico_m1", "ICO, m 1", identifier_vectors=1),
     _with_contexts("ico_m4", "ICO, m 4", identifier_vectors=4),
     _with_contexts("ico_n4k2", "ICO, n 4, k 2", prefix=4, suffix=2),

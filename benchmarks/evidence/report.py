@@ -58,9 +58,8 @@ its seeds are averaged first; the percentiles are widened for few units). With 5
 true zero more often than it says: in 7 % of cases where differences are normal, in 12 to 20 % where they are skewed.
 Therefore a claim is *supported* or *contradicted* only where its interval lies on one side of zero **and** the paired
 t-test's p, corrected by Holm for all claims of this page, is at most 0.05; all else is *undecided*. The t-test takes
-differences as normal; an exact test cannot go below p = 0.06 with five subjects. Claims are *withdrawn* where something
-was found wrong with what was measured; they wait for another run, and the section below says what it was. A small model
-of drawings is no Stable Diffusion: a verdict here says what these methods do **here**."""
+differences as normal; an exact test cannot go below p = 0.06 with five subjects. A small model of drawings is no Stable
+Diffusion: a verdict here says what these methods do **here**."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +132,7 @@ def parts(cells: Cells, found: Sequence[Finding], settings: Mapping[str, object]
     """The sections by title, those that there is something for."""
     every = {
         "Claims": f"{claims_table(found)}\n\n![claims](evidence_claims.png)",
-        "What was found wrong, how claims fail, and what verdicts hide": reasons(found),
+        "How claims fail, and what verdicts hide": reasons(found),
         "Not measured": unmeasured(cells),
         "Curves": "Checkpoints of each method: hollow on the way, filled at the end; crosses are intervals, dotted "
                   f"lines and {FEWER} methods that lack subjects which others have. Prompts that ask for another "

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .claims import AREA, AT_EQUAL_FIDELITY, CLAIMS, REASONS, UPSCALER_CLAIMS, WITHDRAWN, Claim
+from .claims import AREA, AT_EQUAL_FIDELITY, CLAIMS, REASONS, UPSCALER_CLAIMS, Claim
 from .intervals import (
     LEVEL,
     Estimate,
@@ -55,9 +55,7 @@ class Finding:
 
     @property
     def verdict(self) -> str:
-        """As `intervals.verdict`, where it survives Holm's correction and nothing was found wrong with the claim."""
-        if self.claim.text in WITHDRAWN:
-            return "withdrawn"
+        """As `intervals.verdict`, where it survives Holm's correction."""
         alone = verdict(self.difference, self.claim.expected)
         return alone if alone in ("too few", "undecided") or self.corrected <= LEVEL else "undecided"
 
@@ -178,7 +176,7 @@ def finding_of(claim: Claim, values: list[float]) -> Finding:
 
 
 def correct(found: Sequence[Finding]) -> list[Finding]:
-    """The findings of a page, each p corrected for all of them; claims that were withdrawn count as well."""
+    """The findings of a page, each p corrected for all of them."""
     return [replace(each, corrected=corrected)
             for each, corrected in zip(found, holm([each.chance for each in found]), strict=True)]
 
@@ -209,15 +207,14 @@ def claims_table(found: Sequence[Finding]) -> str:
 
 
 def reasons(found: Sequence[Finding]) -> str:
-    """What was found wrong with withdrawn claims, how others fail, and what is to be known of supported ones."""
+    """How claims fail, and what is to be known of supported ones."""
     lines = [f"- *{each.verdict}*, {each.claim.text}: {reason}." for each in found if (reason := reason_of(each))]
     return "\n".join(lines) or "- Every claim that could be measured is supported."
 
 
 def reason_of(each: Finding) -> str:
     """One finding's reason; empty for one that is supported, or has too few subjects, and needs none."""
-    written = WITHDRAWN.get(each.claim.text) or REASONS.get(each.claim.text)
-    if written is not None:
+    if (written := REASONS.get(each.claim.text)) is not None:
         return written
     if each.has_no_room:
         return "both methods have the same figure for every subject: the measure has no room here"
