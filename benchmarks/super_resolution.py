@@ -1,6 +1,6 @@
 """DreamBooth's figure 14 on the pocket upscaler: no fine-tuning, fine-tuning at the usual noise, at low noise.
 
-    python benchmarks/super_resolution.py [--subjects 1 3 5 7] [--steps 120] [--write]
+    python benchmarks/super_resolution.py [--subjects 8 9 10] [--steps 120] [--write]
 
 Held-out subjects of the world; four photos of each are trained on, others in other places are made small and upscaled
 again, so that the truth is known. Everything goes through PersonalizeSuperResolution's own code, on the CPU.
@@ -170,7 +170,9 @@ def write_figures(subjects: list[int], steps: int, results: list[dict[str, tuple
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Figure 14 of DreamBooth on the pocket upscaler.")
-    parser.add_argument("--subjects", type=int, nargs="+", default=[1, 3, 5, 7], help="numbers of held-out subjects")
+    from comfyui_personalize.pocket.subjects import HELD_OUT
+
+    parser.add_argument("--subjects", type=int, nargs="+", default=list(HELD_OUT), help="numbers of held-out subjects")
     parser.add_argument("--steps", type=int, default=120, help="training steps")
     parser.add_argument("--write", action="store_true", help=f"write {RESULTS.relative_to(ROOT)} and a sheet")
     options = parser.parse_args()

@@ -64,7 +64,7 @@ class PersonalizeTrainer(io.ComfyNode):
                                 tooltip="Optional. Prior Preservation, Masked Loss or both; leave it empty for the "
                                         "plain loss on photos."),
                 OPTIONS.Input("options", optional=True,
-                              tooltip="Optional. Training Options; leave it empty to use its defaults."),
+                              tooltip="Optional. Training Options; leave it empty to follow the recipe of the model."),
                 PREVIEW.Input("preview", optional=True,
                               tooltip="Optional. Training Preview; leave it empty for no pictures on the way."),
                 VALIDATION.Input("validation", optional=True,

@@ -128,11 +128,13 @@ def edges(pictures: Tensor) -> float:
 def kernel_distance(judge: Judge, first: Tensor, second: Tensor) -> float:
     """Squared maximum mean discrepancy of the judge's features, cubic kernel, biased (never negative).
 
+    The unit is the features' mean square of `second`: distances to the same pictures can be compared.
+
     Source: Binkowski et al. 2018 (KID), with features of this world's judge.
     """
     x, y = (torch.cat([judge.features((part - 0.5) * 4) for part in side.split(100)]).double()
             for side in (first, second))
-    scale = torch.cat([x, y]).square().mean()
+    scale = y.square().mean()
 
     def kernel(a: Tensor, b: Tensor) -> Tensor:
         return (a @ b.T / (a.shape[1] * scale) + 1) ** 3
@@ -202,9 +204,7 @@ def measure(path: Path, captions: int, photos: Path | None, machine: Machine) ->
     figures: dict[str, float] = {}
     made: dict[str, tuple[Tensor, Tensor]] = {}
     for name, group in (("all", scenes), ("pairs", pairs)):
-        with torch.no_grad():
-            true = torch.cat([autoencoder.decode(autoencoder.encode(machine.pictures(part))).clamp(0, 1)
-                              for part in stack(group).split(50)])
+        true = autoencoder.through(machine.pictures(stack(group)))
         made[name] = (generate(generator, autoencoder, group, machine), true)
     told, (drawn, true) = [truth_of(scene) for scene in scenes], made["all"]
     reached, possible = hits(told, answers_of(judge, drawn)), hits(told, answers_of(judge, true))
@@ -217,9 +217,7 @@ def measure(path: Path, captions: int, photos: Path | None, machine: Machine) ->
     figures |= ratio("kernel distance", kernel_distance(judge, drawn[::2], true[1::2]),
                      kernel_distance(judge, true[::2], true[1::2]))
     world = machine.pictures(stack([training_scene(seed) for seed in SEEDS["held_out_scenes"][:200]]))
-    with torch.no_grad():
-        figures["autoencoder, world"] = psnr(torch.cat([autoencoder.decode(autoencoder.encode(part))
-                                                        for part in world.split(50)]), world)
+    figures["autoencoder, world"] = psnr(autoencoder.through(world), world)
     if photos is not None and photos.is_dir():
         figures["autoencoder, photos"] = photo_psnr(autoencoder, photos, machine)
     figures |= dog_masks(generator, autoencoder, machine)

@@ -65,6 +65,11 @@ class Autoencoder(nn.Module):
         """Latents -> (B, 3, 8 h, 8 w), about [0, 1]."""
         return self.decoder(latents * VAE_SCALE)
 
+    @torch.no_grad()
+    def through(self, pictures: Tensor) -> Tensor:
+        """(N, 3, H, W) in [0, 1] as they come back."""
+        return torch.cat([self.decode(self.encode(part)).clamp(0, 1) for part in pictures.split(50)])
+
     def noisy_code(self, pictures: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
         """Training's code: the batch's own power is divided out, noise of deviation sigma (B, 1, 1, 1) is added."""
         raw = self.encoder(pictures)

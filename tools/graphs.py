@@ -98,12 +98,17 @@ def note_height(text: str) -> int:
 
 
 def api_form(graph: Graph, object_info: Mapping[str, Any]) -> dict[str, Any]:
-    """What POST /prompt takes: inputs by name, links as [node id, output]; defaults are written out."""
+    """What POST /prompt takes: inputs by name, links as [node id, output]; defaults are written out.
+
+    Raises:
+        KeyError: a node has an input that its class does not know, or lacks a required socket.
+    """
     form: dict[str, Any] = {}
     for node in graph.nodes:
         if node.class_type == NOTE:
             continue
         info = object_info[node.class_type]
+        check_inputs(node, info)
         defaults = {slot.name: default_value(slot) for slot in slots(info) if slot.is_widget}
         inputs = {name: [str(value.node.id), value.output] if isinstance(value, Link) else value
                   for name, value in {**defaults, **node.inputs}.items()}

@@ -75,8 +75,9 @@ def names() -> list[str]:
 
 def written_page() -> str:
     """The page of all templates: a line and a picture each."""
-    lines = [f"\n**{name}.** {STORIES[name.split()[0]].words}.\n\n![{name}](templates/{name.split()[0]}.webp)\n"
-             for name in names()]
+    stories = {name: STORIES[name.split()[0]].words for name in names()}
+    lines = [f"\n**{name}.** {words}{'' if words.endswith('?') else '.'}\n\n"
+             f"![{name}](templates/{name.split()[0]}.webp)\n" for name, words in stories.items()]
     return "".join([HEAD, *lines])
 
 

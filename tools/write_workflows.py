@@ -8,13 +8,13 @@ that others load: workflow 1's, and one that is overfitted on purpose (number ``
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import logging
 import shutil
-import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ from .workflow_graphs.your_subject import BLUEPRINT, as_blueprint
 
 FOLDER = ROOT / "workflows"
 EXAMPLES = FOLDER / "personalizations"
+OVERFITTED_NUMBER = "overfitted"
+"""In the place of a workflow's number on the command line."""
 OVERFITTED_FORM = EXAMPLES / Path(OVERFITTED_FILE).with_suffix(".json")
 """How the file beside it came about."""
 
@@ -77,30 +79,32 @@ def keep_example(server: Server, saved: str, file: str) -> None:
     shutil.copyfile(server.base / "models" / "loras" / f"{saved}.safetensors", EXAMPLES / file)
 
 
-def is_asked_for(number: str, *, otherwise: bool = True) -> bool:
-    """Whether the command line asks to run a workflow: ``--run`` alone by what is given here, else its numbers."""
-    if "--run" not in sys.argv:
-        return False
-    numbers = sys.argv[sys.argv.index("--run") + 1:]
-    return number in numbers if numbers else otherwise
+def parse(arguments: Sequence[str] | None) -> frozenset[str]:
+    """The numbers to run: none without ``--run``, all whose models are here with it alone, else those behind it."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
+    every = [*(number for number, story in STORIES.items() if story.results), OVERFITTED_NUMBER]
+    parser.add_argument("--run", nargs="*", metavar="NUMBER", choices=[*STORIES, OVERFITTED_NUMBER],
+                        help=f"run workflows and keep their pictures: {', '.join(every)} where no number is given")
+    given = parser.parse_args(arguments).run
+    return frozenset(every if given == [] else given or [])
 
 
-def main() -> None:
-    """Write everything; pictures and the example only where asked for."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write everything; pictures and the examples only where asked for."""
+    wanted = parse(arguments)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     graphs = [build() for build in workflows()]
     with tempfile.TemporaryDirectory() as base, Server(Path(base)) as server:
         object_info = server.client.object_info()
         write_json(ROOT / "subgraphs" / f"{BLUEPRINT}.json", as_blueprint(object_info))
         write_json(OVERFITTED_FORM, form := api_form(overfitted_example(), object_info))
-        if is_asked_for("overfitted"):
+        if OVERFITTED_NUMBER in wanted:
             server.client.run(form, timeout=7200)
             keep_example(server, OVERFITTED, OVERFITTED_FILE)
         for graph in graphs:
-            number = graph.name.split()[0]
             write_forms(graph, object_info)
             log.info("wrote %s", graph.name)
-            if is_asked_for(number, otherwise=bool(STORIES[number].results)):  # else its files are not here
+            if graph.name.split()[0] in wanted:
                 run_and_keep(server, graph, object_info)
 
 

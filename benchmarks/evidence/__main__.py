@@ -6,21 +6,21 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...tools.install_comfyui import ROOT
-from .cell_files import cell_path
+from .cell_files import Key, Made, cell_path, read_cell
 from .comfy_process import start_comfyui
 from .on_fleet import add_arguments, make_all, missing
 
 if TYPE_CHECKING:
+    from .cells import Plan
     from .methods import Method
 
 WORK = ROOT / ".evidence"
@@ -59,13 +59,13 @@ def tune(given: argparse.Namespace) -> None:
     from .bench import HELD_IN
     from .tuning import HEAD, TRIED, tuning_table
 
-    folder = WORK / "held_in" / "tuning"
+    folder = WORK / "held_in" / "tuning" / ("quick" if given.quick else "full")
     folder.mkdir(parents=True, exist_ok=True)
     subjects = HELD_IN[: given.subjects or 2]
     wanted = [(name, number, 0) for number in subjects for name in given.methods or TRIED]
     if not given.report:
         make(wanted, given, folder, TRIED)
-    cells = {key: cell for key in wanted if (cell := on_disk(folder, key))}
+    cells = on_disk(wanted, folder, made_by(given, TRIED))
     page = (DOCS if given.write else folder) / "evidence_settings.md"
     page.write_text(f"{HEAD.format(command=command(), subjects=len(subjects))}\n{tuning_table(cells)}\n",
                     encoding="utf-8")
@@ -84,10 +84,10 @@ def run(given: argparse.Namespace) -> None:
     methods = given.methods or (QUICK if given.quick else list(METHODS))
     wanted = [(name, number, seed) for seed in range(given.seeds) for number in subjects for name in methods]
     if given.measure:
-        measure_again(wanted, folder)
+        measure_again(wanted, given, folder)
     elif not given.report:
         make(wanted, given, folder, METHODS)
-    cells = {key: cell for key in wanted if (cell := on_disk(folder, key))}
+    cells = on_disk(wanted, folder, made_by(given, METHODS))
     if not cells:
         return
     from .report import gather, write_report
@@ -107,31 +107,44 @@ def run(given: argparse.Namespace) -> None:
         logging.info("wrote %s", write_pairs(folder, given.pairs, subjects[0], folder / "evidence_pairs.html"))
 
 
-def on_disk(folder: Path, key: tuple[str, int, int]) -> dict[str, Any] | None:
-    """A cell that was made before."""
-    path = cell_path(folder, *key)
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+def on_disk(wanted: Sequence[Key], folder: Path, made: Made) -> dict[Key, dict[str, Any]]:
+    """The cells that were made before, as they are made today."""
+    return {key: cell for key in wanted if (cell := read_cell(cell_path(folder, *key), made(key[0])))}
 
 
-def make(wanted: list[tuple[str, int, int]], given: argparse.Namespace, folder: Path,
-         methods: Mapping[str, Method]) -> None:
+def plan_of(given: argparse.Namespace) -> Plan:
+    """How much is done."""
+    from .cells import Plan
+
+    return Plan(checkpoints=(1.0,)) if given.quick else Plan()
+
+
+def made_by(given: argparse.Namespace, methods: Mapping[str, Method]) -> Made:
+    """What each method's cells are made from."""
+    from .cells import made_of
+
+    return lambda name: made_of(methods[name], plan_of(given))
+
+
+def make(wanted: list[Key], given: argparse.Namespace, folder: Path, methods: Mapping[str, Method]) -> None:
     """Every cell that is not on disk."""
-    from .cells import Plan, make_cell
+    from .cells import make_cell
 
-    plan = Plan(checkpoints=(1.0,)) if given.quick else Plan()
-    make_all({cell: partial(make_cell, method=methods[name], number=number, seed=seed, plan=plan, folder=folder)
-              for cell, (name, number, seed) in missing(wanted, folder).items()}, given, WORK / "comfyui")
+    make_all({cell: partial(make_cell, method=methods[name], number=number, seed=seed, plan=plan_of(given),
+                            folder=folder)
+              for cell, (name, number, seed) in missing(wanted, folder, made_by(given, methods)).items()},
+             given, WORK / "comfyui")
 
 
-def measure_again(wanted: list[tuple[str, int, int]], folder: Path) -> None:
+def measure_again(wanted: list[Key], given: argparse.Namespace, folder: Path) -> None:
     """New figures from the pictures on disk, after a measure has changed."""
-    from .cells import Plan, measure_cell
+    from .cells import measure_cell
     from .methods import METHODS
 
-    for name, number, seed in wanted:
-        path = cell_path(folder, name, number, seed)
-        if (cell := on_disk(folder, (name, number, seed))) and path.with_suffix(".npz").exists():
-            measure_cell(path, cell, METHODS[name], Plan().prompts)
+    for key, cell in on_disk(wanted, folder, made_by(given, METHODS)).items():
+        path = cell_path(folder, *key)
+        if path.with_suffix(".npz").exists():
+            measure_cell(path, cell, METHODS[key[0]], plan_of(given).prompts)
 
 
 def command() -> str:

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from ...core.subject.subject import Photo, Subject, fill
+from ...pocket.places import EXCLUDED_COLOURS
 from ...pocket.subjects import CONTEXTS, HELD_IN, HELD_OUT, PHRASES, class_noun, subject_photos
 
 assert not set(HELD_IN) & set(HELD_OUT)
 PHOTOS = 5
 IDENTIFIER = "sks"
-COLOURS = ("red", "blue", "green", "yellow", "white")
+COLOURS = ("red", "white", "green", "yellow", "blue")
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ PROMPTS: tuple[Prompt, ...] = (
 )
 """DreamBooth's kinds, in the words that the world has; it has no expressions, viewpoints or styles."""
 assert len(PROMPTS) == 25
+assert not any(prompt.context and prompt.colour in EXCLUDED_COLOURS[prompt.context] for prompt in PROMPTS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,11 +66,13 @@ class Case:
         number: the world's number of the subject.
         subject: its photos with masks, identifier and class noun.
         contexts: the places of the photos.
+        named: the noun behind the identifier in prompts: the subject's as it is trained, "" where it has none.
     """
 
     number: int
     subject: Subject
     contexts: tuple[str, ...]
+    named: str
 
     @property
     def pictures(self) -> Tensor:
@@ -93,4 +97,5 @@ def case(number: int, photos: int = PHOTOS, identifier: str = IDENTIFIER, noun: 
     template = caption or ("a {V}" if noun == "" else "a {V} {noun}")
     mine = Subject(identifier=identifier, class_noun=noun or class_noun(number), photos=shown,
                    caption_template=template)
-    return Case(number, mine, tuple(photo.context for photo in taken))
+    named = class_noun(number) if noun is None else noun
+    return Case(number, mine, tuple(photo.context for photo in taken), named)

@@ -6,7 +6,6 @@ figures, so that a new measure needs no new training.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,11 +22,11 @@ from ...nodes.bridge.sampling.sampling import conditioning
 from ...nodes.personalize_trainer import PersonalizeTrainer
 from ...pocket.config import SIZE
 from .bench import PROMPTS, Case, Prompt, case
-from .cell_files import cell_name, cell_path
+from .cell_files import cell_name, cell_path, made_from, read_cell, write_cell
 from .comfy_process import Loaded
 from .measures import Pictures, measure
 from .methods import Method
-from .parts import trainer_inputs
+from .parts import CLASS_IMAGES, CLASS_SAMPLING, trainer_inputs
 from .pictures import read_pictures, write_pictures
 
 log = logging.getLogger("evidence")
@@ -51,9 +50,9 @@ class Plan:
 
 def make_cell(loaded: Loaded, method: Method, number: int, seed: int, plan: Plan, folder: Path) -> dict[str, Any]:
     """The measures of every checkpoint, from disk where the cell was made before."""
-    path = cell_path(folder, method.name, number, seed)
-    if path.exists():
-        return json.loads(path.read_text(encoding="utf-8"))
+    path, made = cell_path(folder, method.name, number, seed), made_of(method, plan)
+    if (cell := read_cell(path, made)) is not None:
+        return cell
     shown = case_of(method, number)
     references = through_autoencoder(loaded.vae, case(number).pictures)  # all photos, also where a method gets one
     base = untrained(loaded, shown.subject.class_noun, seed)
@@ -64,8 +63,13 @@ def make_cell(loaded: Loaded, method: Method, number: int, seed: int, plan: Plan
         drawn.append(draw(trained, shown, words, plan.prompts, seed))
     write_pictures(path.with_suffix(".npz"), references, base, drawn)
     write_sheet(torch.cat([references, drawn[-1].plain[:5], drawn[-1].prompted]), path.with_suffix(".jpg"))
-    head = {"method": method.name, "subject": number, "seed": seed, "steps": steps}
+    head = {"method": method.name, "subject": number, "seed": seed, "steps": steps, "made_from": made}
     return measure_cell(path, head, method, plan.prompts)
+
+
+def made_of(method: Method, plan: Plan) -> str:
+    """What a method's cells depend on."""
+    return made_from(method, plan, SAMPLER, SCHEDULER, STEPS, CFG, CLASS_IMAGES, CLASS_SAMPLING)
 
 
 @cache
@@ -84,19 +88,19 @@ def measure_cell(path: Path, head: dict[str, Any], method: Method, prompts: Sequ
 
     Args:
         path: of the figures; the pictures lie beside it.
-        head: `method`, `subject`, `seed` and `steps` of each checkpoint; more is dropped.
+        head: `method`, `subject`, `seed`, `steps` of each checkpoint and `made_from`; more is dropped.
         method: the cell's.
         prompts: those that its pictures were made for.
     """
     references, base, drawn = read_pictures(path.with_suffix(".npz"))
     shown = case_of(method, head["subject"])
-    cell = {name: head[name] for name in ("method", "subject", "seed", "steps")}
+    cell = {name: head[name] for name in ("method", "subject", "seed", "steps", "made_from")}
     cell["checkpoints"] = [{"steps": steps, **measure(pictures, references, base, shown, prompts)}
                            for steps, pictures in zip(head["steps"], drawn, strict=True)]
     log.info("%s, subject %d: %s", method.name, head["subject"],
              " | ".join(f"step {point['steps']} fidelity {point['fidelity']:.3f} alignment {point['alignment']:.3f}"
                         for point in cell["checkpoints"]))
-    path.write_text(json.dumps(cell, indent=1) + "\n", encoding="utf-8")
+    write_cell(path, cell)
     return cell
 
 
@@ -114,10 +118,15 @@ def train(loaded: Loaded, method: Method, shown: Case, steps: int, seed: int) ->
 def draw(trained: Loaded, shown: Case, words: str, prompts: Sequence[Prompt], seed: int) -> Pictures:
     """All pictures of one checkpoint; the same noise for every method."""
     noun = shown.subject.class_noun
-    named = [prompt.text(words, noun) for prompt in prompts]
+    named = [plainly(prompt.text(words, shown.named)) for prompt in prompts]
     return Pictures(prompted=sample(trained, named, seed),
-                    plain=sample(trained, [f"a {words} {noun}"] * PLAIN, seed),
+                    plain=sample(trained, [plainly(f"a {words} {shown.named}")] * PLAIN, seed),
                     classes=sample(trained, [f"a {noun}"] * PLAIN, seed))
+
+
+def plainly(text: str) -> str:
+    """A prompt with single blanks: a noun that is left out leaves two."""
+    return " ".join(text.split())
 
 
 def sample(loaded: Loaded, prompts: Sequence[str], seed: int) -> Tensor:

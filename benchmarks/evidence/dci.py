@@ -11,7 +11,6 @@ time: cells on disk are not made again.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import sys
@@ -21,14 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .__main__ import DOCS, WORK, on_disk
+from .cell_files import Key, Made, cell_path
 from .comfy_process import Loaded, load_pocket, start_comfyui
 from .on_fleet import add_arguments, make_all, missing
 
 if TYPE_CHECKING:
     from .dci_settings import Setting
-
-Key = tuple[str, int, int]
-"""Setting, subject, training seed."""
 
 
 def main() -> None:
@@ -56,23 +53,32 @@ def run(given: argparse.Namespace) -> None:
     from .dci_settings import ROUNDS, SWEEP
 
     rounds: Sequence[Sequence[Setting]] = ROUNDS if given.held_out else (SWEEP,)
+    settings = [setting for each in rounds for setting in each]
     subjects = HELD_OUT[: given.subjects] if given.held_out else HELD_IN[: given.subjects or 5]
     folder = WORK / "dci" / ("held_out" if given.held_out else "held_in")
     folder.mkdir(parents=True, exist_ok=True)
+    wanted = [(setting.name, number, 0) for setting in settings for number in subjects]
     if given.measure:
-        measure_again(folder)
+        measure_again(wanted, folder, made_by(settings))
     elif not given.report:
         make(rounds, subjects, given, folder)
-    wanted = [(setting.name, number, 0) for settings in rounds for setting in settings for number in subjects]
-    cells = {key: cell for key in wanted if (cell := on_disk(folder, key))}
-    write(cells, given, DOCS if given.write else folder)
+    write(on_disk(wanted, folder, made_by(settings)), given, DOCS if given.write else folder)
+
+
+def made_by(settings: Sequence[Setting]) -> Made:
+    """What each setting's cells are made from."""
+    from .dci_cells import made_of
+
+    named = {setting.name: setting for setting in settings}
+    return lambda name: made_of(named[name])
 
 
 def make(rounds: Sequence[Sequence[Setting]], subjects: Sequence[int], given: argparse.Namespace, folder: Path) -> None:
     """Every cell that is not on disk, round by round, so that a run that is cut off has whole figures."""
     for settings in rounds:
+        made = made_by(settings)
         ordered = sorted(settings, key=lambda setting: (setting.method.name, setting.trained))
-        open_ones = {number: [setting for setting in ordered if missing([(setting.name, number, 0)], folder)]
+        open_ones = {number: [setting for setting in ordered if missing([(setting.name, number, 0)], folder, made)]
                      for number in subjects}
         make_all({f"subject {number}": partial(_make_subject, settings=found, number=number, folder=folder)
                   for number, found in open_ones.items() if found}, given, WORK / "comfyui")
@@ -86,14 +92,15 @@ def _make_subject(loaded: Loaded, settings: Sequence[Setting], number: int, fold
         make_cell(loaded, setting, number, 0, folder)
 
 
-def measure_again(folder: Path) -> None:
+def measure_again(wanted: Sequence[Key], folder: Path, made: Made) -> None:
     """New figures from the pictures on disk, after a measure has changed."""
     from .dci_cells import measure_cell
 
     loaded: Any = load_pocket()
-    for path in sorted(folder.glob("*.json")):
+    for key, cell in on_disk(wanted, folder, made).items():
+        path = cell_path(folder, *key)
         if path.with_suffix(".npz").exists():
-            measure_cell(loaded, path, json.loads(path.read_text(encoding="utf-8")))
+            measure_cell(loaded, path, cell)
 
 
 def write(cells: Mapping[Key, Mapping[str, Any]], given: argparse.Namespace, folder: Path) -> None:

@@ -6,7 +6,6 @@ draws (`seed_exact`): two settings differ by DCI alone.
 
 from __future__ import annotations
 
-import json
 import logging
 from functools import cache
 from pathlib import Path
@@ -24,7 +23,7 @@ from ...nodes.bridge.dci.noun_request import NounRequest, pick_noun
 from ...nodes.bridge.sampling.sampling import conditioning
 from ...pocket.config import LATENT_CHANNELS, SIZE
 from .bench import Case, Prompt, case
-from .cell_files import cell_path
+from .cell_files import cell_path, made_from, read_cell, write_cell
 from .cells import case_of, through_autoencoder, train
 from .comfy_process import Loaded
 from .dci_figures import figures
@@ -36,9 +35,9 @@ log = logging.getLogger("evidence")
 
 def make_cell(loaded: Loaded, setting: Setting, number: int, seed: int, folder: Path) -> dict[str, Any]:
     """The figures of a setting on a subject, from disk where the cell was made before."""
-    path = cell_path(folder, setting.name, number, seed)
-    if path.exists():
-        return json.loads(path.read_text(encoding="utf-8"))
+    path, made = cell_path(folder, setting.name, number, seed), made_of(setting)
+    if (cell := read_cell(path, made)) is not None:
+        return cell
     shown = case_of(setting.method, number)
     trained, words = personalized(loaded, setting, number, seed)
     nouns = [auxiliary_noun(loaded, setting, shown, prompt) for prompt in ASKED]
@@ -46,7 +45,7 @@ def make_cell(loaded: Loaded, setting: Setting, number: int, seed: int, folder: 
                           for prompt, noun in zip(ASKED, nouns, strict=True)])
     pixels = (pictures.clamp(0, 1) * 255).round().to(torch.uint8)
     numpy.savez_compressed(path.with_suffix(".npz"), pictures=pixels.numpy())
-    head = {"setting": setting.name, "subject": number, "seed": seed, "nouns": nouns}
+    head = {"setting": setting.name, "subject": number, "seed": seed, "nouns": nouns, "made_from": made}
     return measure_cell(loaded, path, head)
 
 
@@ -60,12 +59,17 @@ def measure_cell(loaded: Loaded, path: Path, head: dict[str, Any]) -> dict[str, 
     """
     with numpy.load(path.with_suffix(".npz")) as arrays:
         pictures = torch.from_numpy(arrays["pictures"]).float() / 255
-    kept = {name: head[name] for name in ("setting", "subject", "seed", "nouns")}
+    kept = {name: head[name] for name in ("setting", "subject", "seed", "nouns", "made_from")}
     cell = {**kept, **figures(pictures, references(loaded, head["subject"]), case(head["subject"], photos=1))}
     log.info("%s, subject %d: %s", head["setting"], head["subject"],
              " ".join(f"{name} {value:.3f}" for name, value in cell.items() if isinstance(value, float)))
-    path.write_text(json.dumps(cell, indent=1) + "\n", encoding="utf-8")
+    write_cell(path, cell)
     return cell
+
+
+def made_of(setting: Setting) -> str:
+    """What a setting's cells depend on."""
+    return made_from(setting, ASKED, SEEDS, SAMPLER, SCHEDULER, CFG)
 
 
 @cache

@@ -70,7 +70,7 @@ class Setting:
         if self.config is None:
             return 2.0 * self.steps
         window = automatic_window(SMALL_LATENTS) if self.config.window is None else self.config.window
-        inside = sum(1 - step / self.steps > 1 - window for step in range(self.steps))
+        inside = self.steps if window == 1 else sum(step / (self.steps - 1) < window for step in range(self.steps))
         return 2.0 * self.steps + (1 if self.config.shared_guidance else 2) * inside
 
 

@@ -1,7 +1,7 @@
 """The field's own measures of a cell's pictures at its last checkpoint: CLIP-I, CLIP-T, DINO, KID, LPIPS.
 
 CLIP is the pocket model's own unless a path to another is given; DINO and LPIPS need paths. The formulas are
-`core.metrics`'s. Figures lie beside the cell and are made again when encoders or pictures change.
+`core.evaluation.metrics`'s. Figures lie beside the cell and are made again when encoders or pictures change.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from ...core.model.image_text import ImageTextEncoder, load_image_text
 from ...pocket.image_text import transformers_folder
 from ...pocket.subjects import class_noun
 from .bench import IDENTIFIER, PROMPTS, Prompt
+from .cell_files import cell_path, write_cell
 from .measures import Pictures
 from .pictures import read_pictures
 
@@ -121,7 +122,7 @@ def field_of_cells(keys: Sequence[tuple[str, int, int]], folder: Path,
                    encoders: Encoders) -> dict[tuple[str, int, int], dict[str, float]]:
     """The last checkpoint's figures of every cell whose pictures are in the folder."""
     made = partial(_figures, encoders=encoders)
-    found = {key: made(folder / "{}-{}-{}.npz".format(*key), key[1]) for key in keys}
+    found = {key: made(cell_path(folder, *key, ".npz"), key[1]) for key in keys}
     return {key: figures for key, figures in found.items() if figures is not None}
 
 
@@ -135,5 +136,5 @@ def _figures(path: Path, number: int, encoders: Encoders) -> dict[str, float] | 
         return dict(found["figures"])
     references, _, drawn = read_pictures(path)
     figures = field_measures(drawn[-1], references, class_noun(number), PROMPTS, encoders)
-    kept.write_text(json.dumps({"made_from": stamp, "figures": figures}) + "\n", encoding="utf-8")
+    write_cell(kept, {"made_from": stamp, "figures": figures})
     return figures

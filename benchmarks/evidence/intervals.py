@@ -56,11 +56,10 @@ def at_equal_fidelity(first: Points, second: Points) -> float:
 
 def value_at(curve: Points, level: float) -> float:
     """The measure where the curve, in order of its checkpoints, first reaches a fidelity; NaN where it never does."""
-    for fidelity, value in curve:
-        if fidelity == level:
-            return value
-    for (start, before), (stop, after) in pairwise(curve):
-        if min(start, stop) < level < max(start, stop):
+    for (start, before), (stop, after) in pairwise((*curve[:1], *curve)):  # the first point once with itself
+        if start == level:
+            return before
+        if min(start, stop) < level <= max(start, stop):
             return before + (after - before) * (level - start) / (stop - start)
     return math.nan
 

@@ -17,10 +17,11 @@ from torch import Tensor
 from ...pocket.accept import described_scenes
 from ...pocket.autoencoder import Autoencoder, start_from_published
 from ...pocket.image_text import CHECKPOINT
-from ...pocket.judge import IGNORED, JUDGE_FILE, colour_label
+from ...pocket.judge import COLOUR_NAMES, IGNORED, JUDGE_FILE, colour_label
 from ...pocket.scenes import GREY_STYLES, Scene
 from ...pocket.stages import stack
 from ...pocket.subjects import CONTEXTS, NOUNS, Picture, photo_in, subject_photos
+from .cell_files import write_cell
 from .measures import answers
 
 FIRST_SCENE, FIRST_SUBJECT = 60_000, 6000
@@ -37,7 +38,7 @@ def judge_card(cache: Path, scenes: int = 300) -> dict[str, dict[str, float]]:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     views = {name: card_of(seen) for name, seen in rendered(scenes).items()}
     cache.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(views, indent=1) + "\n", encoding="utf-8")
+    write_cell(path, views)
     return views
 
 
@@ -60,7 +61,7 @@ def rendered(count: int) -> dict[str, dict[str, tuple[Tensor, Tensor]]]:
         "identity": (as_tensor(identity_photos()), torch.arange(RETRIEVED).repeat(2)),
     }
     autoencoder = start_from_published(Autoencoder()).eval()
-    return {"raw": raw, "through the autoencoder": {key: (through_autoencoder(pictures, autoencoder), truth)
+    return {"raw": raw, "through the autoencoder": {key: (autoencoder.through(pictures), truth)
                                                     for key, (pictures, truth) in raw.items()}}
 
 
@@ -74,12 +75,6 @@ def truth_of(scene: Scene) -> tuple[int, int, int]:
 def as_tensor(pictures: Sequence[Picture]) -> Tensor:
     """(N, 3, H, W) in 0..1."""
     return torch.from_numpy(numpy.stack([picture.pixels for picture in pictures])).movedim(-1, 1).float() / 255
-
-
-@torch.no_grad()
-def through_autoencoder(pictures: Tensor, autoencoder: Autoencoder) -> Tensor:
-    """(N, 3, H, W) as the autoencoder gives them back."""
-    return torch.cat([autoencoder.decode(autoencoder.encode(part)).clamp(0, 1) for part in pictures.split(50)])
 
 
 def identity_photos() -> list[Picture]:
@@ -113,7 +108,8 @@ def identity_card(embeddings: Tensor) -> dict[str, float]:
 def card_table(views: Mapping[str, Mapping[str, float]]) -> str:
     """The card as Markdown."""
     raw, seen = views["raw"], views["through the autoencoder"]
-    chances = {"noun": 1 / len(NOUNS), "context": 1 / 11, "colour": 1 / 10, "hat": 1 / 2, "identity": 1 / RETRIEVED}
+    chances = {"noun": 1 / len(NOUNS), "context": 1 / len(CONTEXTS), "colour": 1 / len(COLOUR_NAMES), "hat": 1 / 2,
+               "identity": 1 / RETRIEVED}
     rows = [f"| {question_of(key)} | {raw[key]:.3f} | {seen[key]:.3f} | {chance:.3f} |"
             for key, chance in chances.items()]
     rows += [f"| cosine of two pictures of the {key} | {raw[key]:.3f} | {seen[key]:.3f} | |"

@@ -35,7 +35,7 @@ class Method:
         has_prototype: whether the vectors start from the prototype of photo and mask.
         photos: how many photos it gets.
         identifier: the word for the subject.
-        noun: another class noun than the subject's; "" = none at all.
+        noun: another class noun than the subject's, in training and in prompts; "" = none at all.
         caption: of every photo; None = 'a {V} {noun}', or 'a {V}' where there is no noun.
         steps: at the last checkpoint.
     """

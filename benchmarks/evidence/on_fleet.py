@@ -22,7 +22,7 @@ from ...fleet.errors import JobStopped
 from ...fleet.identity import code_digest, comfyui_version
 from ...fleet.worker import THREADS
 from ...tools.install_comfyui import ROOT, comfyui_directory
-from .cell_files import cell_name, cell_path
+from .cell_files import Key, Made, cell_name, cell_path, read_cell
 from .comfy_process import Loaded, load_pocket, start_comfyui
 
 log = logging.getLogger("evidence")
@@ -125,6 +125,6 @@ def _tell(outcome: Outcome, is_again: bool) -> None:
         log.warning("%s: %s: %s%s", outcome.job, outcome.status, outcome.message, "; once more" if is_again else "")
 
 
-def missing(keys: Sequence[tuple[str, int, int]], folder: Path) -> dict[str, tuple[str, int, int]]:
-    """Keys of cells that are not on disk, by name."""
-    return {cell_name(*key): key for key in keys if not cell_path(folder, *key).exists()}
+def missing(keys: Sequence[Key], folder: Path, made: Made) -> dict[str, Key]:
+    """Keys of cells that are not on disk as they are made today, by name."""
+    return {cell_name(*key): key for key in keys if read_cell(cell_path(folder, *key), made(key[0])) is None}

@@ -21,7 +21,7 @@ PER_SHEET = 25
 
 
 def write_pairs(folder: Path, names: Sequence[str], number: int, out: Path, seed: int = 0) -> Path:
-    """`core.paired_page` of the last checkpoints' 25 prompts.
+    """`core.evaluation.paired_page` of the last checkpoints' 25 prompts.
 
     Args:
         folder: where the cells' pictures are.

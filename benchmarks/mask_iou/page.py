@@ -65,7 +65,8 @@ def header(best: str, own: str, development: int) -> str:
     """What was measured and how; `best` map of the development cases, `own` IoU of the segmentation."""
     return f"""# How well DCI's masks cover the subject
 
-`python benchmarks/dci_mask_iou.py --write`, pocket model, DCI at its defaults (omega 1, window 0.3), prompts such as
+`python benchmarks/dci_mask_iou.py --write`, pocket model, DCI as published (omega 1, window 0.3; the nodes' default
+at this size is window 1), prompts such as
 'a {{name}} dog in the snow' for individuals that the model knows by name: nothing is trained. IoU at 96 x 96
 pixels, means with 95 % bootstrap intervals over pictures. Thresholds were chosen on {development} other individuals in
 other scenes, where the best map was: {best}.

@@ -79,8 +79,8 @@ class DCIConfig:
         return self.sharpening == "by_resolution" or (self.sharpening == "auto" and self.window is None)
 
     def omega_at(self, sigma: float, start: float, end: float) -> float:
-        """omega at a noise level of the window that runs from `start` down to `end`: linear in log sigma."""
+        """omega at a noise level of the window that runs from `start` down to `end` > 0: linear in log sigma."""
         if self.omega_end is None or start <= end:
             return self.omega
-        progress = math.log(start / sigma) / math.log(start / max(end, 1e-6 * start))
+        progress = math.log(start / sigma) / math.log(start / end)
         return self.omega + min(1.0, max(0.0, progress)) * (self.omega_end - self.omega)

@@ -21,8 +21,8 @@ Kind = Literal["concept", "auxiliary", "mask", "auxiliary mask"]
 """m^c, the evidence for 'V noun'; m^a, that for all but the auxiliary noun; M^c of eq. 4; M^a = 1 - M^c (fig. 11)."""
 KINDS: tuple[Kind, ...] = ("concept", "auxiliary", "mask", "auxiliary mask")
 Grid = tuple[int, int]
-Place = TypeVar("Place", bound=Hashable)
 """Height and width of a layer in its own pixels."""
+Place = TypeVar("Place", bound=Hashable)
 MOST_HALVINGS = 8
 
 

@@ -60,12 +60,11 @@ MEASURED: dict[str, MeasuredPreset] = {
                          "the paper's layer-wise vectors"),
     "ico": MeasuredPreset(
         title="ICO", evidence="ICO (n 2, m 2, k 1)", options=_KEYS_AND_VALUES, learning_rate=1e-3, steps=240,
-        needs="Learned Contexts (prefix 2, suffix 1, identifier_vectors 2, rate_factor 10, identifier_rate_factor 1, "
-              "prefix_words a, suffix_words on: words that the pocket model knows) and Prior Preservation (24 class "
-              "images). The row of docs/evidence.md was measured with words that it does not know, and is withdrawn"),
+        needs="Learned Contexts as a new node has it (prefix 2, suffix 1, identifier_vectors 2, rate_factor 10, "
+              "identifier_rate_factor 1) and Prior Preservation (24 class images)"),
     "one_shot": MeasuredPreset(
         title="One photo, prototypical embedding", evidence="one-shot: prototype, L_CL, L_SP", options=_LORA,
         learning_rate=1e-3, steps=120, batch=1,
-        needs="Prototypical Embedding (4 vectors) through Token Vectors; Class Characterizing and Masked Loss with "
-              "object_term and background_weight 1 to objective; one photo with a mask"),
+        needs="Prototypical Embedding (4 vectors, rate 1e-2) to token_vectors; Class Characterizing and Masked Loss "
+              "with object_term and background_weight 1 to objective; one photo with a mask"),
 }

@@ -36,6 +36,7 @@ from comfyui_personalize.benchmarks.evidence.methods import METHODS, QUICK
 from comfyui_personalize.benchmarks.evidence.pictures import read_pictures, write_pictures
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.evaluation.metrics import coarse_distance
+from comfyui_personalize.core.objectives.learned_contexts import LearnedContexts
 from comfyui_personalize.core.training.config import TrainingConfig
 from comfyui_personalize.pocket.subjects import class_noun, photo_in
 
@@ -60,7 +61,8 @@ def test_a_case_has_photos_masks_and_the_places_they_were_taken_in():
     shown = bench.case(0)
     assert len(shown.subject.photos) == len(shown.contexts) == 5 and shown.pictures.shape == (5, 3, 96, 96)
     assert all(photo.mask is not None and 0.02 < float(photo.mask.mean()) < 0.6 for photo in shown.subject.photos)
-    assert bench.case(0, noun="").subject.caption == "a sks"
+    assert bench.case(0, noun="").subject.caption == "a sks" and bench.case(0, noun="").named == ""
+    assert bench.case(0, noun="house").named == "house" and bench.case(0).named == class_noun(0)
     assert bench.case(0, noun="house").subject.class_noun == "house"
 
 
@@ -208,6 +210,8 @@ def test_every_method_is_a_valid_run(method):
 def test_the_manual_prompt_learns_icos_word_as_ico_does():
     ico, manual = METHODS["ico"], METHODS["ico_manual_prompt"]
     contexts = ico.objectives[0]
+    assert isinstance(contexts, LearnedContexts) and manual.vectors is not None
+    assert contexts.identifier_rate_factor is not None and manual.caption is not None
     assert manual.vectors.count == contexts.identifier_vectors and manual.vectors.start_text == bench.IDENTIFIER
     assert manual.vectors.learning_rate == ico.learning_rate * contexts.identifier_rate_factor
     assert bench.case(0, caption=manual.caption).subject.caption == f"a photo of a sks {class_noun(0)}"

@@ -8,11 +8,14 @@ import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from functools import partial
 
 import pytest
 
 from comfyui_personalize.benchmarks.evidence import on_fleet
+from comfyui_personalize.benchmarks.evidence.cell_files import made_from, write_cell
+from comfyui_personalize.benchmarks.evidence.methods import METHODS
 from comfyui_personalize.fleet.alone import AlonePool
 from comfyui_personalize.tools.install_comfyui import ROOT
 
@@ -27,12 +30,12 @@ TWO_CELLS = textwrap.dedent("""
     folder, workers = Path(sys.argv[1]), int(sys.argv[2])
     start_comfyui(folder / "comfyui")
     from comfyui_personalize.benchmarks.evidence.bench import PROMPTS
-    from comfyui_personalize.benchmarks.evidence.cells import Plan, make_cell
+    from comfyui_personalize.benchmarks.evidence.cells import Plan, made_of, make_cell
     from comfyui_personalize.benchmarks.evidence.methods import METHODS
     method, plan = replace(METHODS["lora"], steps=2), Plan(prompts=PROMPTS[:1], checkpoints=(1.0,))
     keys = [(method.name, number, 0) for number in (0, 1)]
     cells = {name: partial(make_cell, method=method, number=key[1], seed=0, plan=plan, folder=folder)
-             for name, key in missing(keys, folder).items()}
+             for name, key in missing(keys, folder, lambda name: made_of(method, plan)).items()}
     make_all(cells, argparse.Namespace(workers=workers, address=None), folder / "comfyui")
 """)
 
@@ -65,9 +68,19 @@ def fail(loaded):
     raise OSError("no space left")
 
 
-def test_only_cells_that_are_not_on_disk_are_made(tmp_path):
-    (tmp_path / "lora-8-0.json").touch()
-    assert on_fleet.missing([("lora", 8, 0), ("lora", 9, 0)], tmp_path) == {"lora-9-0": ("lora", 9, 0)}
+def test_only_cells_that_are_not_on_disk_as_they_are_made_today_are_made(tmp_path):
+    write_cell(tmp_path / "lora-8-0.json", {"made_from": "today's"})
+    write_cell(tmp_path / "lora-9-0.json", {"made_from": "another rate"})
+    write_cell(tmp_path / "lora-10-0.json", {})
+    keys = [("lora", number, 0) for number in (8, 9, 10, 11)]
+    assert list(on_fleet.missing(keys, tmp_path, lambda name: "today's")) == ["lora-9-0", "lora-10-0", "lora-11-0"]
+
+
+def test_what_a_cell_is_made_from_changes_with_what_is_chosen():
+    method = METHODS["lora"]
+    found = {made_from(method), made_from(replace(method, steps=3)), made_from(replace(method, learning_rate=0.5)),
+             made_from(method, "another sampler")}
+    assert len(found) == 4 and made_from(method) in found
 
 
 def test_a_cell_that_fails_keeps_no_other_from_being_made(tmp_path, monkeypatch, caplog):

@@ -292,8 +292,8 @@ that the same graph gives without DCI (not compared where a node draws at random
 another one. *Refused* means an error that says why, before the first step.
 
 torch.compile (TorchCompileModel) works: the same picture, without compiling anew at every step; tested with a backend
-that only passes on (`test_dci_compile.py`). A prompt from DCI on a MODEL without it is an ordinary prompt; whenever
-such a graph is queued, a warning says so (`test_dci_graph_check.py`). Not tested: GLIGEN, several GPUs, compiled code
-on a GPU.
+that only passes on (`tests/nodes/bridge/dci/test_compile.py`). A prompt from DCI on a MODEL without it is an ordinary
+prompt; whenever such a graph is queued, a warning says so (`tests/nodes/bridge/dci/test_graph_check.py`). Not tested:
+GLIGEN, several GPUs, compiled code on a GPU.
 
 Other networks than UNets (experimental): docs/dci_joint_attention.md says which work and which are refused."""

@@ -19,6 +19,8 @@ from run_node import run_node
 
 from comfyui_personalize.core.dci.config import DCIConfig
 from comfyui_personalize.core.errors import InputError
+from comfyui_personalize.nodes.bridge.dci import dual_branch
+from comfyui_personalize.nodes.bridge.dci.branch_mixing import BranchMixing
 from comfyui_personalize.nodes.bridge.dci.dual_branch import dual_branch_of, record_masks
 from comfyui_personalize.nodes.dci_conditioning import DCIConditioning
 from comfyui_personalize.nodes.dci_encode import DCIEncode
@@ -184,6 +186,21 @@ def test_omega_that_ends_where_it_began_is_constant(tiny, negative):
     steady = sample(tiny, negative, DCIConfig(omega_end=1.0), steps=8)
     assert torch.equal(steady, sample(tiny, negative, steps=8))
     assert not torch.equal(steady, sample(tiny, negative, DCIConfig(omega_end=-1.0), steps=8))
+
+
+@pytest.mark.parametrize("window", [0.3, 1.0])
+def test_omega_ends_where_the_window_does_also_where_that_is_the_last_step(tiny, negative, monkeypatch, window):
+    seen = []
+
+    def mixing(**fields):
+        seen.append((fields["sigma"], fields["omega"]))
+        return BranchMixing(**fields)
+
+    monkeypatch.setattr(dual_branch, "BranchMixing", mixing)
+    sample(tiny, negative, DCIConfig(omega=1.0, omega_end=-2.0, window=window), steps=8)
+    omegas = [omega for _, omega in seen]
+    assert omegas == sorted(omegas, reverse=True) and omegas[0] == pytest.approx(1.0, abs=1e-3)
+    assert omegas[-1] < (-1.8 if window == 1 else 0.0)  # 0.3 ends between two steps
 
 
 def test_the_window_may_be_given_as_a_noise_level(tiny, negative, published):

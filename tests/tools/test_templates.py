@@ -10,10 +10,11 @@ import pytest
 
 from comfyui_personalize.core.training.presets import PRESETS
 from comfyui_personalize.core.training.recipe_files import FOLDER as RECIPES
-from comfyui_personalize.tools.graphs import NOTE, note_height
+from comfyui_personalize.tools.graphs import NOTE, Graph, api_form, note_height, ui_form
 from comfyui_personalize.tools.install_comfyui import ROOT
 from comfyui_personalize.tools.layout import Size, columns_of, place
 from comfyui_personalize.tools.screenshots import PAGE, written_page
+from comfyui_personalize.tools.write_workflows import parse
 
 FOLDER = ROOT / "workflows"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
@@ -22,6 +23,22 @@ LINE = re.compile(r"^- \*\*(Here: the pocket model|Stable Diffusion 1\.5|SDXL)\*
 WIDGETS = {"resolution": "PersonalizeTrainer", "learning_rate": "PersonalizeTrainer", "batch": "PersonalizeTrainer",
            "steps": "PersonalizeTrainer", "targets": "PersonalizeTrainingOptions",
            "text_encoder_rate": "PersonalizeTrainingOptions"}
+
+
+def test_only_numbers_that_exist_are_run_and_alone_the_flag_means_those_whose_models_are_here():
+    assert parse([]) == frozenset() and parse(["--run", "01", "18"]) == {"01", "18"}
+    assert {"01", "overfitted"} <= parse(["--run"]) and "18" not in parse(["--run"])
+    with pytest.raises(SystemExit):
+        parse(["--run", "1"])
+
+
+@pytest.mark.parametrize("form", [api_form, ui_form])
+def test_a_graph_with_a_misspelt_input_is_not_written(form):
+    graph = Graph("any")
+    graph.add(0, "KSampler", {"sed": 7})
+    info = {"KSampler": {"display_name": "KSampler", "input": {"required": {"seed": ["INT", {"default": 0}]}}}}
+    with pytest.raises(KeyError, match=r"unknown inputs \['sed'\]"):
+        form(graph, info)
 
 
 def read(*parts: str):

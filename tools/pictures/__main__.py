@@ -4,7 +4,8 @@
     python -m comfyui_personalize.tools.pictures --subjects 2 --quick --workflows 01 03
 
 Cell by cell and resumable: what is kept under `.pictures` is not run again while graph, photos and model are the same.
-`--judge-only` runs nothing and judges what is kept.
+The page is of everything that is kept, also of workflows that were not asked for this time. `--judge-only` runs
+nothing. Another `--folder` keeps its page to itself.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ from typing import Any
 
 import torch
 
+from ...pocket.autoencoder import Autoencoder, start_from_published
+from ...pocket.stages import stack
 from ..comfyui_server import Server
 from ..install_comfyui import ROOT
-from .cells import Cell, Cells, checkpoint_digest, graph_of
+from .cells import Cell, Cells
 from .judging import Panel, load_judge, reference
 from .measures import LOADED, MEASURES, WITHOUT_SUBJECT
 from .page import sheet, write_page
-from .subjects import Subject, photos_of, small, subjects, write_photos
+from .subjects import Subject, subjects, views_of
 
 log = logging.getLogger("pictures")
 
@@ -56,19 +59,19 @@ def judged(cells: Cells, wanted: list[Cell], panel: Panel) -> dict[str, Any]:
     results: dict[str, dict[str, dict[str, float]]] = {}
     for cell in wanted:
         if cell.workflow in MEASURES and (pictures := cells.pictures(cell)):
-            graph = graph_of(cell, write_photos(cell.who, cells.inputs), is_quick=cells.is_quick)
             with torch.no_grad():
-                figures = MEASURES[cell.workflow](graph, pictures, cell.who, panel)
+                figures = MEASURES[cell.workflow](cells.graph(cell), pictures, cell.who, panel)
             results.setdefault(cell.workflow, {})[str(cell.who.number)] = figures
     return results
 
 
 @torch.no_grad()
 def judge_itself(panel: Panel, chosen: tuple[Subject, ...]) -> dict[str, float]:
-    """Retrieval of true pictures of the subjects, other than their photos: what no workflow can be above."""
+    """Retrieval of drawings of the subjects where the prompts put them, through the autoencoder: about what is best."""
     shares: list[tuple[float, float]] = []
+    autoencoder = start_from_published(Autoencoder()).eval()
     for who in chosen:
-        views = torch.from_numpy(small(photos_of(who.number, 12)[4:])).permute(0, 3, 1, 2).float() / 255
+        views = autoencoder.through(stack(views_of(who.number)).float() / 255)
         own = reference(panel.judge, who.number)
         shares.append((panel.retrieved(views, own), panel.told_apart(views, own, who.noun)))
     return {f"retrieval{end} of true pictures by the judge": round(sum(values) / len(values), 3)
@@ -89,8 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with server:
         for cell in [] if given.judge_only else wanted:
             cells.fill(server.client, cell)  # type: ignore[union-attr]
-    results, place = judged(cells, wanted, panel), folder if given.quick else ROOT / "docs"
-    facts = {"subjects": len(chosen), "checkpoint": checkpoint_digest(), **judge_itself(panel, chosen)}
+    results = judged(cells, cells_of(tuple(MEASURES), chosen), panel)
+    place = ROOT / "docs" if given.folder == FOLDER and not given.quick else folder
+    facts = {"subjects": len(chosen), "pocket files": cells.checkpoint, **judge_itself(panel, chosen)}
     write_page(place, results, facts)
     sheet(cells, chosen, cells.inputs).save(place / "pictures.jpg", quality=85)
     log.info("wrote %s", place / "pictures.md")

@@ -14,8 +14,8 @@ from PIL import Image
 from ..install_comfyui import ROOT
 from ..thumbnails import keep_pictures, kept_pictures
 from ..write_workflows import saved_pictures
-from .graphs import Graph, for_subject, quickly, with_the_class_alone, workflow
-from .measures import WITHOUT_SUBJECT
+from .graphs import Graph, for_subject, nodes_of, quickly, with_the_class_alone, without_labels, workflow
+from .measures import LOADED, WITHOUT_SUBJECT
 from .subjects import Subject, write_photos
 
 log = logging.getLogger("pictures")
@@ -39,26 +39,20 @@ def graph_of(cell: Cell, photos: dict[str, str], *, is_quick: bool) -> Graph:
         graph = for_subject(graph, cell.who, photos)
     if cell.workflow == "01":
         graph = with_the_class_alone(graph, cell.who.noun)
+    graph = without_labels(graph)
     return quickly(graph) if is_quick else graph
 
 
 def checkpoint_digest() -> str:
-    """Which pocket files are installed: their names and contents."""
+    """Which pocket files are installed: names and contents of checkpoint, upscaler and image-text encoder."""
     digest = hashlib.sha256()
-    for path in sorted((ROOT / "pocket" / "checkpoints").glob("*.safetensors")):
+    for path in sorted(path for name in ("checkpoints", "image_text")
+                       for path in (ROOT / "pocket" / name).glob("*.safetensors")):
         digest.update(path.name.encode())
         with path.open("rb") as file:
             while block := file.read(2**22):
                 digest.update(block)
     return digest.hexdigest()[:16]
-
-
-def key_of(graph: Graph, photos: list[Path], checkpoint: str) -> str:
-    """What a cell's pictures depend on."""
-    digest = hashlib.sha256(json.dumps(graph, sort_keys=True).encode() + checkpoint.encode())
-    for path in sorted(photos):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:24]
 
 
 class Cells:
@@ -72,29 +66,64 @@ class Cells:
     def __init__(self, folder: Path, inputs: Path, *, is_quick: bool = False, checkpoint: str | None = None) -> None:
         self.folder, self.inputs, self.is_quick = folder, inputs, is_quick
         self.checkpoint = checkpoint or checkpoint_digest()
+        self._keys: dict[Cell, str] = {}
+        self._written: dict[Subject, dict[str, str]] = {}
 
-    def fill(self, client: Any, cell: Cell) -> Graph:
-        """Runs a cell where its pictures are not kept yet; the graph that belongs to them."""
-        photos = write_photos(cell.who, self.inputs)
-        graph = graph_of(cell, photos, is_quick=self.is_quick)
-        key, note = key_of(graph, [self.inputs / name for name in photos.values()], self.checkpoint), self.note(cell)
-        if note.is_file() and json.loads(note.read_text()).get("key") == key:
-            return graph
+    def fill(self, client: Any, cell: Cell) -> None:
+        """Runs a cell where its pictures are not kept, or are those of another graph, model or photo."""
+        if self.is_current(cell):
+            return
+        graph, key = self.graph(cell), self.key(cell)
+        self.note(cell).unlink(missing_ok=True)  # until its pictures are whole
+        self._forget_saved(graph)
         started, outputs = time.monotonic(), client.run(graph, timeout=7200)
         pictures = saved_pictures(client, graph, outputs)
         keep_pictures(cell.name, pictures, self.folder)
         seconds = round(time.monotonic() - started, 1)
-        note.write_text(json.dumps({"key": key, "seconds": seconds, "titles": list(pictures)}) + "\n")
+        self.note(cell).write_text(json.dumps({"key": key, "seconds": seconds, "titles": list(pictures)}) + "\n")
         log.info("%s: %s pictures, %.0f s", cell.name, sum(map(len, pictures.values())), seconds)
-        return graph
+
+    def graph(self, cell: Cell) -> Graph:
+        """The graph that a cell runs; writes its photos."""
+        return graph_of(cell, self._photos(cell.who), is_quick=self.is_quick)
+
+    def key(self, cell: Cell) -> str:
+        """What a cell's pictures depend on: graph, photos, the pocket's files, and the cell whose result it loads."""
+        if cell not in self._keys:
+            digest = hashlib.sha256(json.dumps(self.graph(cell), sort_keys=True).encode() + self.checkpoint.encode())
+            for path in sorted({self.inputs / name for name in self._photos(cell.who).values()}):
+                digest.update(path.read_bytes())
+            if cell.workflow in LOADED:
+                digest.update(self.key(Cell(LOADED[cell.workflow], cell.who)).encode())
+            self._keys[cell] = digest.hexdigest()[:24]
+        return self._keys[cell]
+
+    def is_current(self, cell: Cell) -> bool:
+        """Whether the pictures that are kept are those of today's graph, photos and model."""
+        note = self.note(cell)
+        return note.is_file() and json.loads(note.read_text()).get("key") == self.key(cell)
+
+    def _photos(self, who: Subject) -> dict[str, str]:
+        """A subject's photos, written once a run."""
+        if who not in self._written:
+            self._written[who] = write_photos(who, self.inputs)
+        return self._written[who]
+
+    def _forget_saved(self, graph: Graph) -> None:
+        """Removes what an earlier run of the cell saved: files are not replaced, and others would load the old one."""
+        for node in nodes_of(graph, "PersonalizeSave"):
+            name = Path(graph[node]["inputs"]["name"])
+            for folder in ("loras", "embeddings"):
+                for path in (self.inputs.parent / "models" / folder / name.parent).glob(f"{name.name}.*"):
+                    path.unlink()
 
     def note(self, cell: Cell) -> Path:
         """The file that is written when a cell's pictures are whole."""
         return self.folder / f"{cell.name}.json"
 
     def pictures(self, cell: Cell) -> dict[str, list[Image.Image]]:
-        """A cell's kept pictures by title; none where it was not run."""
-        if not self.note(cell).is_file():
+        """A cell's kept pictures by title; none where it was not run as it stands today."""
+        if not self.is_current(cell):
             return {}
         return {title: kept_pictures(cell.name, title, self.folder)
                 for title in json.loads(self.note(cell).read_text())["titles"]}

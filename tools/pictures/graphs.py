@@ -88,6 +88,16 @@ def with_the_class_alone(graph: Graph, noun: str) -> Graph:
     return found | dict(zip(ids, copies, strict=True))
 
 
+def without_labels(graph: Graph) -> Graph:
+    """The graph with pictures as they are drawn: a word on a picture is no part of it to a judge."""
+    bare = {key: graph[key]["inputs"]["images"] for key in nodes_of(graph, "TextOverlay")}
+    found = copy.deepcopy({key: node for key, node in graph.items() if key not in bare})
+    for node in found.values():
+        node["inputs"] |= {name: bare[value[0]] for name, value in node["inputs"].items()
+                           if isinstance(value, list) and value[0] in bare}
+    return found
+
+
 def _upstream(graph: Graph, node: str, name: str) -> str:
     return str(graph[node]["inputs"][name][0])
 

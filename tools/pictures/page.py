@@ -21,11 +21,12 @@ Results = Mapping[str, Mapping[str, Mapping[str, float]]]
 """workflow -> subject's number -> figure -> value."""
 INTRODUCTION: Final = """# Do the workflows' pictures make their point?
 
-Made by `make pictures`: every workflow with its own settings, on held-out subjects of the second pocket world, on a
-real server; judged by the second world's judge, which never saw a generated picture. *Retrieval*: share of pictures
-that are more like the subject's photos than like those of any of 47 other held-out subjects; *in its class*: of 47 of
-the same noun. *Alignment*: the judge's probability of the prompt's place. *Fidelity*: cosine to the photos. Of the
-subject that comes along, `tests/e2e/test_dci_obeys.py` asks what DCI does.
+Made by `make pictures`: every workflow with its own settings, on held-out subjects of the pocket model's world, on a
+real server; judged by that world's judge, which never saw a generated picture. *Retrieval*: share of pictures that are
+more like the subject's photos than like those of any of 47 other held-out subjects; *in its class*: of 47 of the same
+noun. *Alignment*: the judge's probability of the prompt's place. *Fidelity*: cosine to the mean of the photos
+(in docs/evidence.md: the mean of the cosines to each). Of the subject that comes along, `tests/e2e/test_dci_obeys.py`
+asks what DCI does.
 """
 
 

@@ -46,6 +46,11 @@ def photos_of(number: int, wanted: int = PHOTOS, noun: str | None = None) -> lis
     return list(islice((scene for scene in scenes if scene.context not in PLACES), wanted))
 
 
+def views_of(number: int) -> list[Scene]:
+    """Scenes of a subject in the prompts' places."""
+    return [scene for scene in subject_scenes(number, 40) if scene.context in PLACES]
+
+
 def small(scenes: list[Scene]) -> np.ndarray:
     """Their pictures at the judge's size, (N, 96, 96, 3) uint8."""
     return np.stack([render(scene)[0] for scene in scenes])

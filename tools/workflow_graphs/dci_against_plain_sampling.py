@@ -43,6 +43,7 @@ def dci_against_plain_sampling() -> Graph:
         "- *strength*: more follows the prompt, less keeps the subject\n- *stand-in object*: something often seen in "
         "the prompt's surroundings, never a synonym of the class noun"],
             more=["Choose the checkpoint that the file was trained on.",
+                  "*strength* is 2 here, the largest: begin with 1 on another model.",
                   "DCI works on models with cross-attention (SD 1.x, SD 2.x, SDXL); on SD 3 and Flux it is "
                   "experimental."])
     return graph

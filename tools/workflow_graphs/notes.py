@@ -11,7 +11,7 @@ from typing import Any, Final
 from ...core.training.presets import PRESETS
 from ...core.training.recipe import Recipe, resolve, resolve_sampling
 from ...core.training.recipe_files import ModelFacts, published, recipe
-from ..graphs import NOTES, Graph, Link
+from ..graphs import NOTES, Graph, Link, Node
 
 ABOUT, OTHER = "What this does", "Another model"
 FAMILIES: Final = ("Stable Diffusion 1.5", "SDXL")
@@ -25,7 +25,8 @@ WIDGETS: Final = {
     "size": (("EmptyLatentImage", "height"), ("ImageScale", "height"), ("PersonalizeEvaluate", "size")),
     "cfg": (("KSampler", "cfg"), ("PersonalizeEvaluate", "cfg"), ("PersonalizeDCIMasks", "cfg")),
 }
-"""Settings that follow the model, each with the widgets that may hold it, the first that a graph has."""
+"""Settings that follow the model, each with the widgets that may hold it: of a node that draws the subject, else the
+first that a graph has."""
 OF_THE_DENOISER: Final = ("learning_rate", "targets", "text_encoder_rate")
 
 
@@ -60,10 +61,21 @@ def own_settings(graph: Graph) -> Iterator[tuple[str, Any]]:
     """The settings that a graph has, by name."""
     frozen = any(node.inputs.get("train_unet") is False for node in graph.nodes)
     for name, places in WIDGETS.items():
-        values = [node.inputs[widget] for kind, widget in places for node in graph.nodes
-                  if node.class_type == kind and widget in node.inputs and not isinstance(node.inputs[widget], Link)]
-        if values and not (frozen and name in OF_THE_DENOISER):
-            yield name, values[0]
+        found = [(node, widget) for kind, widget in places for node in graph.nodes
+                 if node.class_type == kind and widget in node.inputs and not isinstance(node.inputs[widget], Link)]
+        if found and not (frozen and name in OF_THE_DENOISER):
+            node, widget = min(found, key=lambda each: not _knows_the_subject(each[0]))
+            yield name, node.inputs[widget]
+
+
+def _knows_the_subject(node: Node) -> bool:
+    """Whether a node's MODEL comes, through whatever patches, from a personalization."""
+    link = node.inputs.get("model")
+    while isinstance(link, Link):
+        if link.node.class_type in ("PersonalizeTrainer", "PersonalizeLoad"):
+            return True
+        link = link.node.inputs.get("model")
+    return False
 
 
 def settings_of(family: Recipe, method: str, photos: int) -> dict[str, Any]:

@@ -62,11 +62,11 @@ def personalized_super_resolution() -> Graph:
     explain(graph, [
         "The upscaler learns the fine details of the four photos, then enlarges a picture of the dog that a saved "
         "personalization made (DreamBooth, 4.3).",
-        "To see what training it gives, set *noise* to *none = no fine-tuning* and run again: fur, cloth and patterns "
-        "come out as any dog's. With *usual* they are blurred.",
+        "To see what training it gives, set *noise* to *none = no fine-tuning* and run again. On this small upscaler "
+        "the difference is a fraction of a decibel and hard to see.",
         "The pocket upscaler is small: it sharpens the pocket model's world, nothing else."],
             more=["Load x4-upscaler-ema.safetensors as the upscaler; connect its own CLIP, and encode the two texts "
                   "with it once more.",
-                  "In Personalized Super-Resolution: resolution 2048 for pictures of 512, 4096 for 1024; crop 512, "
-                  "learning_rate 0.0001, steps 200; cfg 4 to 9 when enlarging."])
+                  "In Personalize Super-Resolution: resolution 2048, the largest it takes, for pictures of 512; crop "
+                  "512, learning_rate 0.0001, steps 200; cfg 4 to 9 when enlarging."])
     return graph

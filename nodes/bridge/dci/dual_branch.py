@@ -104,7 +104,7 @@ class DualBranchSampling:
         rows = noise.shape[0]
         guide_branches_apart(guider, rows)
         guider.conds[WRAPPER_KEY] = [each for entry in entries for each in (entry.copy(), *branch_entries(entry))]
-        run = _Run(self.config, self.sites, rows, window, self.recorder, guider)
+        run = _Run(self.config, self.sites, rows, window, float(schedule.sigma_min), self.recorder, guider)
         add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, WRAPPER_KEY, run.route, guider.model_options, True)
         own_noise = auxiliary_noise(noise, seed or 0, self.config.auxiliary_noise)
         concept = torch.empty_like(noise, device=guider.model_patcher.load_device, dtype=torch.float32)
@@ -137,6 +137,7 @@ class _Run:
         sites: where the branches mix.
         rows: B, pictures.
         window: the noise levels between which both branches run.
+        least: the schedule's smallest noise level above zero, where a window that never ends is over.
         recorder: sees every mask, if there is one.
         guider: whose conditions hold, beside its own, each branch's entry of every pair, as ComfyUI prepared them.
         memory: what is found out once a run.
@@ -146,6 +147,7 @@ class _Run:
     sites: MixingSites
     rows: int
     window: tuple[float, float]
+    least: float
     recorder: MaskRecorder | None
     guider: Any
     memory: dict[Any, Any] = field(default_factory=dict)
@@ -184,7 +186,8 @@ class _Run:
 
     def _mixing(self, level: float) -> BranchMixing:
         """What the layers of one network call need at a noise level."""
-        return BranchMixing(rows=self.rows, sigma=level, omega=self.config.omega_at(level, *self.window),
+        start, end = self.window[0], max(self.window[1], self.least)
+        return BranchMixing(rows=self.rows, sigma=level, omega=self.config.omega_at(level, start, end),
                             layers=mixing_layers(self.sites.names, self.config), config=self.config,
                             recorder=self.recorder, memory=self.memory)
 

@@ -51,7 +51,3 @@ def test_omega_stays_between_its_ends_outside_the_window():
     config = DCIConfig(omega=1.0, omega_end=0.0)
     assert config.omega_at(20.0, 16.0, 4.0) == 1.0 and config.omega_at(1.0, 16.0, 4.0) == 0.0
     assert config.omega_at(5.0, 16.0, 16.0) == 1.0
-
-
-def test_omega_over_a_window_that_ends_without_noise_is_finite():
-    assert 0.0 < DCIConfig(omega=1.0, omega_end=0.0).omega_at(8.0, 16.0, 0.0) < 1.0
