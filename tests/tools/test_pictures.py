@@ -18,10 +18,10 @@ from comfyui_personalize.pocket.state import save_state
 from comfyui_personalize.pocket.world_shapes import NOUNS
 from comfyui_personalize.tools.pictures import __main__ as command
 from comfyui_personalize.tools.pictures.cells import Cell, Cells
-from comfyui_personalize.tools.pictures.graphs import CLASS_TITLE, for_subject, nodes_of, workflow
+from comfyui_personalize.tools.pictures.graphs import CLASS_TITLE, for_subject, nodes_of, without_labels, workflow
 from comfyui_personalize.tools.pictures.judging import Panel, load_judge, pixels
 from comfyui_personalize.tools.pictures.measures import LOADED, MEASURES, WANTED, is_met, place_of, tile
-from comfyui_personalize.tools.pictures.page import wanted_table
+from comfyui_personalize.tools.pictures.page import LABEL, TILE, wanted_table
 from comfyui_personalize.tools.pictures.subjects import PLACES, Subject, photos_of, subject, subjects, write_photos
 
 CAR = Subject(7, "car")
@@ -124,6 +124,37 @@ def test_a_cell_runs_once_and_again_only_for_another_graph_or_model(tmp_path):
     assert client.runs == 4
 
 
+def test_a_cell_runs_again_when_what_it_loads_was_made_otherwise_and_finds_no_older_file(tmp_path, monkeypatch):
+    who, client, base = subjects(1)[0], FakeClient(), tmp_path / "server"
+    first, second = Cell("01", who), Cell("14", who)
+    cells = Cells(tmp_path, base / "input", checkpoint="a")
+    for cell in (first, second):
+        cells.fill(client, cell)
+    saved = base / "models" / "loras" / "personalize" / f"pocket_dog_{who.number}.safetensors"
+    saved.parent.mkdir(parents=True)
+    saved.touch()
+    other = base / "models" / "loras" / "personalize" / f"pocket_dog_{who.number}0.safetensors"
+    other.touch()
+    now = Cells(tmp_path, base / "input", checkpoint="a")
+    assert now.is_current(first) and now.is_current(second)
+    graph = now.graph(first)
+    next(node for node in graph.values() if node["class_type"] == "PersonalizeTrainer")["inputs"]["steps"] = 3
+    monkeypatch.setattr(now, "graph", lambda cell: graph if cell == first else Cells.graph(now, cell))
+    now._keys.clear()
+    assert not now.is_current(first) and not now.is_current(second) and not now.pictures(second)
+    now.fill(client, first)
+    assert not saved.exists() and other.exists()
+
+
+def test_a_word_on_a_picture_is_no_part_of_it():
+    graph = without_labels(workflow("12")[1])
+    assert not nodes_of(graph, "TextOverlay")
+    stitched = [graph[graph[key]["inputs"][name][0]]["class_type"] for key in nodes_of(graph, "ImageStitch")
+                for name in ("image1", "image2")]
+    assert stitched.count("VAEDecode") == 4 and stitched.count("ImageStitch") == 2
+    assert without_labels(workflow("01")[1]) == workflow("01")[1]
+
+
 @pytest.fixture
 def panel(monkeypatch):
     """Every subject's photos are red; strangers are green and blue."""
@@ -196,7 +227,7 @@ def test_kept_pictures_are_judged_without_a_server_and_the_page_is_written(tmp_p
     written = json.loads((tmp_path / "quick" / "pictures.json").read_text())
     assert set(written["results"]) == {"01"} and set(written["results"]["01"][str(who.number)]) >= {"retrieval"}
     assert "| 05 | retrieval | at least 0.8 | not measured | 0 |" in (tmp_path / "quick" / "pictures.md").read_text()
-    assert Image.open(tmp_path / "quick" / "pictures.jpg").height == 128 + 26
+    assert Image.open(tmp_path / "quick" / "pictures.webp").height == TILE + LABEL
 
 
 def test_a_missing_judge_is_named(tmp_path):

@@ -1,4 +1,4 @@
-"""`make pictures`: runs every workflow on held-out subjects and judges what it draws; docs/pictures.md, .json, .jpg.
+"""`make pictures`: runs every workflow on held-out subjects and judges what it draws; docs/pictures.md, .json, .webp.
 
     python -m comfyui_personalize.tools.pictures --subjects 10
     python -m comfyui_personalize.tools.pictures --subjects 2 --quick --workflows 01 03
@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     place = ROOT / "docs" if given.folder == FOLDER and not given.quick else folder
     facts = {"subjects": len(chosen), "pocket files": cells.checkpoint, **judge_itself(panel, chosen)}
     write_page(place, results, facts)
-    sheet(cells, chosen, cells.inputs).save(place / "pictures.jpg", quality=85)
+    sheet(cells, chosen, cells.inputs).save(place / "pictures.webp", quality=80)
     log.info("wrote %s", place / "pictures.md")
     return 0
 

@@ -1,4 +1,4 @@
-"""`docs/pictures.md`, `docs/pictures.json` and one sheet: what was wanted, what was found, and the pictures."""
+"""`docs/pictures.md`, `.json` and a sheet, `.webp`: what was wanted, what was found, and the pictures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from .graphs import workflow
 from .measures import WANTED, WITHOUT_SUBJECT, is_met
 from .subjects import Subject
 
-TILE, LABEL, COLUMNS = 128, 26, 10
+TILE, LABEL, COLUMNS, SHOWN = 96, 24, 11, 4
+"""Of the sheet: pixels, pixels, pictures a row, subjects of each workflow."""
 Results = Mapping[str, Mapping[str, Mapping[str, float]]]
 """workflow -> subject's number -> figure -> value."""
 INTRODUCTION: Final = """# Do the workflows' pictures make their point?
@@ -62,7 +63,7 @@ def sheet(cells: Cells, subjects: tuple[Subject, ...], photos: Path) -> Image.Im
     """One row per workflow and subject: a photo, then pictures of every Save Image node in turn."""
     rows: list[tuple[str, list[Image.Image]]] = []
     for number in sorted(STORIES):
-        for who in subjects[:1] if number in WITHOUT_SUBJECT else subjects:
+        for who in subjects[:1] if number in WITHOUT_SUBJECT else subjects[:SHOWN]:
             pictures = cells.pictures(Cell(number, who))
             shown = [images[i] for i in range(4) for images in pictures.values() if i < len(images)]
             if shown:
@@ -74,8 +75,12 @@ def sheet(cells: Cells, subjects: tuple[Subject, ...], photos: Path) -> Image.Im
     for place, (label, images) in enumerate(rows):
         top = place * (TILE + LABEL)
         ink.text((4, top + 4), label, "black", ImageFont.load_default(15))
-        for column, image in enumerate(images[:COLUMNS]):
-            page.paste(whole(image, (TILE, TILE)), (column * TILE, top + LABEL))
+        left = 0
+        for image in images:
+            width = TILE * max(1, round(image.width / image.height))
+            if left + width <= page.width:
+                page.paste(whole(image, (width, TILE)), (left, top + LABEL))
+                left += width
     return page
 
 
@@ -87,4 +92,4 @@ def write_page(folder: Path, results: Results, facts: dict[str, Any]) -> None:
     told = "\n".join(f"- {name}: {value}" for name, value in facts.items())
     (folder / "pictures.md").write_text(
         f"{INTRODUCTION}\n{told}\n\n## Wanted and found\n\n{wanted_table(results)}\n## Every figure\n\n"
-        f"{figures_table(results)}\n![pictures](pictures.jpg)\n")
+        f"{figures_table(results)}\n![pictures](pictures.webp)\n")

@@ -7,6 +7,7 @@ from .notes import explain
 from .parts import (
     EXAMPLE_FILE,
     NOUN,
+    STAND_IN,
     Loaded,
     Start,
     encode,
@@ -29,7 +30,7 @@ def dci_inpainting() -> Graph:
     batch = graph.add(1, "RepeatLatentBatch", {"samples": masked, "amount": 4})
     text = prompt_about(graph, 2, "on the beach", loaded[2])
     dci = graph.add(2, "DCIConditioning", {"model": mine.model, "clip": mine.clip, "prompt": text,
-                                           "identifier": loaded[2], "class_noun": NOUN, "auxiliary_noun": "cat",
+                                           "identifier": loaded[2], "class_noun": NOUN, "auxiliary_noun": STAND_IN,
                                            "omega": 1.0, "window": -1.0, "shared_guidance": True})
     start = Start(encode(graph, 2, mine.clip, text, "Positive, plain"),
                   encode(graph, 2, mine.clip, "", "Negative"), batch[0])

@@ -5,7 +5,17 @@ from __future__ import annotations
 from ...pocket.config import SIZE
 from ..graphs import Graph, Link
 from .notes import explain
-from .parts import EXAMPLE_FILE, NOUN, SAMPLING, Loaded, encode, load_checkpoint, several_photos
+from .parts import (
+    EXAMPLE_FILE,
+    NOUN,
+    STAND_IN,
+    Loaded,
+    Start,
+    encode,
+    load_checkpoint,
+    sample,
+    several_photos,
+)
 
 TEMPLATES = "\n".join(f"a {{V}} {{noun}} {place}" for place in (
     "on the beach", "in the snow", "in the desert", "in the jungle", "at night", "wearing a hat"))
@@ -26,7 +36,7 @@ def paired_comparison() -> Graph:
                         title="Prompts: one per line")
     latent = graph.add(2, "EmptyLatentImage", {"width": SIZE, "height": SIZE, "batch_size": 1})[0]
     dci = graph.add(2, "DCIConditioning", {"model": mine.model, "clip": mine.clip, "prompt": prompts[0],
-                                           "identifier": loaded[2], "class_noun": NOUN, "auxiliary_noun": "cat",
+                                           "identifier": loaded[2], "class_noun": NOUN, "auxiliary_noun": STAND_IN,
                                            "omega": 1.0, "window": -1.0, "shared_guidance": True})
     plain = encode(graph, 2, mine.clip, prompts[0], "Positive, personalized")
     without = encode(graph, 2, base.clip, prompts[1], "Positive, base model")
@@ -53,11 +63,5 @@ def paired_comparison() -> Graph:
 
 def _sample(graph: Graph, models: Loaded, positive: Link, latent: Link, title: str) -> Link:
     """A list of pictures, one per prompt; shown as they are drawn."""
-    negative = encode(graph, 3, models.clip, "", f"Negative: {title}")
-    inputs = {"model": models.model, "positive": positive, "negative": negative, "latent_image": latent, "denoise": 1.0,
-              **SAMPLING}
-    latents = graph.add(3, "KSampler", inputs, title=f"KSampler: {title}")
-    pictures = graph.add(3, "VAEDecode", {"samples": latents[0], "vae": models.vae})[0]
-    graph.add(3, "SaveImage", {"images": pictures, "filename_prefix": "pocket_dog_compared"}, size=(290, 240),
-              title=title)
-    return pictures
+    start = Start(positive, encode(graph, 3, models.clip, "", f"Negative: {title}"), latent)
+    return sample(graph, 3, models, start, title, "pocket_dog_compared")

@@ -104,13 +104,14 @@ class Start(NamedTuple):
     latent: Link
 
 
-def sample(graph: Graph, column: int, base: Loaded, start: Start, title: str, prefix: str, **changes: object) -> None:
-    """KSampler, VAE Decode and Save Image."""
+def sample(graph: Graph, column: int, base: Loaded, start: Start, title: str, prefix: str, **changes: object) -> Link:
+    """KSampler, VAE Decode and Save Image; the pictures."""
     inputs = {"model": base.model, "positive": start.positive, "negative": start.negative,
               "latent_image": start.latent, "denoise": 1.0, **SAMPLING, **changes}
     latents = graph.add(column, "KSampler", inputs, title=f"KSampler: {title}")
     pictures = graph.add(column, "VAEDecode", {"samples": latents[0], "vae": base.vae})
     graph.add(column, "SaveImage", {"images": pictures[0], "filename_prefix": prefix}, size=PICTURE_SIZE, title=title)
+    return pictures[0]
 
 
 def keep(graph: Graph, column: int, trainer: Node, name: str) -> None:

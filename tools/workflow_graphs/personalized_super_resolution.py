@@ -7,15 +7,13 @@ from ..graphs import Graph
 from .notes import explain
 from .parts import (
     EXAMPLE_FILE,
-    NOUN,
-    PHOTO_SIZE,
-    PHOTOS,
     PICTURE_SIZE,
     SAMPLING,
     Loaded,
     encode,
     load_checkpoint,
     prompt_about,
+    several_photos,
 )
 
 UPSCALER = "pocket_upscaler.safetensors"
@@ -35,9 +33,7 @@ def personalized_super_resolution() -> Graph:
     loaded = graph.add(0, "PersonalizeLoad", {"name": EXAMPLE_FILE, "model": base.model, "clip": base.clip})
     node = graph.add(0, "CheckpointLoaderSimple", {"ckpt_name": UPSCALER}, title="The upscaler")
     upscaler = Loaded(node[0], base.clip, node[2])
-    photos = [graph.add(1, "LoadImage", {"image": name}, size=PHOTO_SIZE) for name in PHOTOS]
-    images = {f"images.image{number}": photo[0] for number, photo in enumerate(photos)}
-    subject = graph.add(1, "PersonalizeSubjectPhotos", {**images, "identifier": loaded[2], "class_noun": NOUN})
+    subject = several_photos(graph, 1, loaded[2])
     inputs = {"model": upscaler.model, "clip": upscaler.clip, "vae": upscaler.vae, "subject": subject[0], **TUNING}
     tuned = graph.add(2, "PersonalizeSuperResolution", inputs, size=(290, 480))
     graph.add(2, "PreviewImage", {"images": tuned[4]}, size=(290, 240), title="Small, as it is, personalized, photo")
