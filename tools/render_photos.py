@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PIL import Image
+import numpy as np
+from PIL import Image, ImageFilter
 
 from ..pocket.subjects import EXAMPLES, Picture, described_picture, side_by_side, subject_photos, with_mask
 from .pictures.subjects import PLACES
@@ -16,12 +17,19 @@ FOLDER = Path(__file__).resolve().parents[1] / "workflows" / "photos"
 (SUBJECT, NOUN), COUNT = EXAMPLES[0], 4
 # Larger than the model's own pictures, as photos are.
 PHOTO_SIZE = 192
+MARGIN = 14
+"""Pixels that the place for another subject is painted beyond the thing that stands there."""
 
 
 def example_photos() -> list[Picture]:
     """The four photos of the workflows."""
     photos = subject_photos(SUBJECT, 4 * COUNT, NOUN, PHOTO_SIZE)
     return [photo for photo in photos if photo.context not in PLACES][:COUNT]
+
+
+def generously(cover: np.ndarray) -> np.ndarray:
+    """A cover (H, W) with `MARGIN` pixels around: a place in which things of other outlines stand, too."""
+    return np.asarray(Image.fromarray(cover).filter(ImageFilter.MaxFilter(2 * MARGIN + 1)))
 
 
 def main() -> None:
@@ -36,7 +44,7 @@ def main() -> None:
     for (_, noun), cover in zip(EXAMPLES, covers, strict=True):
         with_mask(both, cover).save(FOLDER / f"personalize_two_objects_{noun}.png", optimize=True)
     scene = described_picture(NOUN, "green", "beach", PHOTO_SIZE)  # for img2img and inpainting
-    scene.with_mask().save(FOLDER / "personalize_scene_masked.png", optimize=True)
+    with_mask(scene.pixels, generously(scene.cover)).save(FOLDER / "personalize_scene_masked.png", optimize=True)
 
 
 if __name__ == "__main__":

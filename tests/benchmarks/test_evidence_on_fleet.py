@@ -37,6 +37,10 @@ TWO_CELLS = textwrap.dedent("""
     cells = {name: partial(make_cell, method=method, number=key[1], seed=0, plan=plan, folder=folder)
              for name, key in missing(keys, folder, lambda name: made_of(method, plan)).items()}
     make_all(cells, argparse.Namespace(workers=workers, address=None), folder / "comfyui")
+    if workers == 1:  # prompts call the subject as it was trained
+        from comfyui_personalize.benchmarks.evidence.cells import case_of, train
+        from comfyui_personalize.benchmarks.evidence.comfy_process import load_pocket
+        assert train(load_pocket(), method, case_of(method, 0), 2, 0)[1] == "sks"
 """)
 
 

@@ -18,7 +18,15 @@ from comfyui_personalize.pocket.state import save_state
 from comfyui_personalize.pocket.world_shapes import NOUNS
 from comfyui_personalize.tools.pictures import __main__ as command
 from comfyui_personalize.tools.pictures.cells import Cell, Cells
-from comfyui_personalize.tools.pictures.graphs import CLASS_TITLE, for_subject, nodes_of, without_labels, workflow
+from comfyui_personalize.tools.pictures.graphs import (
+    CLASS_TITLE,
+    UNTRAINED_TITLE,
+    for_subject,
+    nodes_of,
+    with_the_class_alone,
+    without_labels,
+    workflow,
+)
 from comfyui_personalize.tools.pictures.judging import Panel, load_judge, pixels
 from comfyui_personalize.tools.pictures.measures import LOADED, MEASURES, WANTED, is_met, place_of, tile
 from comfyui_personalize.tools.pictures.page import LABEL, TILE, wanted_table
@@ -114,7 +122,7 @@ def test_a_cell_runs_once_and_again_only_for_another_graph_or_model(tmp_path):
         cells.fill(client, Cell(number, who))
         return cells.pictures(Cell(number, who))
 
-    assert set(fill()) == {"Your subject", CLASS_TITLE} and client.runs == 1
+    assert set(fill()) == {"Your subject", CLASS_TITLE, UNTRAINED_TITLE} and client.runs == 1
     fill()
     assert client.runs == 1
     fill(checkpoint="b")
@@ -146,6 +154,20 @@ def test_a_cell_runs_again_when_what_it_loads_was_made_otherwise_and_finds_no_ol
     assert not saved.exists() and other.exists()
 
 
+def test_the_class_alone_is_drawn_by_the_trained_and_by_the_loaded_model():
+    graph = with_the_class_alone(workflow("01")[1], "dog")
+    saves = {graph[key]["_meta"]["title"]: key for key in nodes_of(graph, "SaveImage")}
+    sampled = {title: graph[graph[graph[key]["inputs"]["images"][0]]["inputs"]["samples"][0]]["inputs"]
+               for title, key in saves.items()}
+    trained, untrained = sampled[CLASS_TITLE], sampled[UNTRAINED_TITLE]
+    assert trained["model"] == sampled["Your subject"]["model"] != untrained["model"]
+    assert graph[untrained["model"][0]]["class_type"] == "CheckpointLoaderSimple"
+    for inputs in (trained, untrained):
+        text = graph[inputs["positive"][0]]["inputs"]
+        assert text["text"] == "a dog" and graph[text["clip"][0]] == graph[inputs["model"][0]]
+        assert inputs["seed"] == sampled["Your subject"]["seed"]
+
+
 def test_a_word_on_a_picture_is_no_part_of_it():
     graph = without_labels(workflow("12")[1])
     assert not nodes_of(graph, "TextOverlay")
@@ -169,10 +191,11 @@ def panel(monkeypatch):
 def test_retrieval_and_context_are_shares_of_pictures(panel):
     graph = {"1": {"class_type": "StringReplace", "inputs": {"string": "a {V} dog in the snow"}}}
     pictures = {"Your subject": [plain("red"), plain("blue"), plain((255, 150, 150)), plain("red")],
-                CLASS_TITLE: [plain("green"), plain("red")]}
+                CLASS_TITLE: [plain("green"), plain("red")], UNTRAINED_TITLE: [plain("green"), plain((255, 150, 150))]}
+    alone = "the class alone is the subject"
     assert MEASURES["01"](graph, pictures, CAR, panel) == pytest.approx(
-        {"retrieval": 0.75, "retrieval in its class": 0.5, "context obeyed": 0.25,
-         "the class alone is the subject": 0.5})
+        {"retrieval": 0.75, "retrieval in its class": 0.5, "context obeyed": 0.25, alone: 0.5,
+         f"{alone}, in its class": 0.5, f"{alone}, untrained": 0.5, f"{alone}, in its class, untrained": 0.0})
 
 
 def test_alignment_is_compared_between_plain_and_dci(panel):

@@ -19,6 +19,7 @@ from .measures import LOADED, WITHOUT_SUBJECT
 from .subjects import Subject, write_photos
 
 log = logging.getLogger("pictures")
+PHOTOS = ROOT / "workflows" / "photos"
 
 
 class Cell(NamedTuple):
@@ -91,7 +92,10 @@ class Cells:
         """What a cell's pictures depend on: graph, photos, the pocket's files, and the cell whose result it loads."""
         if cell not in self._keys:
             digest = hashlib.sha256(json.dumps(self.graph(cell), sort_keys=True).encode() + self.checkpoint.encode())
-            for path in sorted({self.inputs / name for name in self._photos(cell.who).values()}):
+            own = {self.inputs / name for name in self._photos(cell.who).values()}
+            shipped = {PHOTOS / str(node["inputs"]["image"]) for node in self.graph(cell).values()
+                       if node["class_type"] == "LoadImage"}
+            for path in sorted(own | {path for path in shipped if path.is_file()}):
                 digest.update(path.read_bytes())
             if cell.workflow in LOADED:
                 digest.update(self.key(Cell(LOADED[cell.workflow], cell.who)).encode())

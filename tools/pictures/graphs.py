@@ -20,6 +20,7 @@ SAVED: Final = {EXAMPLE_FILE: FILE, OVERFITTED_FILE: OVERFITTED}
 """The examples that come along, and what the workflow that makes one saves."""
 NAMED: Final = ("run_name", "filename_prefix")
 CLASS_TITLE: Final = "The class alone"
+UNTRAINED_TITLE: Final = "The class alone, untrained"
 QUICK: Final[dict[str, dict[str, int]]] = {
     "PersonalizeTrainer": {"steps": 2}, "PersonalizeSuperResolution": {"steps": 2, "preview_steps": 1},
     "PriorSampleGen": {"count": 2, "steps": 2}, "KSampler": {"steps": 3}, "EmptyLatentImage": {"batch_size": 1},
@@ -71,21 +72,32 @@ def for_subject(graph: Graph, who: Subject, photos: Mapping[str, str]) -> Graph:
 
 
 def with_the_class_alone(graph: Graph, noun: str) -> Graph:
-    """The graph with pictures of 'a {noun}', from the same model, sampler and noise as 'Your subject'."""
+    """The graph with pictures of 'a {noun}', by the model of 'Your subject' and by the one that was loaded.
+
+    Sampler, settings and noise are those of 'Your subject'.
+    """
     found = copy.deepcopy(graph)
-    save, = (key for key in nodes_of(found, "SaveImage") if found[key]["_meta"]["title"] == "Your subject")
-    decode = found[save]["inputs"]["images"][0]
-    sampler = found[decode]["inputs"]["samples"][0]
-    text = _upstream(found, sampler, "positive")
-    number = max(map(int, found))
+    loader, = nodes_of(found, "CheckpointLoaderSimple")
+    for title, changes in ((CLASS_TITLE, ({}, {})), (UNTRAINED_TITLE, ({"clip": [loader, 1]}, {"model": [loader, 0]}))):
+        found |= _class_alone(found, noun, title, *changes)
+    return found
+
+
+def _class_alone(graph: Graph, noun: str, title: str, text_changes: Graph, sampler_changes: Graph) -> Graph:
+    """Copies of the nodes that draw 'Your subject', which draw 'a {noun}' in its place."""
+    save, = (key for key in nodes_of(graph, "SaveImage") if graph[key]["_meta"]["title"] == "Your subject")
+    decode = graph[save]["inputs"]["images"][0]
+    sampler = graph[decode]["inputs"]["samples"][0]
+    text = _upstream(graph, sampler, "positive")
+    number = max(map(int, graph))
     ids = [str(number + k) for k in range(1, 5)]
-    copies = [copy.deepcopy(found[key]) for key in (text, sampler, decode, save)]
-    copies[0]["inputs"]["text"] = f"a {noun}"
-    copies[1]["inputs"]["positive"] = [ids[0], 0]
+    copies = [copy.deepcopy(graph[key]) for key in (text, sampler, decode, save)]
+    copies[0]["inputs"] |= {"text": f"a {noun}", **text_changes}
+    copies[1]["inputs"] |= {"positive": [ids[0], 0], **sampler_changes}
     copies[2]["inputs"]["samples"] = [ids[1], 0]
     copies[3]["inputs"] |= {"images": [ids[2], 0], "filename_prefix": "class_alone"}
-    copies[3]["_meta"] = {"title": CLASS_TITLE}
-    return found | dict(zip(ids, copies, strict=True))
+    copies[3]["_meta"] = {"title": title}
+    return dict(zip(ids, copies, strict=True))
 
 
 def without_labels(graph: Graph) -> Graph:

@@ -12,7 +12,7 @@ from ...pocket.accept import edges
 from ...pocket.places import PHRASES
 from ..workflow_graphs import dci_two_subjects
 from ..workflow_graphs.dci_omega_sweep import OMEGAS
-from .graphs import CLASS_TITLE, OVERFITTING, Graph, nodes_of
+from .graphs import CLASS_TITLE, OVERFITTING, UNTRAINED_TITLE, Graph, nodes_of
 from .judging import Panel, pixels, reference
 from .subjects import Subject, second_noun
 
@@ -33,8 +33,11 @@ def of_one(graph: Graph, pictures: Pictures, who: Subject, panel: Panel) -> Figu
     own, seen = reference(panel.judge, who.number), pixels(pictures["Your subject"])
     found = {"retrieval": panel.retrieved(seen, own), "retrieval in its class": panel.told_apart(seen, own, who.noun),
              "context obeyed": panel.obeyed(seen, place_of(graph))}
-    if CLASS_TITLE in pictures:
-        found["the class alone is the subject"] = panel.retrieved(pixels(pictures[CLASS_TITLE]), own)
+    for title, end in ((CLASS_TITLE, ""), (UNTRAINED_TITLE, ", untrained")):
+        if title in pictures:
+            classes = pixels(pictures[title])
+            found[f"the class alone is the subject{end}"] = panel.retrieved(classes, own)
+            found[f"the class alone is the subject, in its class{end}"] = panel.told_apart(classes, own, who.noun)
     return found
 
 
@@ -128,6 +131,7 @@ class Wanted(NamedTuple):
 WANTED: Final = (
     Wanted("01", "retrieval", "at least", 0.95), Wanted("01", "context obeyed", "at least", 0.95),
     Wanted("01", "the class alone is the subject", "at most", 0.1),
+    Wanted("01", "the class alone is the subject, in its class", "at most", 0.1),
     *(Wanted(number, "retrieval", "at least", 0.8) for number in ("05", "06", "07", "08", "10")),
     Wanted("09", "retrieval", "at least", 0.98),
     Wanted("03", "DCI is higher", "at least", 0.8),

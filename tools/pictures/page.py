@@ -29,6 +29,9 @@ noun. *Alignment*: the judge's probability of the prompt's place. *Fidelity*: co
 (in docs/evidence.md: the mean of the cosines to each). Of the subject that comes along, `tests/e2e/test_dci_obeys.py`
 asks what DCI does.
 """
+REMARK: Final = """*The class alone is the subject* asks whether 'a {noun}' has become the subject. Among strangers of
+any noun it is likely to be nearest to the one that shares its noun, trained or not: the row *untrained* is what the
+model gave that was loaded. Among strangers of its own noun the question is about the individual."""
 
 
 def mean_of(results: Results, number: str, figure: str) -> tuple[float, int]:
@@ -91,5 +94,5 @@ def write_page(folder: Path, results: Results, facts: dict[str, Any]) -> None:
     (folder / "pictures.json").write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
     told = "\n".join(f"- {name}: {value}" for name, value in facts.items())
     (folder / "pictures.md").write_text(
-        f"{INTRODUCTION}\n{told}\n\n## Wanted and found\n\n{wanted_table(results)}\n## Every figure\n\n"
+        f"{INTRODUCTION}\n{told}\n\n## Wanted and found\n\n{wanted_table(results)}\n{REMARK}\n\n## Every figure\n\n"
         f"{figures_table(results)}\n![pictures](pictures.webp)\n")
