@@ -21,7 +21,7 @@ square of alignment and fidelity a setting's checkpoints dominate. The bench run
 largest area, or with one that differs from it by less than 0.01 and drifts less or takes fewer steps; the subjects are
 too few for intervals. Held-out subjects were never looked at. Methods that are not listed take the setting of the one
 that they vary (ED-LoRA: LoRA's, Custom Diffusion: ICO's). One-shot is compared with its one photo here, in the bench
-with all five. Rows of one subject were given up after it; Textual Inversion got as many steps as its first checkpoint.
+with all five.
 """
 
 
@@ -33,10 +33,12 @@ def _rates(name: str, steps: int, *rates: float) -> list[Method]:
     return [_tried(name, f"rate {rate:g}, {steps} steps", learning_rate=rate, steps=steps) for rate in rates]
 
 
-def _word_rates(name: str, *rates: float) -> list[Method]:
-    vectors = METHODS[name].vectors
+def _inversion(count: int, rate: float, steps: int) -> Method:
+    vectors = METHODS["textual_inversion"].vectors
     assert vectors is not None
-    return [_tried(name, f"word's rate {rate:g}", vectors=replace(vectors, learning_rate=rate)) for rate in rates]
+    plural = "s" if count > 1 else ""
+    return _tried("textual_inversion", f"{count} vector{plural}, rate {rate:g}, {steps} steps", steps=steps,
+                  vectors=replace(vectors, count=count, learning_rate=rate))
 
 
 _ALL: tuple[Method, ...] = (
@@ -44,7 +46,7 @@ _ALL: tuple[Method, ...] = (
     *_rates("dreambooth", 160, 1e-4, 2e-4, 4e-4),
     *_rates("ico", 240, 5e-4, 1e-3, 2e-3),
     *_rates("one_shot", 120, 5e-4, 1e-3, 2e-3),
-    *_word_rates("textual_inversion", 1e-2, 3e-2, 1e-1),
+    *(_inversion(*each) for each in ((1, 1e-2, 160), (1, 1e-2, 300), (4, 1e-2, 300))),
     *(replace(recipe, name=f"best@{label}") for label, recipe in best_recipe().items()),
 )
 TRIED: dict[str, Method] = {method.name: method for method in _ALL}

@@ -23,6 +23,7 @@ from comfyui_personalize.tools.pictures.graphs import (
     UNTRAINED_TITLE,
     for_subject,
     nodes_of,
+    with_plain_sampling,
     with_the_class_alone,
     without_labels,
     workflow,
@@ -168,6 +169,18 @@ def test_the_class_alone_is_drawn_by_the_trained_and_by_the_loaded_model():
         assert inputs["seed"] == sampled["Your subject"]["seed"]
 
 
+def test_two_individuals_are_drawn_without_dci_from_the_same_noise():
+    graph = with_plain_sampling(workflow("13")[1])
+    saves = {graph[key]["_meta"]["title"]: key for key in nodes_of(graph, "SaveImage")}
+    sampled = {title: graph[graph[graph[key]["inputs"]["images"][0]]["inputs"]["samples"][0]]["inputs"]
+               for title, key in saves.items()}
+    assert set(sampled) == {"One prompt", "Two halves", "One prompt, plain", "Two halves, plain"}
+    for title in ("One prompt", "Two halves"):
+        plain = sampled[f"{title}, plain"]
+        assert plain | {"model": None} == sampled[title] | {"model": None}
+        assert graph[plain["model"][0]]["class_type"] == "CheckpointLoaderSimple"
+
+
 def test_a_word_on_a_picture_is_no_part_of_it():
     graph = without_labels(workflow("12")[1])
     assert not nodes_of(graph, "TextOverlay")
@@ -217,8 +230,11 @@ def test_a_sweeps_sheet_is_read_tile_by_tile(panel):
 
 
 def test_two_subjects_are_both_there_and_a_sharper_picture_has_stronger_edges(panel):
-    pictures = {"One prompt": [plain("red"), plain("blue")], "Two halves": [plain("red", (192, 96))]}
-    assert MEASURES["13"]({}, pictures, CAR, panel)["both nouns, one prompt"] == 0.5
+    pictures = {"One prompt": [plain("red"), plain("blue")], "Two halves": [plain("red", (192, 96))],
+                "One prompt, plain": [plain("blue")], "Two halves, plain": [plain("blue", (192, 96))]}
+    found = MEASURES["13"]({}, pictures, CAR, panel)
+    assert found["both nouns, one prompt"] == found["both nouns, one prompt, DCI minus plain"] == 0.5
+    assert found["halves: left noun"] == 1 and found["halves: left noun, plain"] == 0
     small = Image.fromarray(np.kron(np.eye(12, dtype=np.uint8) * 200, np.ones((8, 8), np.uint8))).convert("RGB")
     large = small.resize((384, 384), Image.Resampling.NEAREST)
     found = MEASURES["11"]({}, {"Personalized picture": [small], "Four times as large": [large]}, CAR, panel)

@@ -14,12 +14,24 @@ from PIL import Image
 from ..install_comfyui import ROOT
 from ..thumbnails import keep_pictures, kept_pictures
 from ..write_workflows import saved_pictures
-from .graphs import Graph, for_subject, nodes_of, quickly, with_the_class_alone, without_labels, workflow
+from .graphs import (
+    Graph,
+    for_subject,
+    nodes_of,
+    quickly,
+    with_pictures,
+    with_plain_sampling,
+    with_the_class_alone,
+    without_labels,
+    workflow,
+)
 from .measures import LOADED, WITHOUT_SUBJECT
 from .subjects import Subject, write_photos
 
 log = logging.getLogger("pictures")
 PHOTOS = ROOT / "workflows" / "photos"
+PAIRS = 16
+"""Pictures of two individuals: they are asked of one pair alone, so more of them."""
 
 
 class Cell(NamedTuple):
@@ -38,6 +50,8 @@ def graph_of(cell: Cell, photos: dict[str, str], *, is_quick: bool) -> Graph:
     _, graph = workflow(cell.workflow)
     if cell.workflow not in WITHOUT_SUBJECT:
         graph = for_subject(graph, cell.who, photos)
+    if cell.workflow == "13":
+        graph = with_plain_sampling(with_pictures(graph, PAIRS))
     if cell.workflow == "01":
         graph = with_the_class_alone(graph, cell.who.noun)
     graph = without_labels(graph)

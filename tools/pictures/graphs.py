@@ -100,6 +100,24 @@ def _class_alone(graph: Graph, noun: str, title: str, text_changes: Graph, sampl
     return dict(zip(ids, copies, strict=True))
 
 
+def with_plain_sampling(graph: Graph) -> Graph:
+    """The graph with every DCI sampler's pictures once more, from the same noise by the MODEL before **DCI Model**."""
+    found = copy.deepcopy(graph)
+    for save in nodes_of(graph, "SaveImage"):
+        decode = graph[save]["inputs"]["images"][0]
+        sampler = graph[decode]["inputs"]["samples"][0]
+        patched = graph[_upstream(graph, sampler, "model")]
+        number = max(map(int, found))
+        ids = [str(number + k) for k in range(1, 4)]
+        copies = [copy.deepcopy(graph[key]) for key in (sampler, decode, save)]
+        copies[0]["inputs"]["model"] = patched["inputs"]["model"]
+        copies[1]["inputs"]["samples"] = [ids[0], 0]
+        copies[2]["inputs"]["images"] = [ids[1], 0]
+        copies[2]["_meta"] = {"title": f"{graph[save]['_meta']['title']}, plain"}
+        found |= dict(zip(ids, copies, strict=True))
+    return found
+
+
 def without_labels(graph: Graph) -> Graph:
     """The graph with pictures as they are drawn: a word on a picture is no part of it to a judge."""
     bare = {key: graph[key]["inputs"]["images"] for key in nodes_of(graph, "TextOverlay")}

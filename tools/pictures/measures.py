@@ -85,12 +85,17 @@ def of_two_objects(graph: Graph, pictures: Pictures, who: Subject, panel: Panel)
 
 
 def of_dci_pair_of_subjects(graph: Graph, pictures: Pictures, who: Subject, panel: Panel) -> Figures:
-    """Both class nouns are in the picture, with DCI."""
+    """Both class nouns are in the picture, with DCI and without."""
     nouns = (dci_two_subjects.FIRST[1], dci_two_subjects.SECOND[1])
-    halves = [tile(picture, column, 2) for picture in pictures["Two halves"] for column in (0, 1)]
-    left, right = pixels(halves[::2]), pixels(halves[1::2])
-    return {"both nouns, one prompt": panel.holds(pixels(pictures["One prompt"]), nouns),
-            "halves: left noun": panel.holds(left, nouns[:1]), "halves: right noun": panel.holds(right, nouns[1:])}
+    found = Figures()
+    for end in ("", ", plain"):
+        halves = [tile(picture, column, 2) for picture in pictures[f"Two halves{end}"] for column in (0, 1)]
+        left, right = pixels(halves[::2]), pixels(halves[1::2])
+        found |= {f"both nouns, one prompt{end}": panel.holds(pixels(pictures[f"One prompt{end}"]), nouns),
+                  f"halves: left noun{end}": panel.holds(left, nouns[:1]),
+                  f"halves: right noun{end}": panel.holds(right, nouns[1:])}
+    name = "both nouns, one prompt"
+    return found | {f"{name}, DCI minus plain": found[name] - found[f"{name}, plain"]}
 
 
 def of_enlarging(graph: Graph, pictures: Pictures, who: Subject, panel: Panel) -> Figures:
@@ -136,7 +141,9 @@ WANTED: Final = (
     Wanted("09", "retrieval", "at least", 0.98),
     Wanted("03", "DCI is higher", "at least", 0.8),
     Wanted("12", "alignment, last minus plain", "at least", 0.1),
-    Wanted("13", "both nouns, one prompt", "at least", 0.7), Wanted("11", "edges against Lanczos", "at least", 1.05),
+    Wanted("13", "both nouns, one prompt", "at least", 0.7),
+    Wanted("13", "both nouns, one prompt, DCI minus plain", "at least", 0.01),
+    Wanted("11", "edges against Lanczos", "at least", 1.05),
 )
 
 

@@ -34,9 +34,9 @@ def dci_inpainting() -> Graph:
                                            "omega": 1.0, "window": -1.0, "shared_guidance": True})
     start = Start(encode(graph, 2, mine.clip, text, "Positive, plain"),
                   encode(graph, 2, mine.clip, "", "Negative"), batch[0])
-    sample(graph, 3, mine, start, "Inpainting, plain", "pocket_dog_inpaint_plain")
+    sample(graph, 3, mine, start, "Inpainting, plain", "pocket_dog_inpaint_plain", seed=5)
     sample(graph, 3, mine._replace(model=dci[0]), start._replace(positive=dci[1]), "Inpainting with DCI",
-           "pocket_dog_inpaint_dci")
+           "pocket_dog_inpaint_dci", seed=5)
     explain(graph, [
         "The painted place of the picture is drawn anew, with your subject in it; the rest stays as it is.",
         "**DCI** draws a second picture with the same kept surroundings, about a *cat* in the dog's place, and yours "

@@ -27,8 +27,8 @@ def saved_personalization_with_stock_nodes() -> Graph:
     latent, masked = painted_scene(graph, 1, base)
     positive = encode(graph, 2, mine.clip, prompt_about(graph, 2, "on the beach", loaded[2]), "Positive")
     start = Start(positive, encode(graph, 2, mine.clip, "", "Negative"), latent)
-    sample(graph, 2, mine, start, "Image to image", "pocket_dog_img2img", denoise=0.7)
-    sample(graph, 2, mine, start._replace(latent=masked), "Inpainting", "pocket_dog_inpaint")
+    sample(graph, 2, mine, start, "Image to image", "pocket_dog_img2img", denoise=0.8, seed=8)
+    sample(graph, 2, mine, start._replace(latent=masked), "Inpainting", "pocket_dog_inpaint", seed=8)
     explain(graph, [
         "Loads a personalization (this one comes with the extension; choose yours in *name*) and uses it as any MODEL "
         "and CLIP:",
