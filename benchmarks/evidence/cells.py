@@ -26,7 +26,7 @@ from .cell_files import cell_name, cell_path, made_from, read_cell, write_cell
 from .comfy_process import Loaded
 from .measures import Pictures, measure
 from .methods import Method
-from .parts import CLASS_IMAGES, CLASS_SAMPLING, trainer_inputs
+from .parts import CLASS_SAMPLING, trainer_inputs
 from .pictures import read_pictures, write_pictures
 
 log = logging.getLogger("evidence")
@@ -72,7 +72,7 @@ def make_cell(loaded: Loaded, method: Method, number: int, seed: int, plan: Plan
 
 def made_of(method: Method, plan: Plan) -> str:
     """What a method's cells depend on."""
-    return made_from(method, plan, SAMPLER, SCHEDULER, STEPS, CFG, CLASS_IMAGES, CLASS_SAMPLING)
+    return made_from(method, plan, SAMPLER, SCHEDULER, STEPS, CFG, CLASS_SAMPLING)
 
 
 @cache

@@ -29,6 +29,7 @@ from .comfy_process import Loaded
 from .dci_figures import figures
 from .dci_nouns import candidates, first_noun, random_noun
 from .dci_settings import ASKED, CFG, SAMPLER, SCHEDULER, SEEDS, Setting
+from .parts import CLASS_SAMPLING
 
 log = logging.getLogger("evidence")
 
@@ -69,7 +70,7 @@ def measure_cell(loaded: Loaded, path: Path, head: dict[str, Any]) -> dict[str, 
 
 def made_of(setting: Setting) -> str:
     """What a setting's cells depend on."""
-    return made_from(setting, ASKED, SEEDS, SAMPLER, SCHEDULER, CFG)
+    return made_from(setting, ASKED, SEEDS, SAMPLER, SCHEDULER, CFG, CLASS_SAMPLING)
 
 
 @cache

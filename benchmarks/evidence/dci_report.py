@@ -23,7 +23,7 @@ from .dci_settings import (
     SWEEP,
     Setting,
 )
-from .dci_text import DEFAULTS, EVIDENCE, OUTCOME, REASONS
+from .dci_text import DEFAULTS, EVIDENCE, REASONS
 from .dci_values import Cells, difference, values
 from .intervals import Estimate, estimate, verdict
 
@@ -96,8 +96,9 @@ def how(cells: Cells) -> str:
     asked = "; ".join(prompt.template for prompt in ASKED)
     return "\n".join([
         f"- subjects (the unit of every interval): {len(subjects)}; one training seed",
-        f"- trained: {OVERFITTED.title}, rate {OVERFITTED.learning_rate:g}, batch 1, {OVERFITTED.steps} steps unless "
-        "said, no class images",
+        f"- trained: {OVERFITTED.title}, rate {OVERFITTED.learning_rate:g}, batch {OVERFITTED.batch}, "
+        f"{OVERFITTED.steps} steps unless said, {OVERFITTED.class_count} class images of each of "
+        f"{len(OVERFITTED.class_nouns)} texts about the noun and its stand-in",
         f"- sampled: {SAMPLER}, {STEPS} steps, cfg {CFG:g}; {len(ASKED)} prompts, {SEEDS} pictures each ({asked})",
         f"- Python {platform.python_version()}, torch {torch.__version__}",
     ])
@@ -118,7 +119,7 @@ def write_evidence(cells: Cells, folder: Path, command: str) -> Path:
     page = folder / "dci_evidence.md"
     (folder / "dci_evidence.png").write_bytes(draw_charts(cells))
     parts = [EVIDENCE.format(command=command).strip(), "![charts](dci_evidence.png)", how(cells), "## Claims",
-             claims_table(cells), not_run(cells), OUTCOME.strip(), "## Settings",
+             claims_table(cells), not_run(cells), "## Settings",
              settings_table(cells, FIGURES, "plain"),
              "## Pictures", "Two rows per subject: plain sampling, and DCI below it; two pictures per prompt.",
              f"![pictures]({PICTURES})"]

@@ -1,8 +1,9 @@
 """What is compared about DCI: an overfitted model as the paper's curves have, and the ways to sample it.
 
-The paper tunes cross-attention keys and values towards fidelity and draws DCI's curve where the raw model forgets the
-prompt. So does `OVERFITTED`: one photo, a learned word, no class images, a high rate. On lightly trained models every
-place is obeyed without DCI and nothing can show.
+The paper draws DCI's curve where the raw model forgets the prompt. So does `OVERFITTED`, as the example of templates 03
+and 12 (`tools/workflow_graphs/overfitted_example.py`): one photo, learned almost by heart, beside class images of the
+noun and of the one that stands in for it. On lightly trained models every place is obeyed without DCI and nothing can
+show; where the stand-in's prompts fail as well, there is nothing to borrow.
 """
 
 from __future__ import annotations
@@ -13,22 +14,27 @@ from typing import Any, Literal
 from ...core.dci.config import DCIConfig
 from ...core.dci.window import SMALL_LATENTS, automatic_window
 from ...core.learning.adapter import AdapterConfig
-from ...core.learning.token_vectors import TokenVectorsConfig
+from ...core.objectives import PriorPreservation
 from ...core.objectives.learned_contexts import LearnedContexts
 from ...core.training.config import TrainingOptions
-from .bench import IDENTIFIER, PROMPTS, Prompt
+from .bench import PROMPTS, Prompt
 from .claims import AREA, ICO_DCI, Claim
 from .methods import AS_PUBLISHED as ICO_AS_PUBLISHED
 from .methods import Method
 
+ELSEWHERE = ("in the city", "under water", "in the kitchen", "on a wooden floor")
+"""Where the stand-in's class images are: no place of `ASKED`."""
 OVERFITTED = Method(
-    name="dci_raw", title="K, V and a word, one photo", photos=1, batch=1, learning_rate=3e-3, steps=300,
+    name="dci_raw", title="a LoRA on one photo", photos=1, learning_rate=1e-3, steps=700,
+    options=TrainingOptions(adapter=AdapterConfig(targets="attention_and_feed_forward"), save_every=0),
+    objectives=(PriorPreservation(),), has_class_images=True, class_count=8,
+    class_nouns=("{noun}", "{other}", *(f"{{other}} {place}" for place in ELSEWHERE)))
+ICO = Method(
+    name="dci_ico", title="ICO, one photo", photos=1, batch=1, learning_rate=3e-3, steps=300,
     options=TrainingOptions(adapter=AdapterConfig(kind="full", targets="cross_attention_kv"), optimizer="adamw",
                             save_every=0),
-    vectors=TokenVectorsConfig(word=IDENTIFIER, count=1, start_text="{noun}", learning_rate=1e-2))
-ICO = replace(OVERFITTED, name="dci_ico", title="ICO, one photo", objectives=(LearnedContexts(**ICO_AS_PUBLISHED),),
-              vectors=None)
-CHECKPOINTS = (150, OVERFITTED.steps)
+    objectives=(LearnedContexts(**ICO_AS_PUBLISHED),))
+CHECKPOINTS = (350, OVERFITTED.steps)
 """Training steps of the curve over training; the last is what settings are compared on."""
 PLACES = [prompt for prompt in PROMPTS if prompt.kind == "recontextualization"][::3]
 COLOURED = [prompt for prompt in PROMPTS if prompt.kind == "property in a place"][1:2]
@@ -149,7 +155,7 @@ ROUNDS: tuple[tuple[Setting, ...], ...] = (
     (_CURVES["rows"], dci("published", "DCI, published window and sharpening")),
     (_OMEGAS[-1.0], _OMEGAS[2.0]),
     _ABLATIONS,
-    tuple(_CURVES[name] for name in ("plain_150", "dci_150", "rows_150")),
+    tuple(_CURVES[name] for name in ("plain_350", "dci_350", "rows_350")),
     (*_NOUNS, _OMEGAS[0.0], _OMEGAS[0.5]),
     _ICO,
 )

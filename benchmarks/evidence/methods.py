@@ -31,6 +31,8 @@ class Method:
         options: what trains, and how.
         objectives: beside the plain loss.
         has_class_images: whether the model's own class images are made for it.
+        class_nouns: of what; {noun} is the subject's, {other} the first noun that DCI would take in its place.
+        class_count: images of each.
         vectors: learned words for the identifier, None for none; the word is set to the subject's identifier.
         has_prototype: whether the vectors start from the prototype of photo and mask.
         photos: how many photos it gets.
@@ -45,6 +47,8 @@ class Method:
     options: TrainingOptions
     objectives: tuple[Objective, ...] = ()
     has_class_images: bool = False
+    class_nouns: tuple[str, ...] = ("{noun}",)
+    class_count: int = 24
     vectors: TokenVectorsConfig | None = None
     has_prototype: bool = False
     photos: int = 5
@@ -123,7 +127,7 @@ _ALL: tuple[Method, ...] = (
     replace(_LORA, name="lora_wrong_noun", title="LoRA, wrong noun", noun="house"),
     replace(_LORA, name="lora_no_noun", title="LoRA, no noun", noun=""),
     replace(_LORA, name="lora_english_word", title=f"LoRA, identifier '{KNOWN_WORD}'", identifier=KNOWN_WORD),
-    _measured("textual_inversion", vectors=_word(count=1)),
+    _measured("textual_inversion", vectors=_word(count=4)),
     _CUSTOM,
     _measured("ed_lora", vectors=_word(count=2)),
     _ICO,

@@ -15,12 +15,12 @@ from ...nodes.bridge.sockets import ObjectiveChain, TokenVectorsSettings
 from ...nodes.image_text_encoder import ImageTextEncoder
 from ...nodes.prototypical_embedding import PrototypicalEmbedding
 from ...pocket.config import SIZE
+from .dci_nouns import first_noun
 
 if TYPE_CHECKING:
     from .comfy_process import Loaded
     from .methods import Method
 
-CLASS_IMAGES = 24
 CLASS_SAMPLING: dict[str, Any] = {"sampler": "euler_ancestral", "scheduler": "normal", "steps": 25, "cfg": 3.0,
                                   "seed": 0}
 
@@ -37,11 +37,13 @@ def trainer_inputs(method: Method, loaded: Loaded, subject: Subject) -> dict[str
 
 def objective_chain(method: Method, loaded: Loaded, subject: Subject) -> ObjectiveChain:
     """The method's objectives with the class images that they want."""
-    pools = (class_images(loaded, subject.class_noun),) if method.has_class_images else ()
+    names = {"noun": subject.class_noun, "other": first_noun(subject.class_noun)}
+    pools = tuple(class_images(loaded, noun.format(**names), method.class_count)
+                  for noun in method.class_nouns if method.has_class_images)
     return ObjectiveChain(objectives=method.objectives, class_images=pools)
 
 
-def class_images(loaded: Loaded, class_noun: str, count: int = CLASS_IMAGES) -> Any:
+def class_images(loaded: Loaded, class_noun: str, count: int) -> Any:
     """A pool of 'a {noun}' by the untrained model, from disk where it was made before."""
     recipe = PriorRecipe(model=model_digest(loaded.model), text_encoder=text_encoder_digest(loaded.clip), size=SIZE,
                          prompt=f"a {class_noun}", **CLASS_SAMPLING)

@@ -18,12 +18,12 @@ def dci_two_subjects() -> Graph:
     """Two subjects: one auxiliary prompt for both, or one for each half."""
     graph = Graph("13 Two subjects in one picture (DCI)", groups=GROUPS)
     base = load_checkpoint(graph)
-    model = graph.add(0, "PersonalizeDCIModel", {"model": base.model, "omega": 1.0, "window": -1.0,
+    model = graph.add(0, "PersonalizeDCIModel", {"model": base.model, "omega": 2.0, "window": -1.0,
                                                  "shared_guidance": True})
     dual = Loaded(model[0], base.clip, base.vae)
     negative = encode(graph, 1, base.clip, "", "Negative")
     names = [f"{identifier} {noun}" for identifier, noun in (FIRST, SECOND)]
-    both = dci_encode(graph, base.clip, f"a {names[0]} and a {names[1]} {PLACE}", (FIRST, SECOND), AUXILIARY,
+    both = dci_encode(graph, base.clip, f"a {names[0]} next to a {names[1]} {PLACE}", (FIRST, SECOND), AUXILIARY,
                       "Both in one prompt")
     sample(graph, 3, dual, Start(both, negative, empty_latent(graph, 2)), "One prompt", "dci_two_subjects_prompt")
     halves = [half(graph, base.clip, who, other, x) for who, other, x in
@@ -34,12 +34,14 @@ def dci_two_subjects() -> Graph:
     wide = graph.add(2, "EmptyLatentImage", {"width": 2 * SIZE, "height": SIZE, "batch_size": 4}, title="Twice as wide")
     sample(graph, 3, dual, Start(together, negative, wide[0]), "Two halves", "dci_two_subjects_halves")
     explain(graph, [
-        "- **One prompt** with two subjects: one second prompt (*a robot and a teapot in the snow*), and the words of "
+        "- **One prompt** with two subjects: one second prompt (*a robot next to a teapot in the snow*), and the words of "
         "both subjects make one mask\n- **Two halves**: a prompt for each half of the picture (Set Area), each with "
         "its own stand-in object, joined with Combine over a plain prompt for the whole picture",
         "One DCI Model serves them all.",
-        "The pocket model knows these two by name, and often melts them in one prompt."],
-            more=["Use a model trained on your two subjects, their identifiers and nouns.",
+        "The pocket model knows these two by name. Asked for both in one prompt it mostly melts them; with DCI both are "
+        "there about twice as often."],
+            more=["*strength* is 2 here, the largest: begin with 1 on another model.",
+                  "Use a model trained on your two subjects, their identifiers and nouns.",
                   "The second latent is twice as wide as high; *active until* -1 goes by the size."])
     return graph
 
