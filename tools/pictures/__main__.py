@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     place = ROOT / "docs" if given.folder == FOLDER and not given.quick else folder
     facts = {"subjects": len(chosen), "pocket files": cells.checkpoint, **judge_itself(panel, chosen)}
     write_page(place, results, facts)
-    sheet(cells, chosen, cells.inputs).save(place / "pictures.webp", quality=80)
+    sheet(cells, chosen, cells.inputs).save(place / "pictures.webp", quality=70)
     log.info("wrote %s", place / "pictures.md")
     return 0
 

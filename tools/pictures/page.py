@@ -16,7 +16,7 @@ from .graphs import workflow
 from .measures import WANTED, WITHOUT_SUBJECT, is_met
 from .subjects import Subject
 
-TILE, LABEL, COLUMNS, SHOWN = 96, 24, 11, 4
+TILE, LABEL, COLUMNS, SHOWN = 96, 24, 11, 3
 """Of the sheet: pixels, pixels, pictures a row, subjects of each workflow."""
 Results = Mapping[str, Mapping[str, Mapping[str, float]]]
 """workflow -> subject's number -> figure -> value."""
