@@ -34,12 +34,12 @@ def dci_two_subjects() -> Graph:
     wide = graph.add(2, "EmptyLatentImage", {"width": 2 * SIZE, "height": SIZE, "batch_size": 4}, title="Twice as wide")
     sample(graph, 3, dual, Start(together, negative, wide[0]), "Two halves", "dci_two_subjects_halves")
     explain(graph, [
-        "- **One prompt** with two subjects: one second prompt (*a robot next to a teapot in the snow*), and the words of "
-        "both subjects make one mask\n- **Two halves**: a prompt for each half of the picture (Set Area), each with "
+        "- **One prompt** with two subjects: one second prompt (*a robot next to a teapot in the snow*), and the words "
+        "of both subjects make one mask\n- **Two halves**: a prompt for each half of the picture (Set Area), each with "
         "its own stand-in object, joined with Combine over a plain prompt for the whole picture",
         "One DCI Model serves them all.",
-        "The pocket model knows these two by name. Asked for both in one prompt it mostly melts them; with DCI both are "
-        "there about twice as often."],
+        "The pocket model knows these two by name. Asked for both in one prompt it mostly melts them; with DCI both "
+        "are there about twice as often."],
             more=["*strength* is 2 here, the largest: begin with 1 on another model.",
                   "Use a model trained on your two subjects, their identifiers and nouns.",
                   "The second latent is twice as wide as high; *active until* -1 goes by the size."])
