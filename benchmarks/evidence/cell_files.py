@@ -34,14 +34,15 @@ def cell_path(folder: Path, name: str, number: int, seed: int, ending: str = ".j
 
 def made_from(*chosen: object) -> str:
     """A digest of all that a cell's pictures depend on: what was chosen, by its repr, and the pocket's networks."""
-    return hashlib.sha256("\n".join([*map(repr, chosen), networks_digest()]).encode()).hexdigest()[:16]
+    networks = digest_of_files(CHECKPOINT, IMAGE_TEXT_FILE)
+    return hashlib.sha256("\n".join([*map(repr, chosen), networks]).encode()).hexdigest()[:16]
 
 
 @cache
-def networks_digest() -> str:
-    """Of the pocket's checkpoint and its image-text encoder."""
+def digest_of_files(*paths: Path) -> str:
+    """Of the files' contents, one after the other."""
     found = hashlib.sha256()
-    for path in (CHECKPOINT, IMAGE_TEXT_FILE):
+    for path in paths:
         found.update(path.read_bytes())
     return found.hexdigest()
 

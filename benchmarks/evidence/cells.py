@@ -34,7 +34,7 @@ SAMPLER, SCHEDULER, STEPS, CFG = "dpmpp_2m", "normal", 12, 3.0
 PLAIN = 8
 """Pictures of 'a {V} {noun}' and of 'a {noun}' per cell."""
 
-IDENTIFIER = [output.id for output in PersonalizeTrainer.define_schema().outputs].index("identifier")
+IDENTIFIER_OUTPUT = [output.id for output in PersonalizeTrainer.define_schema().outputs].index("identifier")
 """Which of the trainer's outputs says how prompts call the subject."""
 
 
@@ -115,7 +115,7 @@ def train(loaded: Loaded, method: Method, shown: Case, steps: int, seed: int) ->
     with torch.inference_mode():
         node = PersonalizeTrainer.PREPARE_CLASS_CLONE(None)
         outputs = node.execute(**inputs | trainer_inputs(method, loaded, shown.subject)).result
-    return Loaded(outputs[0], outputs[1], loaded.vae), outputs[IDENTIFIER]
+    return Loaded(outputs[0], outputs[1], loaded.vae), outputs[IDENTIFIER_OUTPUT]
 
 
 def draw(trained: Loaded, shown: Case, words: str, prompts: Sequence[Prompt], seed: int) -> Pictures:

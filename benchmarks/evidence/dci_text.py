@@ -37,8 +37,7 @@ between them evenly in the logarithm of cells; 0.3 in *window* is the published 
 - The masks are nearly binary as published: 500 divided by the 144, 36 and 9 pixels of the pocket's scales makes logits
   of 3.5, 14 and 56 on average, where 512 x 512 pictures on Stable Diffusion have 0.5 to 8. That is what sharpening by
   resolution takes back.
-- It is a strongly overfitted model, of one photo. A first try of this sweep trained keys, values and a word, as the
-  bench of an earlier pocket model did: this one still drew the places then, and nothing could show."""
+- It is a strongly overfitted model, of one photo; one that forgets less gains less."""
 
 EVIDENCE = """# DCI on held-out subjects
 

@@ -5,7 +5,6 @@ Scenes and subjects have seeds that neither the judge's training nor the bench's
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from ...pocket.judge import COLOUR_NAMES, IGNORED, JUDGE_FILE, colour_label
 from ...pocket.scenes import GREY_STYLES, Scene
 from ...pocket.stages import stack
 from ...pocket.subjects import CONTEXTS, NOUNS, Picture, photo_in, subject_photos
-from .cell_files import write_cell
+from .cell_files import digest_of_files, write_cell
 from .measures import answers
 
 FIRST_SCENE, FIRST_SUBJECT = 60_000, 6000
@@ -33,21 +32,13 @@ HEADER = "| question | raw renders | through the autoencoder | chance |\n|---|--
 
 def judge_card(cache: Path, scenes: int = 300) -> dict[str, dict[str, float]]:
     """`raw` and `through the autoencoder` to the accuracies, from disk where these very networks were asked before."""
-    path = cache / f"judge-{networks_digest()}-{scenes}.json"
+    path = cache / f"judge-{digest_of_files(JUDGE_FILE, CHECKPOINT)[:12]}-{scenes}.json"
     if path.exists():
         return dict(json.loads(path.read_text(encoding="utf-8")))
     views = {name: card_of(seen) for name, seen in rendered(scenes).items()}
     cache.mkdir(parents=True, exist_ok=True)
     write_cell(path, views)
     return views
-
-
-def networks_digest() -> str:
-    """Of the judge's weights and the autoencoder's file."""
-    found = hashlib.sha256()
-    for path in (JUDGE_FILE, CHECKPOINT):
-        found.update(path.read_bytes())
-    return found.hexdigest()[:12]
 
 
 def rendered(count: int) -> dict[str, dict[str, tuple[Tensor, Tensor]]]:

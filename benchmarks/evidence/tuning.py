@@ -21,8 +21,7 @@ square of alignment and fidelity a setting's checkpoints dominate. The bench run
 largest area, or with one that differs from it by less than 0.01 and drifts less or takes fewer steps; the subjects are
 too few for intervals. Held-out subjects were never looked at. Methods that are not listed take the setting of the one
 that they vary (ED-LoRA: LoRA's, Custom Diffusion: ICO's). One-shot is compared with its one photo here, in the bench
-with all five. A best rate at the edge of those that were tried may have a better one beyond. In the table as it was
-measured the candidates with all weights learned at 0.0001.
+with all five. A best rate at the edge of those that were tried may have a better one beyond.
 """
 
 
@@ -48,7 +47,7 @@ _ALL: tuple[Method, ...] = (
     *_rates("ico", 240, 5e-4, 1e-3, 2e-3),
     *_rates("one_shot", 120, 5e-4, 1e-3, 2e-3),
     *(_inversion(*each) for each in ((1, 1e-2, 160), (1, 1e-2, 300), (4, 1e-2, 300))),
-    *(replace(recipe, name=f"best@{label}") for label, recipe in best_recipe().items()),
+    *(replace(recipe, name=f"best@{label}, rate {recipe.learning_rate:g}") for label, recipe in best_recipe().items()),
 )
 TRIED: dict[str, Method] = {method.name: method for method in _ALL}
 

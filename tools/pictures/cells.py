@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
+from ...core.store.files import write_bytes
 from ..install_comfyui import ROOT
 from ..thumbnails import keep_pictures, kept_pictures
 from ..write_workflows import saved_pictures
@@ -95,7 +96,8 @@ class Cells:
         pictures = saved_pictures(client, graph, outputs)
         keep_pictures(cell.name, pictures, self.folder)
         seconds = round(time.monotonic() - started, 1)
-        self.note(cell).write_text(json.dumps({"key": key, "seconds": seconds, "titles": list(pictures)}) + "\n")
+        written = {"key": key, "seconds": seconds, "titles": list(pictures)}
+        write_bytes(self.note(cell), (json.dumps(written) + "\n").encode())
         log.info("%s: %s pictures, %.0f s", cell.name, sum(map(len, pictures.values())), seconds)
 
     def graph(self, cell: Cell) -> Graph:
