@@ -8,6 +8,7 @@ from comfy_api.v0_0_2 import io
 from ..core.training.automatic import AUTO, chosen_lines
 from .bridge.evaluation.checkpoint_grid import CONNECTED, check_run, draw_grid, make_request, run_choices, run_state
 from .bridge.notices import show_notice, shown_pictures
+from .bridge.queue.fingerprints import fingerprint
 from .bridge.queue.queue_checks import SIDE, answer
 from .bridge.sockets import PERSONALIZATION
 
@@ -50,9 +51,9 @@ class CheckpointGrid(io.ComfyNode):
         return answer(("run", check_run, run))
 
     @classmethod
-    def fingerprint_inputs(cls, run=None, **_) -> str:
+    def fingerprint_inputs(cls, run=None, **_) -> str | float:
         """A run that has changed is drawn again."""
-        return run_state(run)
+        return fingerprint(run_state, run)
 
     @classmethod
     def execute(cls, personalization=None, **inputs) -> io.NodeOutput:

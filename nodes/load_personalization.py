@@ -8,6 +8,7 @@ from .bridge.files.embeddings import identifiers
 from .bridge.files.personalizations import check_file, describe, file_state, list_personalizations, load_personalization
 from .bridge.files.run_results import list_results
 from .bridge.notices import show_notice
+from .bridge.queue.fingerprints import fingerprint
 from .bridge.queue.queue_checks import answer
 
 
@@ -52,9 +53,9 @@ class LoadPersonalization(io.ComfyNode):
         return answer(("name", check_file, name))
 
     @classmethod
-    def fingerprint_inputs(cls, name, model=None, clip=None, strength_model=None, strength_clip=None) -> str:
+    def fingerprint_inputs(cls, name=None, **_) -> str | float:
         """A file that changed is loaded again."""
-        return file_state(name)
+        return fingerprint(file_state, name)
 
     @classmethod
     def execute(cls, name, model, clip, strength_model, strength_clip) -> io.NodeOutput:

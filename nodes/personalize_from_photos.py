@@ -11,8 +11,9 @@ from ..core.training.automatic import chosen_lines
 from ..core.training.effort import EFFORTS, KINDS, check_effort, check_kind
 from ..core.wording import clean_prompt
 from .bridge.notices import show_notice, shown_pictures
-from .bridge.photos.folders import find_folder, folder_fingerprint, input_folders
+from .bridge.photos.folders import find_folder, folder_state, input_folders
 from .bridge.photos.one_subject import NO_FOLDER, one_subject
+from .bridge.queue.fingerprints import fingerprint
 from .bridge.queue.queue_checks import answer
 from .bridge.sampling.sampling import patched
 from .bridge.sockets import PERSONALIZATION, SUBJECT
@@ -88,8 +89,7 @@ class PersonalizeFromPhotos(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, photos=None, **_) -> str | float:
         """A digest of the folder's files; never the same for a linked name."""
-        name = photos[0] if isinstance(photos, list | tuple) else photos
-        return NO_FOLDER if name == NO_FOLDER else folder_fingerprint(name)
+        return fingerprint(lambda name: NO_FOLDER if name == NO_FOLDER else folder_state(name), photos)
 
     @classmethod
     def execute(cls, model, clip, vae, photos, what_is_it, kind, effort, pictures, steps, seed, run_name,

@@ -10,8 +10,9 @@ from ..core.subject.photo_warnings import warnings_about_photos
 from ..core.subject.subject import CAPTION_TEMPLATE, check_name, warnings_about_data
 from ..core.wording import clean_prompt, clean_prompts
 from .bridge.notices import show_notice, shown_pictures
-from .bridge.photos.folders import find_folder, folder_fingerprint, images_of, input_folders, photo_sheet, read_subjects
+from .bridge.photos.folders import find_folder, folder_state, images_of, input_folders, photo_sheet, read_subjects
 from .bridge.photos.photos import with_captions_in_order
+from .bridge.queue.fingerprints import fingerprint
 from .bridge.queue.queue_checks import answer
 from .bridge.sockets import DATA_OPTIONS, SUBJECT
 
@@ -73,7 +74,7 @@ class PhotosFromFolder(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, folder=None, **_) -> str | float:
         """A digest of the files, so that a changed photo or caption is read again; never the same for a linked name."""
-        return folder_fingerprint(folder[0] if isinstance(folder, list) else folder)
+        return fingerprint(folder_state, folder)
 
     @classmethod
     def execute(cls, folder, identifier, class_noun, caption_template, data=None, subject=None,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from comfy_api.v0_0_2 import io
 
-from ..core.errors import InputError, require
+from ..core.errors import require
 from ..core.store.class_images import check_noun_is_new
 from ..core.wording import clean_prompt
 from .bridge.notices import show_notice
-from .bridge.photos.folders import files_digest, find_folder, input_folders
+from .bridge.photos.folders import find_folder, folder_state, input_folders
 from .bridge.photos.own_class_images import check_vae, encode_class_photos, photos_of_class
+from .bridge.queue.fingerprints import fingerprint
 from .bridge.queue.queue_checks import WholeSteps, answer
 from .bridge.sockets import PRIOR
 
@@ -64,13 +65,7 @@ class RegularizationImages(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, folder=None, **_) -> str | float:
         """A digest of the folder's files; never the same for a linked name."""
-        try:
-            name = _folder(folder)
-            if name is None:
-                return float("nan")
-            return files_digest(find_folder(name)) if name else NO_FOLDER
-        except (InputError, OSError) as error:
-            return str(error)
+        return fingerprint(lambda name: NO_FOLDER if name == NO_FOLDER else folder_state(name), folder)
 
     @classmethod
     def execute(cls, vae, folder, class_noun, size, images=None, captions=None, prior=None) -> io.NodeOutput:
@@ -81,7 +76,7 @@ class RegularizationImages(io.ComfyNode):
         _check_size(size[0])
         check_noun_is_new(upstream, noun)
         pictures = [image for image in images or () if image is not None]
-        count, photos = photos_of_class(_folder(folder) or "", pictures, texts)
+        count, photos = photos_of_class(_folder(folder[0]), pictures, texts)
         pool, shown = encode_class_photos(vae[0], photos, count, noun, size[0])
         warnings = [] if noun else ["the class noun is empty: the pictures then show anything at all."]
         if count < FEW:
@@ -90,13 +85,11 @@ class RegularizationImages(io.ComfyNode):
         return io.NodeOutput((*upstream, pool), shown)
 
 
-def _folder(values) -> str | None:
-    """The chosen folder's name once it is checked; empty for none, None where another node will give it."""
-    name = values[0] if isinstance(values, list | tuple) else values
+def _folder(name: str) -> str:
+    """The chosen folder's name once it is checked; empty for none."""
     if name == NO_FOLDER:
         return ""
-    if name is not None:
-        find_folder(name)
+    find_folder(name)
     return name
 
 

@@ -193,10 +193,10 @@ def optimizer_state(optimizer: Optimizer) -> tuple[dict[str, Tensor], Values]:
     """The state as `<parameter>.<entry>` tensors, and all else as values that JSON keeps exactly.
 
     Entries of the groups that JSON cannot hold (Prodigy's infinite growth rate) are settings, which any optimiser of
-    the same name has.
+    the same name has. bitsandbytes gives some of a parameter's entries in a dict of their own, and takes them without.
     """
     state = optimizer.state_dict()
-    entries = {f"{index}.{name}": value for index, own in state["state"].items() for name, value in own.items()}
+    entries = {f"{index}.{name}": value for index, own in state["state"].items() for name, value in _entries(own)}
     tensors = {key: value.detach().clone() for key, value in entries.items() if isinstance(value, Tensor)}
     plain = {key: value for key, value in entries.items() if not isinstance(value, Tensor)}
     groups = [{name: value for name, value in group.items() if _is_plain(value)} for group in state["param_groups"]]
@@ -242,6 +242,15 @@ def _check_entries(parameters: Sequence[Tensor], state: Mapping[int, Mapping[str
         require(set(own) == expected and small and alike, "optimizer",
                 f"{', '.join(sorted(own))} of parameter {index}", f"{', '.join(sorted(expected))} in the parameter's "
                 "shape", "Load what the same graph saved.")
+
+
+def _entries(own: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What an optimiser keeps of one parameter, by name."""
+    for name, value in own.items():
+        if isinstance(value, Mapping):
+            yield from _entries(value)
+        else:
+            yield name, value
 
 
 def _is_plain(value: object) -> bool:

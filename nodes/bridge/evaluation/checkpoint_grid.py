@@ -68,9 +68,9 @@ def check_run(name: str) -> None:
         find_result(name)
 
 
-def run_state(name: str | None) -> str:
+def run_state(name: str) -> str:
     """Changes whenever a result of a chosen run does; always the same for a connected one."""
-    if name is None or name == CONNECTED:
+    if name == CONNECTED:
         return ""
     files = sorted(find_result(name).parent.glob("*-*.safetensors"))
     return " ".join(f"{path.name} {path.stat().st_mtime_ns}" for path in files)

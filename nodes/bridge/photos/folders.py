@@ -201,10 +201,11 @@ def files_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def folder_fingerprint(name: str | None) -> str | float:
-    """What a node's fingerprint says of a folder: its files' digest, or why it has none; never the same twice for a
-    name that another node gives."""
-    try:
-        return float("nan") if name is None else files_digest(find_folder(name))
-    except (InputError, OSError) as error:
-        return str(error)
+def folder_state(name: str) -> str:
+    """Changes whenever anything does that would be read of a folder.
+
+    Raises:
+        InputError: when there is none, or it lies outside.
+        OSError: a file in it cannot be read.
+    """
+    return files_digest(find_folder(name))

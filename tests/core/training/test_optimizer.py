@@ -10,6 +10,7 @@ from typing import get_args
 import pytest
 import torch
 from peft.import_utils import is_bnb_available
+from safetensors.torch import load, save
 from tiny_unet import same_bits, trainer, training_config, training_data
 from torch import nn
 
@@ -65,7 +66,8 @@ def packages(monkeypatch):
     is_bnb_available()
     monkeypatch.setitem(sys.modules, "prodigyopt", SimpleNamespace(Prodigy=Counting))
     monkeypatch.setitem(sys.modules, "schedulefree", SimpleNamespace(AdamWScheduleFree=Averaging))
-    monkeypatch.setitem(sys.modules, "bitsandbytes", SimpleNamespace(optim=SimpleNamespace(AdamW8bit=Counting)))
+    monkeypatch.setitem(sys.modules, "bitsandbytes", SimpleNamespace(optim=SimpleNamespace(AdamW8bit=Counting),
+                                                                     nn=SimpleNamespace()))
     monkeypatch.setattr(module, "is_installed", lambda _: True)
 
 
@@ -111,6 +113,45 @@ def test_an_optional_package_resumes_to_the_same_bits_where_it_is_installed(name
         return
     whole, stopped = run(optimizer=name), run(optimizer=name, resume_at=2)
     assert same_bits(whole[0], stopped[0]) and whole[1] == stopped[1]
+
+
+def eight_bit_steps(weights, first, last, made):
+    for step in range(first, last):
+        for number, weight in enumerate(weights):
+            weight.grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(10 * step + number))
+        made.step()
+
+
+def test_a_state_of_8_bits_is_kept_and_goes_on_to_the_same_bits():
+    """The real bitsandbytes, whose 8-bit entries come in a dict of their own; nothing to say where it is not there."""
+    if importlib.util.find_spec("bitsandbytes") is None:
+        return
+    check_optimizer(TrainingConfig(steps=1, options=TrainingOptions(optimizer="adamw8bit")), "cpu")
+
+    def fresh():
+        weights = [nn.Parameter(torch.ones(64, 128)), nn.Parameter(torch.ones(7, 3))]
+        return weights, make_optimizer("adamw8bit", [{"params": weights, "lr": 1e-2}])
+
+    whole, made = fresh()
+    eight_bit_steps(whole, 0, 4, made)
+    weights, stopped = fresh()
+    eight_bit_steps(weights, 0, 2, stopped)
+    tensors, values = optimizer_state(stopped)
+    assert tensors["0.state1"].dtype == torch.uint8 and tensors["1.state1"].dtype == torch.float32
+    assert sum(tensors[f"0.state{number}"].nbytes for number in (1, 2)) == module.STATE_BYTES["adamw8bit"] * 64 * 128
+    goes_on = make_optimizer("adamw8bit", [{"params": weights, "lr": 1e-2}])
+    restore_optimizer(goes_on, load(save(tensors)), json.loads(json.dumps(values, allow_nan=False)))
+    eight_bit_steps(weights, 2, 4, goes_on)
+    assert all(map(torch.equal, weights, whole))
+
+
+def test_entries_in_a_dict_of_their_own_are_kept_beside_the_others():
+    """As newer versions of bitsandbytes have them."""
+    weight = parameter()
+    made = make_optimizer("sgd", [{"params": [weight], "lr": 1e-3}])
+    made.state[weight] = {"step": 3, "quantised": {"state1": torch.ones(2, 3, dtype=torch.uint8)}}
+    tensors, values = optimizer_state(made)
+    assert list(tensors) == ["0.state1"] and values["entries"] == {"0.step": 3}
 
 
 SCHEDULE_FREE = {"optimizer": "adamw_schedulefree", "learning_rate": 1e-2}
