@@ -136,8 +136,9 @@ def find_file(name: str) -> Path:
     """The path of a file among the LoRAs, or of a run's result.
 
     Raises:
-        InputError: when there is none, or it lies outside.
+        InputError: when there is none, it lies outside, or over the API the name is no text.
     """
+    require(isinstance(name, str), "name", repr(name), "a file's name", "Choose one from the list.")
     if name.startswith(RUN):
         return find_result(name)
     path = None if ".." in Path(name).parts or Path(name).is_absolute() else folder_paths.get_full_path("loras", name)

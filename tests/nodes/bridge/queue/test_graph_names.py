@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import random
 
 import nodes as stock
 import pytest
@@ -219,6 +220,32 @@ def test_a_graph_that_goes_round_in_circles_or_is_very_long_ends():
                                            "_meta": 3}}])
 def test_a_broken_graph_is_left_to_comfyui(prompt):
     assert graph_check.check_queued({"prompt": prompt}) == {"prompt": prompt}
+
+
+ODD = [None, True, -1, 10**30, float("nan"), "", "\ud800", "x" * 1000, [], ["x"], ["12", 0], [["12", 0], 0], [1, 2, 3],
+       {}, {"a": 1}]
+CHANGED = 60
+"""Inputs of each graph that are changed, one at a time."""
+
+
+@pytest.mark.parametrize("path", GALLERY, ids=lambda path: path.stem[:3])
+def test_whatever_an_input_holds_the_graph_is_looked_at(path, caplog):
+    rng, nodes = random.Random(path.name), json.loads(path.read_text(encoding="utf-8"))
+    places = [(name, key) for name, each in nodes.items() for key in each["inputs"]]
+    for _ in range(CHANGED):
+        name, key = rng.choice(places)
+        changed = copy.deepcopy(nodes)
+        changed[name]["inputs"][key] = rng.choice(ODD)
+        graph_check.check_queued({"prompt": changed})
+        assert "could not be looked at" not in caplog.text, (name, key, changed[name]["inputs"][key])
+
+
+@pytest.mark.parametrize("name", [None, 5, ["12", 0], {"a": 1}], ids=repr)
+def test_a_file_that_cannot_be_told_costs_no_other_warning(name, caplog):
+    large = graph()["7"]["inputs"] | {"batch": 64}
+    nodes = graph(**{"7": node("PersonalizeTrainer", **large), "20": node("PersonalizeLoad", name=name, model=["7", 0]),
+                     "21": node("KSampler", model=["20", 0], positive=["10", 0], negative=["11", 0])})
+    assert [where for where, _ in said(nodes)] == ["7"] and not caplog.text
 
 
 def test_an_error_in_looking_costs_no_run(monkeypatch, caplog):
