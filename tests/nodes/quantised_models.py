@@ -1,20 +1,20 @@
 """A small Flux in each of the ways in which a network is stored, and the same weights in float32.
 
 Files are quantised by ComfyUI's own layouts and loaded by its own loader; a GGUF file is written with the gguf package
-and read by a small loader of operations, as packs for such files have.
+and read by `gguf_loader`.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import comfy.ops
 import comfy.sd
 import torch
 from comfy.quant_ops import QUANT_ALGOS, QuantizedTensor
-from torch import Tensor, nn
+from gguf_loader import load_gguf
+from torch import Tensor
 
 from comfyui_personalize.benchmarks.every_family.cases import CASES
 from comfyui_personalize.benchmarks.every_family.networks import build_model
@@ -87,92 +87,32 @@ def stored_as(kind: str, folder: Path | None = None) -> tuple[Rig, Rig]:
             return Rig(CASE, load(whole, dtype=torch.float8_e4m3fn)), Rig(CASE, load(whole))
         if kind == "GGUF":
             assert folder is not None
-            path, whole = gguf_file(folder / "flux.gguf")
-            return Rig(CASE, load_gguf(path)), Rig(CASE, load(whole))
+            whole = gguf_file(folder / "flux.gguf", published())
+            return Rig(CASE, load_gguf(folder / "flux.gguf")), Rig(CASE, load(whole))
         file, whole = (scaled_as_before(published()) if kind == "scaled fp8 (older files)" else
                        quantised(STORED[kind]))
     return Rig(CASE, load(file)), Rig(CASE, load(whole))
 
 
-# GGUF
-
-class PackedTensor(Tensor):
-    """Packed bytes that say which shape they stand for."""
-
-    kind: Any
-    whole_shape: torch.Size
-
-    @staticmethod
-    def of(packed: Tensor, kind: Any, shape: torch.Size) -> PackedTensor:
-        tensor = packed.as_subclass(PackedTensor)
-        tensor.kind, tensor.whole_shape = kind, shape
-        return tensor
-
-    @property
-    def shape(self) -> torch.Size:  # type: ignore[override]
-        return getattr(self, "whole_shape", super().shape)
-
-    def to(self, *args: Any, **named: Any) -> PackedTensor:
-        return self._like(super().to(*args, **named))
-
-    def clone(self, *args: Any, **named: Any) -> PackedTensor:
-        return self._like(super().clone(*args, **named))
-
-    def detach(self) -> PackedTensor:
-        return self._like(super().detach())
-
-    def _like(self, other: Tensor) -> PackedTensor:
-        has_kind = hasattr(self, "kind")
-        return PackedTensor.of(other, self.kind, self.whole_shape) if has_kind else cast(PackedTensor, other)
-
-    def unpacked(self) -> Tensor:
-        import gguf
-
-        packed = self.as_subclass(Tensor).numpy()
-        return torch.from_numpy(gguf.dequantize(packed, self.kind)).reshape(self.whole_shape)
-
-
-class PackedOperations(comfy.ops.manual_cast):
-    """Linear layers that unpack their weight when they multiply."""
-
-    class Linear(comfy.ops.manual_cast.Linear):
-        def _load_from_state_dict(self, state_dict: dict, prefix: str, *others: Any) -> None:
-            for name in ("weight", "bias"):
-                if f"{prefix}{name}" in state_dict:
-                    setattr(self, name, nn.Parameter(state_dict[f"{prefix}{name}"], requires_grad=False))
-
-        def forward_comfy_cast_weights(self, inputs: Tensor) -> Tensor:
-            weight, bias = (part.unpacked() if isinstance(part, PackedTensor) else part
-                            for part in (self.weight, self.bias))
-            return nn.functional.linear(inputs, weight.to(inputs), bias if bias is None else bias.to(inputs))
-
-
-def gguf_file(path: Path) -> tuple[Path, dict[str, Tensor]]:
-    """A real GGUF file, Q8_0 and Q5_0 in its blocks, and the float32 weights that it stands for."""
+def gguf_file(path: Path, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Write a real GGUF file, Q8_0 and Q5_0 in its blocks, F16 in small layers; gives the float32 weights that it
+    stands for. Bytes stay bytes."""
     import gguf
 
-    writer, whole = gguf.GGUFWriter(str(path), "flux"), {}
-    for name, value in published().items():
-        kind = gguf.GGMLQuantizationType.F32
-        if "_blocks" in name and name.endswith(".weight") and value.ndim == 2:
-            kind = gguf.GGMLQuantizationType.Q8_0 if "attn" in name else gguf.GGMLQuantizationType.Q5_0
-        packed = gguf.quantize(value.numpy(), kind)
+    kinds, writer, whole = gguf.GGMLQuantizationType, gguf.GGUFWriter(str(path), "flux"), {}
+    for name, value in weights.items():
+        if not value.is_floating_point():
+            writer.add_tensor(name, value.view(torch.int8).numpy())
+            continue
+        kind = kinds.F32
+        if name.endswith(".weight") and value.ndim == 2:
+            in_block = "_blocks" in name and value.shape[1] % 32 == 0
+            kind = kinds.F16 if not in_block else kinds.Q8_0 if "attn" in name else kinds.Q5_0
+        packed = gguf.quantize(value.float().numpy(), kind)
         writer.add_tensor(name, packed, raw_dtype=kind)
         whole[name] = torch.from_numpy(gguf.dequantize(packed, kind)).reshape(value.shape)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return path, whole
-
-
-def load_gguf(path: Path) -> Any:
-    """A MODEL of a GGUF file, whose packed weights stay packed."""
-    import gguf
-
-    weights = {}
-    for tensor in gguf.GGUFReader(str(path)).tensors:
-        data, shape = torch.from_numpy(tensor.data.copy()), torch.Size(reversed(tensor.shape.tolist()))
-        is_packed = tensor.tensor_type != gguf.GGMLQuantizationType.F32
-        weights[tensor.name] = PackedTensor.of(data, tensor.tensor_type, shape) if is_packed else data.reshape(shape)
-    return load(weights, custom_operations=PackedOperations)
+    return whole

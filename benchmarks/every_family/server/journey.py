@@ -24,10 +24,11 @@ PLAIN = f"a {graphs.NOUN}"
 
 
 @contextmanager
-def families_server(base: Path) -> Iterator[Server]:
-    """A server of its own for the families: the stock one with the custom node `shrunk`."""
+def families_server(base: Path, *custom_nodes: Path) -> Iterator[Server]:
+    """A server of its own for the families: the stock one with the custom node `shrunk`, and others where given."""
     server = Server(base)
-    link(server.base / "custom_nodes" / SHRUNK.name, SHRUNK)
+    for node in (SHRUNK, *custom_nodes):
+        link(server.base / "custom_nodes" / node.name, node)
     with server:
         yield server
 

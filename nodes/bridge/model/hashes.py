@@ -47,10 +47,12 @@ def model_hash(patcher: Any) -> str:
 
 
 def _weights(patcher: Any) -> Iterator[tuple[str, Tensor]]:
-    """Each weight without patches. What a quantised weight is made of (scales, its format) is in it."""
+    """Each weight without patches. What a quantised weight is made of (scales, its format) is in it; names that stand
+    for no weight, as loaders of GGUF files have one for the memory that they need, are none."""
+    parts = dict(patcher.model.named_modules(remove_duplicate=False))
     for name in patcher.model_state_dict():
         path, _, last = name.rpartition(".")
-        if hasattr(patcher.model.get_submodule(path), last):
+        if hasattr(parts.get(path), last):
             kept = patcher.backup.get(name)
             weight = comfy.utils.get_attr(patcher.model, name) if kept is None else kept.weight
             yield name, patcher.hook_backup.get(name, (weight,))[0]

@@ -10,6 +10,7 @@ from pathlib import Path
 import comfy.sd
 import pytest
 import torch
+from gguf_loader import is_packed
 from quantised_models import STORED, stored_as
 
 from comfyui_personalize.benchmarks.every_family.case import noise
@@ -20,7 +21,7 @@ from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.learning.adapter import Adapter, AdapterConfig, find_targets, is_linear
 from comfyui_personalize.nodes.bridge.model.frozen_layers import whole_weight
 from comfyui_personalize.nodes.bridge.model.gradients import trainable
-from comfyui_personalize.nodes.bridge.model.hashes import model_hash
+from comfyui_personalize.nodes.bridge.model.hashes import _MEMO, model_hash
 from comfyui_personalize.nodes.bridge.sampling.sampling import patched
 
 KINDS = (*STORED, "scaled fp8 (older files)", "weight_dtype fp8", "GGUF")
@@ -119,8 +120,9 @@ def test_a_forward_keeps_no_weight_and_no_cast_of_one(rigs, kind):
     assert kept_weights(stored) == 0
 
 
-def test_the_network_is_as_before_afterwards(rigs):
-    rig = rigs("scaled fp8")[0]
+@pytest.mark.parametrize("kind", ["scaled fp8", "GGUF"])
+def test_the_network_is_as_before_afterwards(rigs, kind):
+    rig = rigs(kind)[0]
     before, digest = describe(rig.model.model), model_hash(rig.model)
     learned(rig)
     assert describe(rig.model.model) == before and model_hash(rig.model) == digest
@@ -129,6 +131,44 @@ def test_the_network_is_as_before_afterwards(rigs):
 def test_the_digest_of_scaled_weights_is_that_of_their_values(rigs):
     digests = [model_hash(rig.model) for kind in ("scaled fp8", "int8") for rig in rigs(kind)]
     assert digests[0] == digests[1] != digests[2] == digests[3]
+
+
+def test_the_digest_of_a_gguf_model_is_that_of_its_packed_weights(rigs):
+    """Its state dict has tensors without content, and names that no weight has."""
+    model = rigs("GGUF")[0].model
+    digest = model_hash(model.clone())
+    assert digest == model_hash(model)
+    with other_weight(model):
+        assert model_hash(model) != digest
+
+
+@contextmanager
+def other_weight(model):
+    """Within the context a bit of one packed weight is another; its digest is not remembered."""
+    packed = next(weight for weight in model.model.parameters() if is_packed(weight)).as_subclass(torch.Tensor)
+    _MEMO.pop(model.model, None)
+    with torch.inference_mode():
+        packed.view(-1)[2] ^= 1
+    try:
+        yield
+    finally:
+        _MEMO.pop(model.model, None)
+        with torch.inference_mode():
+            packed.view(-1)[2] ^= 1
+
+
+def test_a_lora_is_learned_on_top_of_a_loaded_one_on_packed_weights(rigs):
+    """A loader of such files leaves the stock loader's LoRA beside each weight."""
+    stored, whole = rigs("GGUF")
+    with adapter_in(whole) as (denoiser, adapter):
+        file = adapter.export(denoiser.adapter_keys)
+    results = [learned(Rig(rig.case, comfy.sd.load_lora_for_models(rig.model, None, file, 3.0, 0.0)[0]))
+               for rig in (stored, whole)]
+    assert relative_error(results[0][0], results[1][0]) <= 10 * EXACT
+    for got, gradient in zip(results[0][1], results[1][1], strict=True):
+        assert relative_error(got, gradient) <= 10 * EXACT
+    plain = learned(stored)
+    assert relative_error(plain[0], results[0][0]) > 1000 * EXACT
 
 
 def test_a_lora_is_learned_through_one_that_is_beside_quantised_weights(rigs):
@@ -165,7 +205,9 @@ HEADER = """# What trains on which weights
 
 Written by `WRITE_DOCS=1 pytest -m full tests/nodes/bridge/model/test_frozen_layers.py` on a small Flux of random
 weights on the CPU: files quantised by ComfyUI 0.30's own layouts and loaded by its own loader, a GGUF file written with
-the `gguf` package. Differences are those of a prediction and of an adapter's gradients to the same weights in float32.
+the `gguf` package and loaded by a custom node that does as packs for such files do (`tests/nodes/gguf_loader`); the packs
+themselves are not among the tests. Differences are those of a prediction and of an adapter's gradients to the same
+weights in float32.
 
 | stored as | lora, rslora | lokr | loha | dora, oft, full | prediction differs by | gradients differ by |
 |---|---|---|---|---|---|---|
@@ -183,7 +225,8 @@ FOOTER = """
   that learns need the model on its device as a whole.
 - **From the loader to the saved file**: on a scaled fp8 checkpoint, resident and streamed, the trainer's node learns,
   goes on exactly and saves (`tests/nodes/bridge/training/test_stored_runs.py`); through the server the stock Load LoRA
-  puts the file on the same 8-bit model, where it rounds it into the weights (`tests/e2e/test_scaled_file.py`).
+  puts the file on the same 8-bit model, where it rounds it into the weights, and on the same GGUF model, where it stands
+  beside them and draws the same picture (`tests/e2e/test_stored_files.py`).
 - Text encoders in 8 bits do not learn; token vectors through them do.
 """
 
