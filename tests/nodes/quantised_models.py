@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import comfy.sd
 import torch
@@ -21,11 +21,27 @@ from comfyui_personalize.benchmarks.every_family.networks import build_model
 from comfyui_personalize.benchmarks.every_family.rig import Rig
 
 CASE = CASES["flux"]
-FP8, FP8_RANGE, INT8, NVFP4, MXFP8 = "float8_e4m3fn", "float8_e5m2", "int8_tensorwise", "nvfp4", "mxfp8"
+
+
+class Format(NamedTuple):
+    """One of ComfyUI's ways to store a layer, what its layout is told when it quantises, and a file of the layer."""
+
+    name: str
+    settings: dict[str, Any] = {}
+    told: dict[str, Any] = {}
+
+
+FP8, FP8_RANGE, NVFP4, MXFP8 = map(Format, ("float8_e4m3fn", "float8_e5m2", "nvfp4", "mxfp8"))
+INT8, INT8_ROWS = Format("int8_tensorwise"), Format("int8_tensorwise", {"per_channel": True})
+INT8_ROTATED = Format("int8_tensorwise", {"per_channel": True, "convrot": True}, {"convrot": True})
+INT4_ROTATED = Format("convrot_w4a4")
 STORED = {
     "scaled fp8": dict.fromkeys(("attn", "mlp", "linear"), FP8),
     "scaled fp8 (e5m2)": dict.fromkeys(("attn", "mlp", "linear"), FP8_RANGE),
     "int8": dict.fromkeys(("attn", "mlp", "linear"), INT8),
+    "int8 by rows": dict.fromkeys(("attn", "mlp", "linear"), INT8_ROWS),
+    "int8, rotated": dict.fromkeys(("attn", "mlp", "linear"), INT8_ROTATED),
+    "int4, rotated": dict.fromkeys(("attn", "mlp", "linear"), INT4_ROTATED),
     "mixed precision": {"attn.qkv": FP8, "mlp": INT8, "linear": NVFP4},
     "nvfp4": dict.fromkeys(("attn", "mlp", "linear"), NVFP4),
     "mxfp8": dict.fromkeys(("attn", "mlp", "linear"), MXFP8),
@@ -39,12 +55,12 @@ def published() -> dict[str, Tensor]:
     return {name.replace("_norm.weight", "_norm.scale"): value for name, value in weights.items()}
 
 
-def quantised(formats: dict[str, str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def quantised(formats: dict[str, Format]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """A file's tensors, and the float32 weights that they stand for."""
     return quantise(published(), formats)
 
 
-def quantise(weights: dict[str, Tensor], formats: dict[str, str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def quantise(weights: dict[str, Tensor], formats: dict[str, Format]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The weights of a network, or of a checkpoint, as a file has them, and what they stand for."""
     file, whole = {}, {}
     for name, value in weights.items():
@@ -53,11 +69,16 @@ def quantise(weights: dict[str, Tensor], formats: dict[str, str]) -> tuple[dict[
             found = next((kind for part, kind in formats.items() if part in name), None)
         whole[name], file[name] = value, value
         if found is not None:
-            packed = QuantizedTensor.from_float(value, QUANT_ALGOS[found]["comfy_tensor_layout"], scale="recalculate")
+            layout = QUANT_ALGOS[found.name]["comfy_tensor_layout"]
+            packed = QuantizedTensor.from_float(value, layout, scale="recalculate", **found.settings)
             file |= {key: part.contiguous() for key, part in packed.state_dict(name).items()}
-            file[f"{stem}comfy_quant"] = torch.tensor(list(json.dumps({"format": found}).encode()), dtype=torch.uint8)
+            file[f"{stem}comfy_quant"] = _bytes({"format": found.name, **found.told})
             whole[name] = packed.dequantize().float()
     return file, whole
+
+
+def _bytes(told: dict[str, Any]) -> Tensor:
+    return torch.tensor(list(json.dumps(told).encode()), dtype=torch.uint8)
 
 
 def scaled_as_before(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

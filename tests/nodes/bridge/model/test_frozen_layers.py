@@ -26,8 +26,9 @@ from comfyui_personalize.nodes.bridge.sampling.sampling import patched
 
 KINDS = (*STORED, "scaled fp8 (older files)", "weight_dtype fp8", "GGUF")
 EXACT = 2e-6
-QUANTISED_INPUTS = 0.05
-"""ComfyUI multiplies int8 weights by inputs that it rounds to 8 bits, too."""
+ROUNDED_INPUTS = {"int8": 0.05, "int8 by rows": 0.05, "int8, rotated": 0.05, "mixed precision": 0.05,
+                  "int4, rotated": 0.3}
+"""ComfyUI multiplies these weights by inputs that it rounds, too, to 8 bits or to 4."""
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def learned(rig, kind="lora"):
 
 def check_equal(rigs, kind, adapter):
     stored, whole = rigs(kind)
-    allowed = QUANTISED_INPUTS if kind in ("int8", "mixed precision") else EXACT
+    allowed = ROUNDED_INPUTS.get(kind, EXACT)
     prediction, gradients, changes = learned(stored, adapter)
     expected, expected_gradients, expected_changes = learned(whole, adapter)
     assert relative_error(prediction, expected) <= allowed
@@ -90,6 +91,19 @@ def test_a_lora_learns_what_it_learns_in_float32(rigs, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_learns_on_each_kind_of_file_what_it_learns_in_float32(rigs, kind, adapter):
     check_equal(rigs, kind, adapter)
+
+
+@pytest.mark.parametrize("kind", ["scaled fp8", "int4, rotated", "GGUF",
+                                  *(pytest.param(kind, marks=pytest.mark.full) for kind in KINDS)])
+def test_the_gradient_through_a_layer_is_that_of_the_whole_weight(rigs, kind):
+    """Also where the forward rounds its inputs."""
+    stored, whole = (rig.model for rig in rigs(kind))
+    layer, expected = (model.model.diffusion_model.double_blocks[0].img_attn.qkv for model in (stored, whole))
+    inputs, gradient = noise(2, 5, 256, seed=1).requires_grad_(), noise(2, 5, 768, seed=2)
+    with trainable(stored):
+        (found,) = torch.autograd.grad(layer(inputs), inputs, gradient)
+        assert relative_error(found, gradient @ expected.weight) <= EXACT
+        assert torch.equal(whole_weight(layer), expected.weight)
 
 
 @pytest.mark.parametrize("kind", ["dora", "oft", "full"])
@@ -205,17 +219,17 @@ HEADER = """# What trains on which weights
 
 Written by `WRITE_DOCS=1 pytest -m full tests/nodes/bridge/model/test_frozen_layers.py` on a small Flux of random
 weights on the CPU: files quantised by ComfyUI 0.30's own layouts and loaded by its own loader, a GGUF file written with
-the `gguf` package and loaded by a custom node that does as packs for such files do (`tests/nodes/gguf_loader`); the packs
-themselves are not among the tests. Differences are those of a prediction and of an adapter's gradients to the same
-weights in float32.
+the `gguf` package and loaded by a custom node that does as packs for such files do (`tests/nodes/gguf_loader`); the
+packs themselves are not among the tests. Differences are those of a prediction and of an adapter's gradients to the
+same weights in float32.
 
 | stored as | lora, rslora | lokr | loha | dora, oft, full | prediction differs by | gradients differ by |
 |---|---|---|---|---|---|---|
 """
 FOOTER = """
 - Frozen layers keep nothing of their weights: the backward pass casts them again.
-- **int8**: ComfyUI rounds the inputs of these layers to 8 bits as well, in sampling as in training. The gradient is
-  that of the unrounded product.
+- **int8, int4**: ComfyUI rounds the inputs of these layers to as few bits, in sampling as in training, and that is what
+  their predictions differ by. The gradient is that of the unrounded product.
 - **nvfp4, mxfp8, scaled fp8**: cards that multiply in these formats do so while training, too, and round inputs as they
   do in sampling. That has not been run: the CPU computes with the dequantised weights.
 - **dora, oft, full** change a weight as a whole, or by more than a sum, which 8 bits cannot hold.
@@ -225,8 +239,8 @@ FOOTER = """
   that learns need the model on its device as a whole.
 - **From the loader to the saved file**: on a scaled fp8 checkpoint, resident and streamed, the trainer's node learns,
   goes on exactly and saves (`tests/nodes/bridge/training/test_stored_runs.py`); through the server the stock Load LoRA
-  puts the file on the same 8-bit model, where it rounds it into the weights, and on the same GGUF model, where it stands
-  beside them and draws the same picture (`tests/e2e/test_stored_files.py`).
+  puts the file on the same 8-bit model, where it rounds it into the weights, and on the same GGUF model, where it
+  stands beside them and draws the same picture (`tests/e2e/test_stored_files.py`).
 - Text encoders in 8 bits do not learn; token vectors through them do.
 """
 
