@@ -98,8 +98,8 @@ class Plan(_Strict):
         workflow: a file in API form, or the name of one of this extension's workflows.
         subjects: rows; or a csv or jsonl file of them; or a folder with a folder for each subject.
         output: where results go: a folder or an fsspec URL.
-        work: a folder that all workers share, for runs that go on after a loss; default `output`/work, where that is
-            local.
+        work: a folder that all workers share, for runs that go on after a loss; default the folder `work` in
+            `output`, where that is local.
         class_noun, identifier: for rows that give none.
         overrides: for every subject; a row's own win.
         sweep: values by "node title / input": each subject is run with each combination.

@@ -133,6 +133,7 @@ def _adafactor() -> Callable[..., Optimizer]:
 
 
 def _adamw_8bit() -> Callable[..., Optimizer]:
+    """Of bitsandbytes rather than torchao, which compiles a kernel for each shape that a weight has."""
     optimizer: Callable[..., Optimizer] = importlib.import_module("bitsandbytes").optim.AdamW8bit
     return optimizer
 

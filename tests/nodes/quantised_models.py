@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import comfy.sd
 import torch
 from comfy.quant_ops import QUANT_ALGOS, QuantizedTensor
-from gguf_loader import load_gguf
 from torch import Tensor
 
 from comfyui_personalize.benchmarks.every_family.cases import CASES
@@ -107,6 +106,8 @@ def stored_as(kind: str, folder: Path | None = None) -> tuple[Rig, Rig]:
             whole = {name: value.to(torch.float8_e4m3fn).float() for name, value in published().items()}
             return Rig(CASE, load(whole, dtype=torch.float8_e4m3fn)), Rig(CASE, load(whole))
         if kind == "GGUF":
+            from gguf_loader import load_gguf
+
             assert folder is not None
             whole = gguf_file(folder / "flux.gguf", published())
             return Rig(CASE, load_gguf(folder / "flux.gguf")), Rig(CASE, load(whole))

@@ -5,6 +5,7 @@ A part of `make test-full`; the list itself is checked in every run.
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from trainer_rig import photos, subjects, train, use_store
 
 from comfyui_personalize.core.errors import InputError
 from comfyui_personalize.core.store.class_images import ClassImages
+from comfyui_personalize.core.training.optimizer import PACKAGES
 from comfyui_personalize.nodes import NODES
 
 pytestmark = pytest.mark.usefixtures("inference_mode")
@@ -114,6 +116,11 @@ def test_every_node_with_a_choice_is_swept_here_or_in_a_test_of_its_own():
                     if any(isinstance(entry, io.Combo.Input) for entry in node.define_schema().inputs)}
     assert with_choices == INPUTS.keys() | ELSEWHERE.keys()
     assert set(ELSEWHERE.values()) <= {path.name for path in Path(__file__).parent.rglob("test_*.py")}
+
+
+def test_the_optional_packages_are_installed_where_these_tests_run():
+    """Elsewhere their own tests have nothing to say."""
+    assert [package for package in PACKAGES.values() if importlib.util.find_spec(package) is None] == []
 
 
 @pytest.mark.full

@@ -19,6 +19,7 @@ from ....core.store.runs import check_run_name
 from ....core.store.temporary import sweep
 from ..model.bypass import adapters_of
 from ..model.hashes import model_hash
+from ..queue.queue_checks import require_text
 from ..sampling.sampling import patched
 from ..sockets import Personalization
 from ..text.learned_vectors import embedding_names
@@ -138,7 +139,7 @@ def find_file(name: str) -> Path:
     Raises:
         InputError: when there is none, it lies outside, or over the API the name is no text.
     """
-    require(isinstance(name, str), "name", repr(name), "a file's name", "Choose one from the list.")
+    require_text("name", name)
     if name.startswith(RUN):
         return find_result(name)
     path = None if ".." in Path(name).parts or Path(name).is_absolute() else folder_paths.get_full_path("loras", name)

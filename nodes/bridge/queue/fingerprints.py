@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ....core.errors import InputError
-from .queue_checks import require_text
+from .queue_checks import alone, require_text
 
 
 def fingerprint(state: Callable[[str], str], given: object) -> str | float:
@@ -16,10 +16,9 @@ def fingerprint(state: Callable[[str], str], given: object) -> str | float:
 
     Args:
         state: changes whenever the named files do; raises `InputError` or `OSError`.
-        given: as `fingerprint_inputs` got it: a text alone or as the one element of a list, None where it is linked,
-            or anything that came over the API.
+        given: as `fingerprint_inputs` got it: a text, None where it is linked, or anything that came over the API.
     """
-    name = given[0] if isinstance(given, list | tuple) and len(given) == 1 else given
+    name = alone(given)
     if name is None:
         return float("nan")
     try:

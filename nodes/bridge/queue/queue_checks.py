@@ -19,11 +19,11 @@ Check = tuple[str, Callable[[str], object], Any]
 def answer(*checks: Check) -> bool | str:
     """True, or the refusals of all texts that are there, one per line.
 
-    A text may come alone or as the one element of a list; None stands for one that is linked or missing.
+    None stands for one that is linked or missing.
     """
     refusals = []
     for name, check, given in checks:
-        value = given[0] if isinstance(given, list | tuple) and len(given) == 1 else given
+        value = alone(given)
         try:
             if value is not None:
                 require_text(name, value)
@@ -31,6 +31,11 @@ def answer(*checks: Check) -> bool | str:
         except InputError as refusal:
             refusals.append(str(refusal))
     return "\n".join(refusals) or True
+
+
+def alone(given: Any) -> Any:
+    """An input that may come alone or, where a node takes lists, as the one element of one."""
+    return given[0] if isinstance(given, list | tuple) and len(given) == 1 else given
 
 
 def require_text(name: str, value: object) -> None:

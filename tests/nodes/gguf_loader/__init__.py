@@ -13,9 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import comfy.float
 import comfy.lora
-import comfy.model_management
 import comfy.ops
 import comfy.sd
 import comfy.utils
@@ -132,15 +130,6 @@ class PackedPatcher(ModelPatcher):
     def load(self, *args: Any, force_patch_weights: bool = False, **others: Any) -> None:
         super().load(*args, force_patch_weights=True, **others)
 
-    def clone(self, *args: Any, **others: Any) -> PackedPatcher:
-        own, self.__class__ = self.__class__, PackedPatcher
-        try:
-            made = super().clone(*args, **others)
-        finally:
-            self.__class__ = own
-        made.size = 0
-        return made
-
 
 def load_gguf(path: Path) -> PackedPatcher:
     """A MODEL of a GGUF file, whose packed weights stay packed. Bytes are handed on as they are: what a file says of
@@ -154,7 +143,8 @@ def load_gguf(path: Path) -> PackedPatcher:
             whole = data.reshape(shape) if tensor.tensor_type in WHOLE else data
             weights[tensor.name] = PackedTensor.of(whole, tensor.tensor_type, shape)
     model = comfy.sd.load_diffusion_model_state_dict(weights, model_options={"custom_operations": PackedOperations})
-    return PackedPatcher.clone(model)
+    model.__class__ = PackedPatcher  # as are its clones
+    return model
 
 
 class LoadGGUF(io.ComfyNode):
