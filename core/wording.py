@@ -28,6 +28,14 @@ _BROKEN = regex.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\p{N
 _NAMELESS = re.compile(r"(?<!\w)embedding:(?=[\s,:()\[<\\]|$)")
 
 
+def require_text(name: str, value: object) -> None:
+    """Raise `InputError` for a value that is no text: over the API a choice may be anything, and a text may hold halves
+    of characters that no file name and no message can hold."""
+    require(isinstance(value, str), name, repr(value), "a text", "Choose one of the widget's values.")
+    require(str(value).encode("utf-8", "replace").decode() == value, name, ascii(value), "a text of whole characters",
+            "Type it again.")
+
+
 def clean_text(text: str, name: str) -> str:
     """The text without invisible characters, with plain spaces, in Unicode's composed form (NFC).
 

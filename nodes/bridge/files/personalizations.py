@@ -17,9 +17,9 @@ from ....core.store.files import holds, make_folder, read_content, read_metadata
 from ....core.store.metadata import ADAPTER, CHOOSE, NewerVersion, check
 from ....core.store.runs import check_run_name
 from ....core.store.temporary import sweep
+from ....core.wording import require_text
 from ..model.bypass import adapters_of
 from ..model.hashes import model_hash
-from ..queue.queue_checks import require_text
 from ..sampling.sampling import patched
 from ..sockets import Personalization
 from ..text.learned_vectors import embedding_names

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ....core.errors import InputError
-from .queue_checks import alone, require_text
+from ....core.wording import require_text
+from .queue_checks import alone
 
 
 def fingerprint(state: Callable[[str], str], given: object) -> str | float:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ....core.errors import InputError, require
+from ....core.errors import InputError
+from ....core.wording import require_text
 
 Check = tuple[str, Callable[[str], object], Any]
 """An input's name, what refuses a text, and the input as `validate_inputs` got it."""
@@ -36,14 +37,6 @@ def answer(*checks: Check) -> bool | str:
 def alone(given: Any) -> Any:
     """An input that may come alone or, where a node takes lists, as the one element of one."""
     return given[0] if isinstance(given, list | tuple) and len(given) == 1 else given
-
-
-def require_text(name: str, value: object) -> None:
-    """Raise `InputError` for a value that is no text: over the API a choice may be anything, and a text may hold halves
-    of characters that no file name and no message can hold."""
-    require(isinstance(value, str), name, repr(value), "a text", "Choose one of the widget's values.")
-    require(str(value).encode("utf-8", "replace").decode() == value, name, ascii(value), "a text of whole characters",
-            "Type it again.")
 
 
 class WholeSteps(int):

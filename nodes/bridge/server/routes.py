@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from ....core.errors import InputError, require
-from ..queue.queue_checks import require_text
+from ....core.wording import require_text
 
 PREFIX = "/personalize"
 LARGEST_BODY = 100_000
