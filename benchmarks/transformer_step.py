@@ -59,6 +59,8 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help=f"write {RESULTS.relative_to(ROOT)}")
     parser.add_argument("--worker", nargs=2, metavar=("NETWORK", "COMPETITOR"), help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.steps <= WARM_UP:
+        parser.error(f"--steps: got {options.steps}, expected more than the {WARM_UP} that are not counted")
     if options.worker:
         print(json.dumps(measure(options.worker[0], options.worker[1], options.steps)))
         return
